@@ -1,0 +1,31 @@
+"""Durable workflows: functions that go on where they left off after any crash.
+
+These are all public names.  To read the library, begin with `replay.log`.
+"""
+
+from .activity import ActivityContext, register_activity
+from .client import Client, connect, consume, handle
+from .consumer import Consumer
+from .database import Error, Unavailable
+from .log import Event, EventType, Key
+from .shard import Shard
+from .workflow import RunContext, Signal, register_workflow
+
+__all__ = [
+    "ActivityContext",
+    "Client",
+    "Consumer",
+    "Error",
+    "Event",
+    "EventType",
+    "Key",
+    "RunContext",
+    "Shard",
+    "Signal",
+    "Unavailable",
+    "connect",
+    "consume",
+    "handle",
+    "register_activity",
+    "register_workflow",
+]

@@ -1,0 +1,256 @@
+"""Activities: functions with side effects, executed once for each request, or more often after a crash.
+
+Role: `ActivityConsumer` reads requests of one activity, executes the user's function, and adds the
+response.  A request that has a response already is passed over (A4); one whose function raises is
+parked and tried again (A2).
+
+Invariant: a response is added in the transaction that moves the cursor past its request, or takes its
+parked row away.  So there is exactly one (A1).
+
+With several workers a slow request must not hold up the cursor.  It is parked while it runs, with no
+failed attempts: the cursor passes it, its response takes the row away, and after a crash it is due.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from .client import Client, check_signature, consumer_name
+from .consumer import Batch, Consumer, Metrics, Window
+from .log import Event, EventType, Log, MessageError, Parked, check_name, check_target
+from .shard import Shard
+
+_log = logging.getLogger("replay.activity")
+
+
+class ActivityContext:
+    """What an activity knows of the call that it serves."""
+
+    __slots__ = ("_event", "attempt", "log")
+
+    def __init__(self, request: Event, attempt: int) -> None:
+        self._event = request
+        #: 1 at the first attempt; attempts that ended in a crash do not count.
+        self.attempt = attempt
+        #: A logger that names the request.
+        self.log = logging.LoggerAdapter(_log, {"request": str(request.key), "attempt": attempt})
+
+    @property
+    def namespace(self) -> str:
+        """The calling run's namespace."""
+        return self._event.key.namespace
+
+    @property
+    def workflow(self) -> str:
+        """The calling run's workflow."""
+        return self._event.key.workflow
+
+    @property
+    def run(self) -> str:
+        """The calling run's id."""
+        return self._event.key.run
+
+    @property
+    def iteration(self) -> int:
+        """The calling run's iteration."""
+        return self._event.key.iteration
+
+    @property
+    def idempotency_key(self) -> str:
+        """The request's key: the same at each attempt, different for each call (A5)."""
+        return str(self._event.key)
+
+
+class WrongMessage(MessageError, TypeError):
+    """A request holds a message that its activity does not take, or the activity returned none."""
+
+
+@dataclass(slots=True)
+class _Running:
+    event: Event
+    attempts: int  # failed ones
+    result: Future[Message | None]
+
+
+class ActivityConsumer(Consumer):
+    """Executes the requests of one activity."""
+
+    def __init__(
+        self,
+        events: Log,
+        namespace: str,
+        activity: str,
+        function: Callable[..., Any],
+        backends: Any,
+        *,
+        takes: type[Message] | None,
+        shard: Shard | None,
+        workers: int,
+        metrics: Metrics | None,
+    ) -> None:
+        self._namespace = namespace
+        self._activity = activity
+        self._function = function
+        self._backends = backends
+        self._takes = takes
+        self._shard = shard
+        self._workers = workers
+        self._running: dict[int, _Running] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        name = consumer_name("activity", namespace, activity, shard.name if shard else "")
+        super().__init__(events, name, metrics=metrics)
+
+    def wants(self, event: Event) -> bool:
+        """As in `Consumer`."""
+        return (
+            event.type is EventType.ACTIVITY_REQUEST
+            and event.key.target == self._activity
+            and event.key.namespace == self._namespace
+            and (self._shard is None or self._shard.has(event.key.run))
+        )
+
+    def claimed(self) -> None:
+        """As in `Consumer`."""
+        if self._workers > 1:
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix=self.name)
+
+    def forget(self) -> None:
+        """As in `Consumer`.  What is executed just now is let go; it counts as not executed."""
+        self._running.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def handle(self, events: Sequence[Event], batch: Batch) -> None:
+        """As in `Consumer`."""
+        answered = self._log.among(EventType.ACTIVITY_RESPONSE, [event.key for event in events])
+        waiting = deque(event for event in events if str(event.key) not in answered)
+        window = Window()
+        if self._pool is not None:
+            self._execute_pooled(waiting, window, batch)
+        else:
+            while waiting and window.left() and not self._stop.is_set():
+                event = waiting.popleft()
+                self._conclude(event, 0, self._attempt(event, 1), batch)
+        if waiting:
+            batch.position = waiting[0].id - 1
+
+    def _execute_pooled(self, waiting: deque[Event], window: Window, batch: Batch) -> None:
+        """Keep the workers busy while the window is open; what still runs then is parked."""
+        while True:
+            while waiting and len(self._running) < self._workers:
+                self._submit(waiting.popleft(), 0)
+            self._harvest(batch)
+            left = window.left()
+            if not self._running or not left or self._stop.is_set():
+                break
+            futures = [running.result for running in self._running.values()]
+            # With nothing more to hand out, only what begins in this step is worth waiting for.
+            if not waiting and all(id in self._parked for id in self._running):
+                break
+            wait(futures, left, FIRST_COMPLETED)
+        now = self._log.database.now()
+        for id, running in self._running.items():
+            if id not in self._parked:
+                batch.parked.append(Parked(id, str(running.event.key), 0, now, "running"))
+
+    def retry(self, parked: Parked, batch: Batch) -> None:
+        """As in `Consumer`."""
+        if parked.event_id in self._running:
+            return
+        event = self._log.get(parked.event_id)
+        if event is None or self._log.exists(EventType.ACTIVITY_RESPONSE, event.key):
+            batch.unparked.append(parked.event_id)
+        elif self._pool is None:
+            result = self._attempt(event, parked.attempts + 1)
+            self._conclude(event, parked.attempts, result, batch)
+        elif len(self._running) < self._workers:
+            self._submit(event, parked.attempts)
+
+    def _submit(self, event: Event, attempts: int) -> None:
+        assert self._pool is not None
+        result = self._pool.submit(self._execute, event, attempts + 1)
+        self._running[event.id] = _Running(event, attempts, result)
+        result.add_done_callback(lambda _: self.wake())
+
+    def _harvest(self, batch: Batch) -> None:
+        for id, running in list(self._running.items()):
+            if running.result.done():
+                del self._running[id]
+                self._conclude(running.event, running.attempts, running.result, batch)
+
+    def _attempt(self, event: Event, attempt: int) -> Future[Message | None]:
+        result: Future[Message | None] = Future()
+        try:
+            result.set_result(self._execute(event, attempt))
+        except Exception as error:
+            result.set_exception(error)
+        return result
+
+    def _execute(self, event: Event, attempt: int) -> Message | None:
+        message = event.message
+        if self._takes is not None and not isinstance(message, self._takes | None):  # type: ignore[operator]
+            raise WrongMessage(
+                f"{event.key} holds a {type(message).__name__}, the activity takes"
+                f" {self._takes.__name__}"
+            )
+        result: Message | None = self._function(
+            ActivityContext(event, attempt), self._backends, message
+        )
+        return result
+
+    def _conclude(
+        self, event: Event, attempts: int, result: Future[Message | None], batch: Batch
+    ) -> None:
+        """Add the response, or set the request aside."""
+        try:
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result.result())
+        except Exception as error:
+            self.park(batch, event.id, event.key, attempts + 1, error)
+            return
+        batch.events.append(response)
+        if event.id in self._parked:
+            batch.unparked.append(event.id)
+
+
+def register_activity(
+    client: Client,
+    namespace: str,
+    activity: Callable[..., Any],
+    backends: Any = None,
+    *,
+    name: str | None = None,
+    shard: Shard | None = None,
+    workers: int = 1,
+    metrics: Metrics | None = None,
+    start: bool = True,
+) -> Consumer:
+    """Execute ``activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None`` for its requests.
+
+    It should be idempotent: after a crash a request may be executed again.  It is found under `name`,
+    or else the function's own (N1); `backends` is handed to each call.  `shard` takes a part of the
+    runs (H1).  With several `workers` as many requests are executed at once, in threads (A3).  Raises
+    `BadSignature`, `InvalidName`, `AlreadyRegistered`, and `ValueError` for fewer than one worker.
+    """
+    takes = check_signature(
+        activity, "activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
+    )
+    check_name("namespace", namespace)
+    stored = check_target("activity", name or getattr(activity, "__name__", ""))
+    if workers < 1:
+        raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
+    consumer = ActivityConsumer(
+        client.log, namespace, stored, activity, backends,
+        takes=takes, shard=shard, workers=workers, metrics=metrics,
+    )
+    client.add(consumer, start)
+    return consumer
+
+

@@ -1,0 +1,393 @@
+"""What users hold: a client of the log, with runs, signals and streams.
+
+Role: `connect` opens a database and gives a `Client`.  The client starts and signals runs, streams
+events, waits for a run's end, and keeps the consumers that are registered with it; `consume` adds a
+consumer of the user's own, `handle` takes an event apart for it.  Sleeps and signals are served by two
+consumers, `Client.loops`, that start with the first one that is registered.
+
+Invariant: every call may be repeated.  What it stores is unique, so a second call finds it (R1, S1).
+
+Left to `workflow` and `activity`: running the user's functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import random
+import time
+import types
+import typing
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any, Self, TypeVar
+
+from google.protobuf.message import Message
+
+from . import signal as signals
+from .consumer import Consumer, Handler, Metrics
+from .database import Error, OutcomeUnknown, Unavailable, open_database
+from .log import Event, EventType, Key, Log, Waiter, check_name
+from .sleep import Sleeper
+
+T = TypeVar("T")
+
+
+class BadFilter(Error, ValueError):
+    """A filter that names a run without its workflow, or a workflow without its namespace (L4)."""
+
+
+class BadSignature(Error, TypeError):
+    """A function that cannot be registered, since it could not be called."""
+
+
+class AlreadyRegistered(Error, ValueError):
+    """Two consumers of one name in one client: they would only fight for the name."""
+
+
+class Closed(Error, RuntimeError):
+    """The client has been closed."""
+
+
+def event_filter(
+    namespace: str, workflow: str, run: str, events: tuple[EventType, ...]
+) -> Callable[[Event], bool]:
+    """Whether an event is of these types, and in this namespace, workflow and run, where given (L4)."""
+    if (run and not workflow) or (workflow and not namespace):
+        raise BadFilter("a run is looked up in a workflow and a workflow in a namespace: give those too")
+    wanted = tuple(name for name in (namespace, workflow, run) if name)
+    for what, name in zip(("namespace", "workflow", "run"), wanted, strict=False):
+        check_name(what, name)
+    depth = len(wanted)
+
+    def wants(event: Event) -> bool:
+        return event.type in events and event.key[:depth] == wanted
+
+    return wants
+
+
+DELIVERED = tuple(type for type in EventType if type is not EventType.NOOP)
+
+
+def consumer_name(*parts: str) -> str:
+    """The name of a cursor made of other names, shortened where 255 characters do not hold them."""
+    name = "/".join(part for part in parts if part)
+    if len(name) > 255:
+        name = f"{name[:190]}#{hashlib.sha256(name.encode()).hexdigest()[:60]}"
+    return name
+
+
+class Client:
+    """A client of one log.  Safe to use from any thread; a context manager that closes itself.
+
+    Calls raise `Unavailable` while the database cannot be reached, and may be repeated then.
+    """
+
+    def __init__(self, log: Log, *, loops: bool = True) -> None:
+        self.log = log
+        self._start_loops = loops
+        self._loops: list[Consumer] = [Sleeper(log), signals.Matcher(log)]
+        self._consumers: dict[str, Consumer] = {}
+        self._closed = False
+
+    def run_workflow(
+        self, namespace: str, workflow: str, run: str, message: Message | None
+    ) -> bool:
+        """Start a run; whether it was started by this call: a run id is used once, ever (R1).
+
+        Raises `InvalidName`, `NotAMessage`, `MessageTooLarge`; nothing is stored then.
+        """
+        for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
+            check_name(what, name)
+        created = self.log.event(
+            EventType.RUN_CREATED, Key(namespace, workflow, run), message
+        )
+        return self._patiently(lambda: self.log.append(created))
+
+    def signal_run(
+        self,
+        namespace: str,
+        workflow: str,
+        run: str,
+        signal: int | IntEnum,
+        message: Message | None,
+        external_id: str,
+    ) -> bool:
+        """Send a signal to a run, which may not exist yet (S3); False if it was sent before (S1).
+
+        `signal` is its type, from -128 to 127; `external_id`, up to 255 characters, tells signals of
+        one type apart.  Raises `InvalidName`, `InvalidSignal`, `NotAMessage`, `MessageTooLarge`.
+        """
+        to = (namespace, workflow, run)
+        return self._patiently(lambda: signals.send(self.log, to, signal, message, external_id))
+
+    def stream(
+        self,
+        namespace: str = "",
+        workflow: str = "",
+        run: str = "",
+        *,
+        after: int = 0,
+        from_head: bool = False,
+        to_head: bool = False,
+        lag: timedelta = timedelta(0),
+    ) -> Iterator[Event]:
+        """The events of a namespace, workflow or run, in order, for ever (L1, L4).
+
+        Begins behind the id `after`, or with what comes after this call if `from_head`; ends with
+        what was there at this call if `to_head`, or when the client is closed.  An event is given
+        out only when it is `lag` old.  Raises `BadFilter` or `InvalidName`.
+        """
+        wants = event_filter(namespace, workflow, run, DELIVERED)
+        head = self._patiently(self.log.database.newest)[0] if from_head or to_head else 0
+        return self._stream(wants, head if from_head else after, head if to_head else None, lag)
+
+    def _stream(
+        self, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
+    ) -> Iterator[Event]:
+        waiter = Waiter(self.log.tail, wants)
+        pauses = _pauses()
+        try:
+            while not self._closed and (end is None or after < end):
+                try:
+                    if end is not None:
+                        self.log.poll()
+                    events = self.log.read(after)
+                except Unavailable:
+                    time.sleep(next(pauses))
+                    continue
+                pauses = _pauses()
+                for event in events:
+                    if end is not None and event.id > end:
+                        return
+                    if wants(event):
+                        self._sleep_until_old(event, lag)
+                        yield event
+                    after = event.id
+                if not events:
+                    self._wait(waiter, after, None)
+        finally:
+            self.log.tail.leave(waiter)
+
+    def _sleep_until_old(self, event: Event, lag: timedelta) -> None:
+        while lag and not self._closed:
+            missing = (event.timestamp + lag - self.log.database.now()).total_seconds()
+            if missing <= 0:
+                return
+            time.sleep(min(missing, 0.1))
+
+    def _wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
+        self.log.tail.keep_polling(self.log.poll)
+        self.log.tail.wait(waiter, position, timeout)
+
+    def await_completion(
+        self,
+        namespace: str,
+        workflow: str,
+        run: str,
+        timeout: float | timedelta | None = None,
+    ) -> None:
+        """Wait until the run's last iteration has completed; a restart is not an end.
+
+        The run need not have started.  Raises `TimeoutError` after `timeout` seconds.
+        """
+        if isinstance(timeout, timedelta):
+            timeout = timeout.total_seconds()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
+        waiter, pauses = Waiter(self.log.tail, wants), _pauses()
+        try:
+            while not self._closed:
+                position = self.log.tail.end
+                left = None if deadline is None else deadline - time.monotonic()
+                try:
+                    begun, ended = self.log.last_iteration(namespace, workflow, run)
+                except Unavailable:
+                    time.sleep(min(next(pauses), left) if left and left > 0 else next(pauses))
+                    begun, ended = 0, -1
+                if begun == ended >= 0:
+                    return
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"{namespace}/{workflow}/{run} has not completed in {timeout} s")
+                self._wait(waiter, position, left)
+        finally:
+            self.log.tail.leave(waiter)
+        raise Closed("the client was closed while it waited for a run")
+
+    def loops(self) -> list[Consumer]:
+        """The two consumers that serve sleeps and signals.
+
+        `register_workflow` and its like start them, unless the client was made with ``loops=False``:
+        then some other process has to, or the caller steps or starts these.
+        """
+        return list(self._loops)
+
+    def add(self, consumer: Consumer, start: bool) -> None:
+        """Keep a consumer until `close`, and start it, and the loops with it, if asked."""
+        if self._closed:
+            raise Closed("the client is closed: connect again")
+        if consumer.name in self._consumers:
+            raise AlreadyRegistered(f"{consumer.name} is registered with this client already")
+        self._consumers[consumer.name] = consumer
+        if start:
+            for each in (*(self._loops if self._start_loops else ()), consumer):
+                each.start()
+
+    def close(self) -> None:
+        """Stop all consumers after what they are doing, give up their names, close the database."""
+        if self._closed:
+            return
+        self._closed = True
+        consumers = [*self._consumers.values(), *self._loops]
+        for consumer in consumers:
+            consumer.ask_to_stop()
+        for consumer in consumers:
+            consumer.stop()
+        self.log.tail.close()
+        self.log.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """A connection that the server has closed while it was idle is no reason to fail."""
+        if self._closed:
+            raise Closed("the client is closed: connect again")
+        try:
+            return call()
+        except OutcomeUnknown:
+            raise
+        except Unavailable:
+            return call()
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait between attempts: growing, with jitter."""
+    for n in itertools.count():
+        yield min(0.05 * 2 ** min(n, 10), 5.0) * random.uniform(0.5, 1.0)
+
+
+def connect(url: str, *, loops: bool = True) -> Client:
+    """A client of the log in the database at `url`, whose tables are created or upgraded.
+
+    ``sqlite:///file.db``, ``sqlite://`` (in memory), ``mysql://user:password@host:3306/database``;
+    for the options see `replay.database.open_database`.  Raises `BadUrl`, `Unavailable`, `ReadOnly`,
+    `SchemaTooNew` or `DatabaseError`, which say what to do.
+    """
+    database = open_database(url)
+    try:
+        return Client(Log(database), loops=loops)
+    except BaseException:
+        database.close()
+        raise
+
+
+def consume(
+    client: Client,
+    name: str,
+    handler: Callable[[Event], object],
+    *,
+    namespace: str = "",
+    workflow: str = "",
+    run: str = "",
+    start: bool = True,
+) -> Consumer:
+    """Call `handler` with every event of a namespace, workflow or run, in order, at least once (L5).
+
+    The cursor is kept under `name`, for which one process at a time calls its handler.  An event
+    whose handler raises is given again, with growing pauses, before any later one.  Raises
+    `InvalidName`, `BadFilter`, `AlreadyRegistered`.
+    """
+    check_name("consumer", name)
+    wants = event_filter(namespace, workflow, run, DELIVERED)
+    consumer = Handler(client.log, consumer_name("consumer", name), handler, wants)
+    client.add(consumer, start)
+    return consumer
+
+
+def handle(
+    event: Event,
+    *,
+    skip: Callable[[str, str, str], bool] | None = None,
+    run_created: Callable[[str, str, str, Any], object] | None = None,
+    run_completed: Callable[[str, str, str], object] | None = None,
+    run_output: Callable[[str, str, str, str, Any], object] | None = None,
+    activity_request: Callable[[str, str, str, str, Any], object] | None = None,
+    activity_response: Callable[[str, str, str, str, Any], object] | None = None,
+) -> None:
+    """Call the function given for the event's type, if one is.
+
+    `run_created` and `run_completed` are called for each iteration, with namespace, workflow, run
+    (and the message); the others with namespace, workflow, run, target, message.  Nothing is called
+    if `skip`, given namespace, workflow and run, says so.
+    """
+    run = event.key[:3]
+    if skip is not None and skip(*run):
+        return
+    with_target = {
+        EventType.RUN_OUTPUT: run_output,
+        EventType.ACTIVITY_REQUEST: activity_request,
+        EventType.ACTIVITY_RESPONSE: activity_response,
+    }
+    if event.type is EventType.RUN_CREATED and run_created is not None:
+        run_created(*run, event.message)
+    elif event.type is EventType.RUN_COMPLETED and run_completed is not None:
+        run_completed(*run)
+    elif (function := with_target.get(event.type)) is not None:
+        function(*run, event.key.target, event.message)
+
+
+def check_signature(function: Callable[..., Any], expected: str) -> type[Message] | None:
+    """The message class that `function` is annotated to take; None if it takes any.
+
+    `expected` is the signature to show, such as ``workflow(ctx, message)``; its number of parameters
+    counts.  Raises `BadSignature`.
+    """
+    problem = _misfit(function, expected.count(",") + 1)
+    annotation = None
+    if not problem:
+        try:
+            hints = typing.get_type_hints(inspect.unwrap(function))
+        except (NameError, TypeError, AttributeError):
+            hints = {}
+        last = list(inspect.signature(function).parameters.values())[expected.count(",")]
+        annotation = _without_none(hints.get(last.name))
+        if annotation in (None, Any, Message) or isinstance(annotation, TypeVar):
+            annotation = None
+        elif not (isinstance(annotation, type) and issubclass(annotation, Message)):
+            problem = f"takes {annotation!r}, which is not a protobuf message"
+    if problem:
+        name = getattr(function, "__qualname__", repr(function))
+        raise BadSignature(f"{name} {problem}: expected {expected}")
+    return annotation
+
+
+def _misfit(function: Callable[..., Any], count: int) -> str:
+    """Why `function` cannot be called with `count` arguments; empty if it can."""
+    if not callable(function):
+        return "is not a function"
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is async, which a workflow or activity is not"
+    if inspect.isgeneratorfunction(function):
+        return "is a generator"
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*range(count))
+    except (TypeError, ValueError) as error:
+        return f"cannot be called with {count} arguments ({error})"
+    if len(list(signature.parameters)) < count:
+        return f"names fewer than {count} parameters"
+    return ""
+
+
+def _without_none(annotation: Any) -> Any:
+    """``M`` for ``M | None``."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = [each for each in typing.get_args(annotation) if each is not type(None)]
+        return rest[0] if len(rest) == 1 else annotation
+    return annotation

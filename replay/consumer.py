@@ -1,0 +1,353 @@
+"""The one loop that every consumer shares: read, handle, commit.
+
+Role: `Consumer` owns a name and its cursor, reads the events behind it in batches, has its subclass
+say what follows from them, and commits that together with the cursor.  Workflows, activities, sleeps,
+signals and a user's own handlers are all consumers; they differ in `wants` and `handle`.
+
+Invariants:
+
+- One `step` is one batch and at most one transaction.  Whatever happens in it, what was stored is
+  whole, and what was not stored is done again from the cursor (L5, L6).
+- There is one answer to any error: forget all that is in memory, and start again from the cursor,
+  after a pause that grows.  A lost place and a commit of unknown outcome are such errors too.
+- An event that cannot be handled does not hold up the others where their order does not matter: it
+  is *parked*, a row with the number of attempts, in the transaction that moves the cursor past it.
+
+A thread only calls `step` for ever, so a test can call it instead, and run a cluster in one thread.
+
+Left to the modules that follow: what an event means.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from .database import Transaction, Unavailable
+from .log import BATCH, Event, Key, Log, LostPlace, Move, Parked, Waiter
+
+log = logging.getLogger("replay")
+
+#: Called with a consumer's name, what is measured, and the figure: see `Consumer`.
+Metrics = Callable[[str, str, float], None]
+
+#: How long a step may go on handling before it commits what it has, in seconds.
+WINDOW = 0.02
+_RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until something parked is tried again
+_PAUSE_MIN, _PAUSE_MAX = 0.05, 5.0  # seconds until a consumer that failed starts again
+_STANDBY = 1.0  # seconds that a stand-by waits for a name at a time
+
+
+def retry_pause(attempts: int) -> timedelta:
+    """How long to wait after that many failed attempts: growing from 1 s to 5 min, with jitter (A2)."""
+    seconds = min(_RETRY_MIN * 2 ** min(attempts - 1, 30), _RETRY_MAX)
+    return timedelta(seconds=seconds * random.uniform(0.75, 1.0))
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one step adds, and how far it got."""
+
+    #: The id up to which everything is handled; a handler that stops early lowers it.
+    position: int
+    #: Events to add.
+    events: list[Event] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+    #: Ids of the events whose parked rows are to go.
+    unparked: list[int] = field(default_factory=list)
+    #: Statements on the consumer's own tables.
+    also: list[Callable[[Transaction], None]] = field(default_factory=list)
+    #: Whether the cursor has to be stored even if nothing is added.
+    handled: bool = False
+
+    def size(self) -> int:
+        """How many things there are to store."""
+        return len(self.events) + len(self.parked) + len(self.unparked) + len(self.also)
+
+
+class Consumer:
+    """One consumer.  `metrics`, if given, is called after each commit.
+
+    It gets the consumer's name with "events" (handled in this step), "added" (to the log), "parked"
+    (set aside now), "lag" (seconds between the newest handled event and now).
+    """
+
+    def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
+        self.name = name
+        self._log = events
+        self._metrics = metrics
+        self._waiter = Waiter(events.tail, self.wants)
+        self._position: int | None = None  # None: the name is not ours
+        self._committed = 0
+        self._parked: dict[int, Parked] = {}
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    # What a kind of consumer says.
+
+    def wants(self, event: Event) -> bool:
+        """Whether this event is to be handled."""
+        raise NotImplementedError
+
+    def handle(self, events: Sequence[Event], batch: Batch) -> None:
+        """Put into `batch` what follows from these events, and from the time that has passed."""
+        raise NotImplementedError
+
+    def retry(self, parked: Parked, batch: Batch) -> None:
+        """Try again what was set aside."""
+        raise NotImplementedError
+
+    def due(self) -> datetime | None:
+        """When there will be something to do even if no event comes."""
+        return None
+
+    def claimed(self) -> None:
+        """The name is ours now: load what is kept in memory."""
+
+    def forget(self) -> None:
+        """Drop all that is in memory."""
+
+    # The loop.
+
+    def step(self) -> int:
+        """Handle one batch and commit it; how many events were passed and added, 0 if none.
+
+        Does not wait, neither for events nor for the owner of the name.  Raises what goes wrong,
+        `LostPlace` and `Unavailable` among it, after forgetting all state: the next step starts
+        again from the cursor.  All steps have to be called from one thread.
+        """
+        self._log.poll()
+        return self._step(wait=0)
+
+    def _step(self, wait: float) -> int:
+        try:
+            if self._position is None and not self._claim(wait):
+                return 0
+            before = self._position or 0
+            events = self._log.read(before)
+            batch = Batch(events[-1].id if events else before)
+            self._retry_due(batch)
+            self.handle([event for event in events if self.wants(event)], batch)
+            self._commit(batch)
+        except BaseException:
+            self._forget()
+            raise
+        self._measure(events, batch)
+        return batch.position - before + batch.size()
+
+    def _claim(self, wait: float) -> bool:
+        cursor = self._log.claim(self.name, wait)
+        if cursor is None:
+            return False
+        self._position = self._committed = cursor
+        # At a start everything that was set aside is due at once: the code may be right again.
+        now = self._log.database.now()
+        self._parked = {parked.event_id: parked for parked in self._log.parked(self.name)}
+        for parked in self._parked.values():
+            parked.next_at = min(parked.next_at, now)
+        self.claimed()
+        return True
+
+    def _retry_due(self, batch: Batch) -> None:
+        if not self._parked:
+            return
+        now = self._log.database.now()
+        for parked in [p for p in self._parked.values() if p.next_at <= now][:BATCH]:
+            self.retry(parked, batch)
+
+    def park(self, batch: Batch, event_id: int, key: Key, attempts: int, error: Exception) -> None:
+        """Set an event aside, to be tried again after a pause."""
+        text = f"{type(error).__name__}: {error}"[:4000]
+        next_at = self._log.database.now() + retry_pause(attempts)
+        batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
+        log.error("%s: attempt %d of %s failed: %s", self.name, attempts, key, text,
+                  exc_info=error if attempts == 1 else None)
+
+    def _commit(self, batch: Batch) -> None:
+        old = self._committed
+        idle = not batch.size() and not batch.handled
+        # Passing what it does not want, a consumer stores its cursor only now and then (P10, P21).
+        if not (idle and batch.position - old < BATCH):
+            also = _sequence(batch.also)
+            move = Move(self.name, old, batch.position, batch.parked, batch.unparked, also)
+            self._log.commit(batch.events, move)
+            self._committed = batch.position
+        self._position = batch.position
+        for event_id in batch.unparked:
+            self._parked.pop(event_id, None)
+        self._parked.update((parked.event_id, parked) for parked in batch.parked)
+
+    def _measure(self, events: Sequence[Event], batch: Batch) -> None:
+        if self._metrics is None or not (events or batch.size()):
+            return
+        figures = {"events": len(events), "added": len(batch.events), "parked": len(batch.parked)}
+        for what, figure in figures.items():
+            self._metrics(self.name, what, figure)
+        if events:
+            lag = self._log.database.now() - events[-1].timestamp
+            self._metrics(self.name, "lag", max(0.0, lag.total_seconds()))
+
+    def _forget(self) -> None:
+        if self._position is not None:
+            self._position = None
+            self._parked = {}
+            self.forget()
+            try:
+                self._log.database.unlock(self.name)
+            except Unavailable:
+                pass  # the lock is gone with the connection
+
+    def parked(self) -> list[Parked]:
+        """What is set aside just now, with attempts, next attempt and error (A2, R4)."""
+        return self._log.parked(self.name)
+
+    # The thread.
+
+    def start(self) -> None:
+        """Step for ever in a thread.  Does nothing if it runs already."""
+        if self._thread is None:
+            self._log.tail.keep_polling(self._log.poll)
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that is under way, and give the name up so that others take over."""
+        self.ask_to_stop()
+        if self._thread is None:
+            self._leave()
+        elif self._thread is not threading.current_thread():
+            self._thread.join()
+            self._thread = None
+
+    def ask_to_stop(self) -> None:
+        """Have the thread end, without waiting for it."""
+        self._stop.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look whether there is something to do."""
+        self._log.tail.wake(self._waiter)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                busy = self._step(_STANDBY)
+                failures = 0
+                if not busy and self._position is not None:
+                    self._log.tail.wait(self._waiter, self._position, self._until_due())
+            except LostPlace as error:
+                log.warning("%s: standing by", error)
+            except Exception as error:
+                if not isinstance(error, Unavailable):  # the database says that itself, once
+                    log.exception("%s failed and starts again from its cursor", self.name)
+                failures += 1
+                pause = min(_PAUSE_MIN * 2 ** min(failures, 20), _PAUSE_MAX)
+                self._stop.wait(pause * random.uniform(0.5, 1.0))
+        self._log.tail.leave(self._waiter)
+        self._leave()
+        self._log.database.release()
+
+    def _until_due(self) -> float | None:
+        moments = [parked.next_at for parked in self._parked.values()]
+        if (own := self.due()) is not None:
+            moments.append(own)
+        if not moments:
+            return None
+        return max(0.0, (min(moments) - self._log.database.now()).total_seconds())
+
+    def _leave(self) -> None:
+        if (position := self._position) is None:
+            return
+        self._position = None
+        self.forget()
+        try:
+            self._log.release(self.name, self._committed, position)
+        except Unavailable:
+            log.info("%s could not give its name up; its lock or its lease will", self.name)
+
+
+def _sequence(
+    statements: list[Callable[[Transaction], None]],
+) -> Callable[[Transaction], None] | None:
+    if not statements:
+        return None
+
+    def run(tx: Transaction) -> None:
+        for statement in statements:
+            statement(tx)
+
+    return run
+
+
+class Window:
+    """The time that a step may take before it commits."""
+
+    def __init__(self, seconds: float = WINDOW) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds that are left, 0 when it is over."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class Handler(Consumer):
+    """A user's own consumer: a function called with each event, in order, at least once (L5).
+
+    A function that raises is called again with the same event, after pauses that grow: later events
+    wait, since their order may matter.
+    """
+
+    def __init__(
+        self,
+        events: Log,
+        name: str,
+        function: Callable[[Event], object],
+        wants: Callable[[Event], bool],
+        *,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._wants = wants
+        self._function = function
+        self._failures = 0
+        self._blocked: datetime | None = None
+        super().__init__(events, name, metrics=metrics)
+
+    def wants(self, event: Event) -> bool:
+        """As in `Consumer`."""
+        return self._wants(event)
+
+    def due(self) -> datetime | None:
+        """As in `Consumer`."""
+        return self._blocked
+
+    def handle(self, events: Sequence[Event], batch: Batch) -> None:
+        """As in `Consumer`."""
+        if self._blocked is not None and self._log.database.now() < self._blocked:
+            batch.position = self._position or 0
+            return
+        window = Window()
+        for event in events:
+            if self._stop.is_set() or not window.left():
+                batch.position = event.id - 1
+                return
+            try:
+                self._function(event)
+            except Exception as error:
+                self._fail(event, error)
+                batch.position = event.id - 1
+                return
+            batch.handled = True
+            self._failures, self._blocked = 0, None
+
+    def _fail(self, event: Event, error: Exception) -> None:
+        self._failures += 1
+        self._blocked = self._log.database.now() + retry_pause(self._failures)
+        log.error("%s: attempt %d of event %d (%s) failed", self.name, self._failures, event.id,
+                  event.key, exc_info=error)

@@ -1,0 +1,54 @@
+"""Shards: the runs of a workflow, or of an activity, divided among several consumers.
+
+Each shard is a consumer with a name and a cursor of its own, so another number of shards means other
+names, which read the log from its beginning; what it has is not done again (H2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from .database import Error
+from .log import check_name
+
+
+class BadShard(Error, ValueError):
+    """A shard that does not exist."""
+
+
+def fnv1a(data: bytes) -> int:
+    """The 64-bit FNV-1a hash."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return value
+
+
+def jump_hash(key: int, buckets: int) -> int:
+    """Jump consistent hash (Lamping and Veach, 2014): the bucket of a 64-bit key."""
+    bucket, jump = -1, 0
+    while jump < buckets:
+        bucket = jump
+        key = (key * 2862933555777941757 + 1) & 0xFFFFFFFFFFFFFFFF
+        jump = int((bucket + 1) * ((1 << 31) / ((key >> 33) + 1)))
+    return bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The runs for whose id `has` is true.  `name` becomes part of the consumer's name."""
+
+    name: str
+    has: Callable[[str], bool]
+
+    def __post_init__(self) -> None:
+        check_name("shard", self.name)
+
+    @classmethod
+    def hashed(cls, m: int, n: int) -> Self:
+        """Shard `m` of `n`, counted from 0: each run belongs to exactly one of the `n` (H1)."""
+        if not 0 <= m < n:
+            raise BadShard(f"shard {m} of {n}: expected 0 to {n - 1}")
+        return cls(f"{m + 1}_of_{n}", lambda run: jump_hash(fnv1a(run.encode()), n) == m)

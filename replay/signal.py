@@ -1,0 +1,325 @@
+"""Signals: messages sent to a run, and the awaits that take them.
+
+Role: `send` stores a signal.  `Matcher` stores a row for each request of the reserved activity
+``replay_signal``, and responds with the first signal of its type, or, when its time is over, with
+"no signal".  Signals are rows of a table of their own: only a match makes an event.
+
+Invariants (S1 to S4):
+
+- A signal is taken by at most one await, an await is answered once, and the answer, the await's status
+  and the signal's mark are one transaction.  A crash finds all three changed, or none.
+- Signals of a type are taken in the order of their ids.
+- At any time every signal up to the id `_seen` has been compared with every stored await.  A new
+  await looks up the signals that are there; a new signal looks up the awaits that are there.
+
+Signals' ids have holes like those of events, and the same thing is done about them: a signal that
+commits late is waited for, not overlooked.
+
+An await whose time is over takes a signal that was sent before that moment, and leaves a later one
+to the next await (P19), however late this consumer is.
+
+Left to `client`: the names under which users call this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+from google.protobuf.message import Message
+
+from .consumer import Batch, Consumer, Metrics
+from .database import Duplicate, Error, IdTaken, Row, Transaction, from_text, later, to_text
+from .log import (
+    BATCH,
+    Event,
+    EventType,
+    InvalidName,
+    Key,
+    Log,
+    MessageError,
+    Parked,
+    check_name,
+    first_hole,
+    pack,
+)
+from .proto.replaypb_pb2 import SleepDone
+from .sleep import Timers, requested_duration
+
+TARGET = "replay_signal"
+PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
+_SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
+_CURSOR = "replay_signal/seen"
+Run = tuple[str, str, str]
+
+
+class InvalidSignal(Error, ValueError):
+    """A signal type or an external id that cannot be stored."""
+
+
+def check_signal(signal: int) -> int:
+    """`signal` as stored.  Raises `InvalidSignal`."""
+    if not isinstance(signal, int) or isinstance(signal, bool):
+        raise InvalidSignal(f"signal {signal!r}: expected an int or an IntEnum")
+    if not -128 <= signal <= 127:
+        raise InvalidSignal(f"signal {signal!r}: types are numbers from -128 to 127")
+    return int(signal)
+
+
+def signal_hash(namespace: str, workflow: str, run: str, type: int, external_id: str) -> bytes:
+    """What makes a signal unique (S1): each part behind its length, so that none can be shifted."""
+    digest = hashlib.sha256()
+    for part in (namespace, workflow, run, type.to_bytes(4, "big", signed=True), external_id):
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(4, "big") + raw)
+    return digest.digest().ljust(128, b"\0")
+
+
+def send(
+    events: Log,
+    run: Run,
+    signal: int | IntEnum,
+    message: Message | None,
+    external_id: str,
+) -> bool:
+    """Store a signal; False if one of the same run, type and external id is stored already.
+
+    Raises `InvalidName`, `InvalidSignal`, `MessageError`.
+    """
+    for what, name in zip(("namespace", "workflow", "run"), run, strict=True):
+        check_name(what, name)
+    type = check_signal(signal)
+    if not isinstance(external_id, str) or len(external_id) > 255 or "\0" in external_id:
+        raise InvalidSignal(f"external id {external_id!r:.300}: expected up to 255 characters")
+    if isinstance(message, SleepDone):
+        raise InvalidSignal("a replaypb.SleepDone would be taken for a time-out: send another type")
+    try:
+        mark = signal_hash(*run, type, external_id)
+    except UnicodeEncodeError as error:
+        raise InvalidSignal(f"external id {external_id!r:.300}: {error}") from error
+    raw = pack(message, events.database.max_message, f"signal {type} to {'/'.join(run)}")
+    query = "SELECT 1 FROM replay_signals WHERE namespace = ? AND hash = ?"
+    while not events.database.query(query, (run[0], mark)):
+        row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
+        try:
+            ids = events.database.transact(lambda tx, row=row: tx.insert(  # type: ignore[misc]
+                "replay_signals", _SIGNAL, [row]))
+        except (Duplicate, IdTaken):
+            continue
+        if ids:
+            events.tail.saw_signals(ids[0])
+        else:
+            events.tail.join([])
+        return True
+    return False
+
+
+@dataclass(slots=True)
+class _Await:
+    key: Key
+    timeout_at: datetime
+
+    @property
+    def type(self) -> int:
+        return _signal_type(self.key)
+
+
+def _signal_type(key: Key) -> int:
+    """The type that an await's sequence, TYPE:COUNT, asks for."""
+    try:
+        return check_signal(int(key.sequence.partition(":")[0]))
+    except ValueError as error:
+        raise InvalidName(f"{key} does not name a signal type: {error}") from error
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one step stores: awaits that began, and those that end with or without a signal."""
+
+    begun: dict[str, _Await]
+    answered: list[tuple[str, int]]  # await's key, signal's id
+    timed_out: list[str]
+    stale: list[str]  # answered by another system, which did not come to mark it
+
+
+class Matcher(Consumer):
+    """Answers the awaits of all namespaces with signals."""
+
+    def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
+        super().__init__(events, TARGET, metrics=metrics)
+        self._timers = Timers(self._load)
+        self._seen = 0
+        self._stored_seen = 0
+        self._blocked = False  # by a hole in the signals' ids
+        self._begun: dict[str, _Await] = {}
+
+    def wants(self, event: Event) -> bool:
+        """As in `Consumer`."""
+        return event.key.target == TARGET and event.type is EventType.ACTIVITY_REQUEST
+
+    def claimed(self) -> None:
+        """As in `Consumer`."""
+        query = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
+        rows = self._log.database.query(query, (_CURSOR,))
+        self._seen = self._stored_seen = int(rows[0][0]) if rows else 0
+        self._timers.reload()
+
+    def forget(self) -> None:
+        """As in `Consumer`."""
+        self._begun = {}
+
+    def due(self) -> datetime | None:
+        """As in `Consumer`."""
+        if self._seen < self._log.tail.signals:
+            return self._log.database.now() + timedelta(milliseconds=30 if self._blocked else 0)
+        return self._timers.next()
+
+    def _load(self, limit: int) -> list[tuple[datetime, str]]:
+        rows = self._log.database.query(
+            "SELECT timeout_at, `key` FROM replay_signal_awaits WHERE status = 1"
+            " ORDER BY timeout_at, `key` LIMIT ?",
+            (limit,),
+        )
+        return [(from_text(at), key) for at, key in rows]
+
+    def handle(self, events: Sequence[Event], batch: Batch) -> None:
+        """As in `Consumer`."""
+        known = self._log.among(EventType.ACTIVITY_RESPONSE, [event.key for event in events])
+        for event in events:
+            if str(event.key) not in known:
+                self._begin(event, 1, batch)
+        step, self._begun = _Step(self._begun, [], [], []), {}
+        self._answer(self._arrived(), step, batch)
+
+    def retry(self, parked: Parked, batch: Batch) -> None:
+        """As in `Consumer`."""
+        event = self._log.get(parked.event_id)
+        if event is not None and self._begin(event, parked.attempts + 1, batch):
+            batch.unparked.append(parked.event_id)
+
+    def _begin(self, event: Event, attempt: int, batch: Batch) -> bool:
+        try:
+            found = _Await(event.key, later(event.timestamp, requested_duration(event)))
+            _signal_type(event.key)
+        except (MessageError, InvalidName) as error:
+            self.park(batch, event.id, event.key, attempt, error)
+            return False
+        self._begun[str(event.key)] = found
+        self._timers.add(found.timeout_at, str(event.key))
+        row = (str(event.key), to_text(event.timestamp), to_text(found.timeout_at), PENDING)
+        columns = "`key`, created_at, timeout_at, status"
+        batch.also.append(lambda tx: tx.insert_missing("replay_signal_awaits", columns, [row]))
+        return True
+
+    def _arrived(self) -> set[Run]:
+        """The runs for which signals have come since the last look."""
+        runs: set[Run] = set()
+        if self._log.tail.signals <= self._seen:
+            return runs
+        query = (
+            "SELECT id, namespace, workflow, run, check_id FROM replay_signals"
+            " WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        rows = self._log.database.query(query, (self._seen, BATCH))
+        if (hole := first_hole(self._seen, [row[0] for row in rows])) is not None:
+            self._fence(hole[:BATCH])
+            rows = self._log.database.query(query, (self._seen, BATCH))
+        for id, namespace, workflow, run, taken in rows:
+            self._blocked = id != self._seen + 1
+            if self._blocked:
+                break  # by a transaction that holds the missing id and is still open
+            self._seen = id
+            if taken is None:
+                runs.add((namespace, workflow, run))
+        return runs
+
+    def _fence(self, ids: range) -> None:
+        now = to_text(self._log.database.now())
+        rows: list[Row] = []
+        for id in ids:
+            name = f"replay_noop/{id}"
+            mark = signal_hash("", "", "", 0, name)
+            rows.append((id, "", "", "", mark, 0, name, None, now, 0))
+        self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
+
+    def _answer(self, runs: set[Run], step: _Step, batch: Batch) -> None:
+        now = self._log.database.now()
+        runs |= {found.key[:3] for found in step.begun.values()}
+        runs |= {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
+        for run in runs:
+            self._match(run, now, step, batch)
+        seen, stored = self._seen, self._stored_seen
+        if not (step.answered or step.timed_out or step.stale or seen - stored >= BATCH):
+            return
+        batch.also.append(lambda tx: self._store(tx, step, seen, to_text(now)))
+        self._stored_seen = seen
+
+    def _match(self, run: Run, now: datetime, step: _Step, batch: Batch) -> None:
+        """Give a run's awaits the signals there are for them, and end those whose time is over."""
+        waiting: dict[int, list[_Await]] = defaultdict(list)
+        for found in self._pending(run, step):
+            waiting[found.type].append(found)
+        for type, awaits in waiting.items():
+            signals = deque(self._signals(run, type, len(awaits)))
+            for found in awaits:
+                # What is late is not what was sent in time, but what was sent after the time-out.
+                if signals and not (found.timeout_at <= now and signals[0][2] > found.timeout_at):
+                    id, raw, _ = signals.popleft()
+                    step.answered.append((str(found.key), id))
+                    batch.events.append(self._response(found.key, raw or b""))
+                elif found.timeout_at <= now:
+                    step.timed_out.append(str(found.key))
+                    batch.events.append(
+                        self._log.event(EventType.ACTIVITY_RESPONSE, found.key, SleepDone())
+                    )
+
+    def _response(self, key: Key, raw: bytes) -> Event:
+        event = self._log.event(EventType.ACTIVITY_RESPONSE, key)
+        event.raw = raw
+        return event
+
+    def _pending(self, run: Run, step: _Step) -> Iterable[_Await]:
+        """A run's awaits that have no answer, in the order in which they began."""
+        start = "/".join(run)
+        rows = self._log.database.query(
+            "SELECT `key`, timeout_at FROM replay_signal_awaits"
+            " WHERE status = 1 AND `key` > ? AND `key` < ? ORDER BY id",
+            (start + "/", start + "0"),  # 0 is the character behind the slash
+        )
+        stored = {key: _Await(Key.parse(key), from_text(at)) for key, at in rows}
+        begun = {key: found for key, found in step.begun.items() if found.key[:3] == run}
+        pending = [found for found in (stored | begun).values() if found.key[:3] == run]
+        known = self._log.among(EventType.ACTIVITY_RESPONSE, [found.key for found in pending])
+        step.stale += known
+        return [found for found in pending if str(found.key) not in known]
+
+    def _signals(self, run: Run, type: int, most: int) -> list[tuple[int, bytes | None, datetime]]:
+        rows = self._log.database.query(
+            "SELECT id, message, created_at, namespace, workflow, run FROM replay_signals"
+            " WHERE namespace = ? AND workflow = ? AND run = ? AND type = ? AND check_id IS NULL"
+            " AND id <= ? ORDER BY id LIMIT ?",
+            (*run, type, self._seen, most),
+        )
+        return [(row[0], row[1], from_text(row[2])) for row in rows if row[3:] == run]
+
+    @staticmethod
+    def _store(tx: Transaction, step: _Step, seen: int, now: str) -> None:
+        status = "UPDATE replay_signal_awaits SET status = ? WHERE `key` = ?"
+        for key, id in step.answered:
+            tx.execute(status, (SUCCESS, key))
+            tx.execute(
+                "UPDATE replay_signals SET check_id ="
+                " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?",
+                (key, id),
+            )
+        for key in step.timed_out:
+            tx.execute(status, (TIMED_OUT, key))
+        for key in step.stale:
+            tx.execute(status, (SUCCESS, key))
+        row = (_CURSOR, seen, now)
+        tx.insert_missing("replay_cursors", "id, last_event_id, updated_at", [row])
+        tx.execute("UPDATE replay_cursors SET last_event_id = ? WHERE id = ?", (seen, _CURSOR))

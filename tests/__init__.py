@@ -1,0 +1,1 @@
+"""The test suite: one contract, run against every database."""
