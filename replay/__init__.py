@@ -7,9 +7,10 @@ from .activity import ActivityContext, register_activity
 from .client import Client, connect, consume, handle
 from .consumer import Consumer
 from .database import Error, Unavailable
-from .log import Event, EventType, Key
+from .event import Event, EventType, Key
+from .run import RunContext, Signal
 from .shard import Shard
-from .workflow import RunContext, Signal, register_workflow
+from .workflow import register_workflow
 
 __all__ = [
     "ActivityContext",

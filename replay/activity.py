@@ -1,14 +1,15 @@
-"""Activities: functions with side effects, executed once for each request, or more often after a crash.
+"""Activities: functions with side effects, executed for each request.
 
 Role: `ActivityConsumer` reads requests of one activity, executes the user's function, and adds the
 response.  A request that has a response already is passed over (A4); one whose function raises is
 parked and tried again (A2).
 
-Invariant: a response is added in the transaction that moves the cursor past its request, or takes its
-parked row away.  So there is exactly one (A1).
+Invariant: a response is added in the transaction that moves the cursor past its request, or takes
+its parked row away.  So there is exactly one (A1).
 
-With several workers a slow request must not hold up the cursor.  It is parked while it runs, with no
-failed attempts: the cursor passes it, its response takes the row away, and after a crash it is due.
+With several workers a slow request must not hold up the cursor.  It is parked while it runs, with
+no failed attempts: the cursor passes it, its response takes the row away, and after a crash it is
+due.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name
 from .consumer import Batch, Consumer, Metrics, Window
-from .log import Event, EventType, Log, MessageError, Parked, check_name, check_target
+from .event import Event, EventType, MessageError, check_name, check_target
+from .log import Log, Parked
 from .shard import Shard
 
 _log = logging.getLogger("replay.activity")
@@ -130,8 +132,8 @@ class ActivityConsumer(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        answered = self._log.among(EventType.ACTIVITY_RESPONSE, [event.key for event in events])
-        waiting = deque(event for event in events if str(event.key) not in answered)
+        answered = self._log.answered(events)
+        waiting = deque(event for event in events if event.key not in answered)
         window = Window()
         if self._pool is not None:
             self._execute_pooled(waiting, window, batch)
@@ -196,7 +198,7 @@ class ActivityConsumer(Consumer):
 
     def _execute(self, event: Event, attempt: int) -> Message | None:
         message = event.message
-        if self._takes is not None and not isinstance(message, self._takes | None):  # type: ignore[operator]
+        if self._takes is not None and not isinstance(message, self._takes | None):
             raise WrongMessage(
                 f"{event.key} holds a {type(message).__name__}, the activity takes"
                 f" {self._takes.__name__}"
@@ -232,25 +234,31 @@ def register_activity(
     metrics: Metrics | None = None,
     start: bool = True,
 ) -> Consumer:
-    """Execute ``activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None`` for its requests.
+    """Execute ``activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None``.
 
-    It should be idempotent: after a crash a request may be executed again.  It is found under `name`,
-    or else the function's own (N1); `backends` is handed to each call.  `shard` takes a part of the
-    runs (H1).  With several `workers` as many requests are executed at once, in threads (A3).  Raises
-    `BadSignature`, `InvalidName`, `AlreadyRegistered`, and `ValueError` for fewer than one worker.
+    It should be idempotent: after a crash a request may be executed again.  It is found under
+    `name`, or else the function's own (N1); `backends` is handed to each call.  `shard` takes a
+    part of the runs (H1).  With several `workers` as many requests are executed at once, in
+    threads (A3).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`, and `ValueError` for
+    fewer than one worker.
     """
     takes = check_signature(
         activity, "activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
     )
     check_name("namespace", namespace)
-    stored = check_target("activity", name or getattr(activity, "__name__", ""))
+    stored = check_target("activity", name or str(getattr(activity, "__name__", "")))
     if workers < 1:
         raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
     consumer = ActivityConsumer(
-        client.log, namespace, stored, activity, backends,
-        takes=takes, shard=shard, workers=workers, metrics=metrics,
+        client.log,
+        namespace,
+        stored,
+        activity,
+        backends,
+        takes=takes,
+        shard=shard,
+        workers=workers,
+        metrics=metrics,
     )
     client.add(consumer, start)
     return consumer
-
-

@@ -2,10 +2,10 @@
 
 Role: `connect` opens a database and gives a `Client`.  The client starts and signals runs, streams
 events, waits for a run's end, and keeps the consumers that are registered with it; `consume` adds a
-consumer of the user's own, `handle` takes an event apart for it.  Sleeps and signals are served by two
-consumers, `Client.loops`, that start with the first one that is registered.
+consumer of the user's own, `handle` takes an event apart for it.  Sleeps and signals are served by
+two consumers, `Client.loops`, that start with the first one that is registered.
 
-Invariant: every call may be repeated.  What it stores is unique, so a second call finds it (R1, S1).
+Invariant: every call may be repeated: what it stores is unique, so a second call finds it (R1, S1).
 
 Left to `workflow` and `activity`: running the user's functions.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import math
 import random
 import time
 import types
@@ -23,14 +24,19 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from google.protobuf.message import Message
 
 from . import signal as signals
-from .consumer import Consumer, Handler, Metrics
-from .database import Error, OutcomeUnknown, Unavailable, open_database
-from .log import Event, EventType, Key, Log, Waiter, check_name
+from .consumer import Consumer, Handler
+from .database import BadUrl, Database, Error, OutcomeUnknown, Unavailable
+from .event import Event, EventType, Key, check_name
+from .log import Log
+from .mysql import open_mysql
 from .sleep import Sleeper
+from .sqlite import Sqlite
+from .tail import Waiter
 
 T = TypeVar("T")
 
@@ -54,9 +60,9 @@ class Closed(Error, RuntimeError):
 def event_filter(
     namespace: str, workflow: str, run: str, events: tuple[EventType, ...]
 ) -> Callable[[Event], bool]:
-    """Whether an event is of these types, and in this namespace, workflow and run, where given (L4)."""
+    """Whether an event is of these types and in this namespace, workflow and run (L4)."""
     if (run and not workflow) or (workflow and not namespace):
-        raise BadFilter("a run is looked up in a workflow and a workflow in a namespace: give those too")
+        raise BadFilter("a run needs its workflow, and a workflow its namespace: give those too")
     wanted = tuple(name for name in (namespace, workflow, run) if name)
     for what, name in zip(("namespace", "workflow", "run"), wanted, strict=False):
         check_name(what, name)
@@ -101,9 +107,7 @@ class Client:
         """
         for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
             check_name(what, name)
-        created = self.log.event(
-            EventType.RUN_CREATED, Key(namespace, workflow, run), message
-        )
+        created = self.log.event(EventType.RUN_CREATED, Key(namespace, workflow, run), message)
         return self._patiently(lambda: self.log.append(created))
 
     def signal_run(
@@ -117,8 +121,8 @@ class Client:
     ) -> bool:
         """Send a signal to a run, which may not exist yet (S3); False if it was sent before (S1).
 
-        `signal` is its type, from -128 to 127; `external_id`, up to 255 characters, tells signals of
-        one type apart.  Raises `InvalidName`, `InvalidSignal`, `NotAMessage`, `MessageTooLarge`.
+        `signal` is its type, from -128 to 127; `external_id`, up to 255 characters, tells signals
+        of one type apart.  Raises `InvalidName`, `InvalidSignal`, `NotAMessage`, `MessageTooLarge`.
         """
         to = (namespace, workflow, run)
         return self._patiently(lambda: signals.send(self.log, to, signal, message, external_id))
@@ -204,13 +208,15 @@ class Client:
                 left = None if deadline is None else deadline - time.monotonic()
                 try:
                     begun, ended = self.log.last_iteration(namespace, workflow, run)
+                    if begun == ended >= 0:
+                        return
+                    pauses = _pauses()
                 except Unavailable:
-                    time.sleep(min(next(pauses), left) if left and left > 0 else next(pauses))
-                    begun, ended = 0, -1
-                if begun == ended >= 0:
-                    return
+                    left = min(next(pauses), math.inf if left is None else left)
+                    time.sleep(max(left, 0))
+                    continue
                 if left is not None and left <= 0:
-                    raise TimeoutError(f"{namespace}/{workflow}/{run} has not completed in {timeout} s")
+                    raise TimeoutError(f"{namespace}/{workflow}/{run}: no end within {timeout} s")
                 self._wait(waiter, position, left)
         finally:
             self.log.tail.leave(waiter)
@@ -219,8 +225,8 @@ class Client:
     def loops(self) -> list[Consumer]:
         """The two consumers that serve sleeps and signals.
 
-        `register_workflow` and its like start them, unless the client was made with ``loops=False``:
-        then some other process has to, or the caller steps or starts these.
+        `register_workflow` and its like start them, unless the client was made with
+        ``loops=False``: then some other process has to, or the caller steps or starts these.
         """
         return list(self._loops)
 
@@ -272,12 +278,40 @@ def _pauses() -> Iterator[float]:
         yield min(0.05 * 2 ** min(n, 10), 5.0) * random.uniform(0.5, 1.0)
 
 
+def open_database(url: str) -> Database:
+    """The database at `url`, with its tables in place.  See `connect`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise BadUrl(f"not a database URL: {error}") from error
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "sqlite" and not parts.netloc:
+        database: Database = Sqlite(unquote(parts.path[1:]) or ":memory:", options)
+    elif parts.scheme == "mysql":
+        database = open_mysql(parts, options)
+    else:
+        raise BadUrl(
+            "expected sqlite:///file.db, sqlite:// or mysql://user:password@host:3306/database,"
+            f" not {parts.scheme or '?'}://{'…' if parts.netloc else ''}"
+        )
+    try:
+        database.prepare()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
 def connect(url: str, *, loops: bool = True) -> Client:
     """A client of the log in the database at `url`, whose tables are created or upgraded.
 
-    ``sqlite:///file.db``, ``sqlite://`` (in memory), ``mysql://user:password@host:3306/database``;
-    for the options see `replay.database.open_database`.  Raises `BadUrl`, `Unavailable`, `ReadOnly`,
-    `SchemaTooNew` or `DatabaseError`, which say what to do.
+    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
+    ``mysql://user:password@host:3306/database``.  Options behind ``?``: `max_message` (bytes,
+    4 MiB unless set), `lease` (seconds, 10 unless set), and for MySQL `unix_socket`, and `ssl_ca`
+    (a file; then TLS is required and verified).
+
+    Raises `BadUrl`, `Unavailable`, `ReadOnly`, `SchemaTooNew` or `DatabaseError`: what to do is in
+    the message.
     """
     database = open_database(url)
     try:
@@ -297,7 +331,7 @@ def consume(
     run: str = "",
     start: bool = True,
 ) -> Consumer:
-    """Call `handler` with every event of a namespace, workflow or run, in order, at least once (L5).
+    """Call `handler` with every event of a namespace, workflow or run, in order (L5).
 
     The cursor is kept under `name`, for which one process at a time calls its handler.  An event
     whose handler raises is given again, with growing pauses, before any later one.  Raises
@@ -345,8 +379,8 @@ def handle(
 def check_signature(function: Callable[..., Any], expected: str) -> type[Message] | None:
     """The message class that `function` is annotated to take; None if it takes any.
 
-    `expected` is the signature to show, such as ``workflow(ctx, message)``; its number of parameters
-    counts.  Raises `BadSignature`.
+    `expected` is the signature to show, such as ``workflow(ctx, message)``; its number of
+    parameters counts.  Raises `BadSignature`.
     """
     problem = _misfit(function, expected.count(",") + 1)
     annotation = None

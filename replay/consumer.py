@@ -1,8 +1,9 @@
 """The one loop that every consumer shares: read, handle, commit.
 
-Role: `Consumer` owns a name and its cursor, reads the events behind it in batches, has its subclass
-say what follows from them, and commits that together with the cursor.  Workflows, activities, sleeps,
-signals and a user's own handlers are all consumers; they differ in `wants` and `handle`.
+Role: `Consumer` owns a name and its cursor, reads the events behind it in batches, has its
+subclass say what follows from them, and commits that together with the cursor.  Workflows,
+activities, sleeps, signals and a user's own handlers are all consumers; they differ in `wants` and
+`handle`.
 
 Invariants:
 
@@ -20,6 +21,7 @@ Left to the modules that follow: what an event means.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -28,8 +30,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .database import Transaction, Unavailable
-from .log import BATCH, Event, Key, Log, LostPlace, Move, Parked, Waiter
+from .database import Statement, Unavailable
+from .event import Event, Key
+from .log import Log, LostPlace, Move, Parked
+from .tail import BATCH, Waiter
 
 log = logging.getLogger("replay")
 
@@ -44,7 +48,7 @@ _STANDBY = 1.0  # seconds that a stand-by waits for a name at a time
 
 
 def retry_pause(attempts: int) -> timedelta:
-    """How long to wait after that many failed attempts: growing from 1 s to 5 min, with jitter (A2)."""
+    """How long to wait after that many failed attempts: from 1 s to 5 min, with jitter (A2)."""
     seconds = min(_RETRY_MIN * 2 ** min(attempts - 1, 30), _RETRY_MAX)
     return timedelta(seconds=seconds * random.uniform(0.75, 1.0))
 
@@ -61,7 +65,7 @@ class Batch:
     #: Ids of the events whose parked rows are to go.
     unparked: list[int] = field(default_factory=list)
     #: Statements on the consumer's own tables.
-    also: list[Callable[[Transaction], None]] = field(default_factory=list)
+    also: list[Statement] = field(default_factory=list)
     #: Whether the cursor has to be stored even if nothing is added.
     handled: bool = False
 
@@ -165,16 +169,21 @@ class Consumer:
         text = f"{type(error).__name__}: {error}"[:4000]
         next_at = self._log.database.now() + retry_pause(attempts)
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
-        log.error("%s: attempt %d of %s failed: %s", self.name, attempts, key, text,
-                  exc_info=error if attempts == 1 else None)
+        log.error(
+            "%s: attempt %d of %s failed: %s",
+            self.name,
+            attempts,
+            key,
+            text,
+            exc_info=error if attempts == 1 else None,
+        )
 
     def _commit(self, batch: Batch) -> None:
         old = self._committed
         idle = not batch.size() and not batch.handled
         # Passing what it does not want, a consumer stores its cursor only now and then (P10, P21).
         if not (idle and batch.position - old < BATCH):
-            also = _sequence(batch.also)
-            move = Move(self.name, old, batch.position, batch.parked, batch.unparked, also)
+            move = Move(self.name, old, batch.position, batch.parked, batch.unparked, batch.also)
             self._log.commit(batch.events, move)
             self._committed = batch.position
         self._position = batch.position
@@ -197,10 +206,8 @@ class Consumer:
             self._position = None
             self._parked = {}
             self.forget()
-            try:
+            with contextlib.suppress(Unavailable):  # then the lock is gone with the connection
                 self._log.database.unlock(self.name)
-            except Unavailable:
-                pass  # the lock is gone with the connection
 
     def parked(self) -> list[Parked]:
         """What is set aside just now, with attempts, next attempt and error (A2, R4)."""
@@ -273,19 +280,6 @@ class Consumer:
             log.info("%s could not give its name up; its lock or its lease will", self.name)
 
 
-def _sequence(
-    statements: list[Callable[[Transaction], None]],
-) -> Callable[[Transaction], None] | None:
-    if not statements:
-        return None
-
-    def run(tx: Transaction) -> None:
-        for statement in statements:
-            statement(tx)
-
-    return run
-
-
 class Window:
     """The time that a step may take before it commits."""
 
@@ -349,5 +343,11 @@ class Handler(Consumer):
     def _fail(self, event: Event, error: Exception) -> None:
         self._failures += 1
         self._blocked = self._log.database.now() + retry_pause(self._failures)
-        log.error("%s: attempt %d of event %d (%s) failed", self.name, self._failures, event.id,
-                  event.key, exc_info=error)
+        log.error(
+            "%s: attempt %d of event %d (%s) failed",
+            self.name,
+            self._failures,
+            event.id,
+            event.key,
+            exc_info=error,
+        )

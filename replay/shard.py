@@ -1,7 +1,7 @@
 """Shards: the runs of a workflow, or of an activity, divided among several consumers.
 
-Each shard is a consumer with a name and a cursor of its own, so another number of shards means other
-names, which read the log from its beginning; what it has is not done again (H2).
+Each shard is a consumer with a name and a cursor of its own, so another number of shards means
+other names, which read the log from its beginning; what it has is not done again (H2).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from .database import Error
-from .log import check_name
+from .event import check_name
 
 
 class BadShard(Error, ValueError):

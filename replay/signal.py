@@ -6,8 +6,8 @@ Role: `send` stores a signal.  `Matcher` stores a row for each request of the re
 
 Invariants (S1 to S4):
 
-- A signal is taken by at most one await, an await is answered once, and the answer, the await's status
-  and the signal's mark are one transaction.  A crash finds all three changed, or none.
+- A signal is taken by at most one await, an await is answered once, and the answer, the await's
+  status and the signal's mark are one transaction.  A crash finds all three changed, or none.
 - Signals of a type are taken in the order of their ids.
 - At any time every signal up to the id `_seen` has been compared with every stored await.  A new
   await looks up the signals that are there; a new signal looks up the awaits that are there.
@@ -33,22 +33,12 @@ from enum import IntEnum
 from google.protobuf.message import Message
 
 from .consumer import Batch, Consumer, Metrics
-from .database import Duplicate, Error, IdTaken, Row, Transaction, from_text, later, to_text
-from .log import (
-    BATCH,
-    Event,
-    EventType,
-    InvalidName,
-    Key,
-    Log,
-    MessageError,
-    Parked,
-    check_name,
-    first_hole,
-    pack,
-)
+from .database import Duplicate, Error, IdTaken, Insert, Row, Statement, from_text, later, to_text
+from .event import Event, EventType, InvalidName, Key, MessageError, check_name, pack
+from .log import Log, Parked, first_hole
 from .proto.replaypb_pb2 import SleepDone
 from .sleep import Timers, requested_duration
+from .tail import BATCH
 
 TARGET = "replay_signal"
 PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
@@ -106,8 +96,7 @@ def send(
     while not events.database.query(query, (run[0], mark)):
         row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
         try:
-            ids = events.database.transact(lambda tx, row=row: tx.insert(  # type: ignore[misc]
-                "replay_signals", _SIGNAL, [row]))
+            ids = events.database.write((), Insert("replay_signals", _SIGNAL, [row]))
         except (Duplicate, IdTaken):
             continue
         if ids:
@@ -188,9 +177,9 @@ class Matcher(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        known = self._log.among(EventType.ACTIVITY_RESPONSE, [event.key for event in events])
+        known = self._log.answered(events)
         for event in events:
-            if str(event.key) not in known:
+            if event.key not in known:
                 self._begin(event, 1, batch)
         step, self._begun = _Step(self._begun, [], [], []), {}
         self._answer(self._arrived(), step, batch)
@@ -212,7 +201,7 @@ class Matcher(Consumer):
         self._timers.add(found.timeout_at, str(event.key))
         row = (str(event.key), to_text(event.timestamp), to_text(found.timeout_at), PENDING)
         columns = "`key`, created_at, timeout_at, status"
-        batch.also.append(lambda tx: tx.insert_missing("replay_signal_awaits", columns, [row]))
+        batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, [row])
         return True
 
     def _arrived(self) -> set[Run]:
@@ -255,7 +244,7 @@ class Matcher(Consumer):
         seen, stored = self._seen, self._stored_seen
         if not (step.answered or step.timed_out or step.stale or seen - stored >= BATCH):
             return
-        batch.also.append(lambda tx: self._store(tx, step, seen, to_text(now)))
+        batch.also += self._store(step, seen, to_text(now))
         self._stored_seen = seen
 
     def _match(self, run: Run, now: datetime, step: _Step, batch: Batch) -> None:
@@ -306,20 +295,20 @@ class Matcher(Consumer):
         )
         return [(row[0], row[1], from_text(row[2])) for row in rows if row[3:] == run]
 
-    @staticmethod
-    def _store(tx: Transaction, step: _Step, seen: int, now: str) -> None:
+    def _store(self, step: _Step, seen: int, now: str) -> list[Statement]:
+        ended = [(SUCCESS, key) for key, _ in step.answered]
+        ended += [(TIMED_OUT, key) for key in step.timed_out]
+        ended += [(SUCCESS, key) for key in step.stale]
         status = "UPDATE replay_signal_awaits SET status = ? WHERE `key` = ?"
-        for key, id in step.answered:
-            tx.execute(status, (SUCCESS, key))
-            tx.execute(
-                "UPDATE replay_signals SET check_id ="
-                " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?",
-                (key, id),
-            )
-        for key in step.timed_out:
-            tx.execute(status, (TIMED_OUT, key))
-        for key in step.stale:
-            tx.execute(status, (SUCCESS, key))
-        row = (_CURSOR, seen, now)
-        tx.insert_missing("replay_cursors", "id, last_event_id, updated_at", [row])
-        tx.execute("UPDATE replay_cursors SET last_event_id = ? WHERE id = ?", (seen, _CURSOR))
+        take = (
+            "UPDATE replay_signals SET check_id ="
+            " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?"
+        )
+        columns = "id, last_event_id, updated_at"
+        move = "UPDATE replay_cursors SET last_event_id = ?, updated_at = ? WHERE id = ?"
+        return [
+            *(Statement(status, row) for row in ended),
+            *(Statement(take, row) for row in step.answered),
+            *self._log.database.insert_missing("replay_cursors", columns, [(_CURSOR, 0, now)]),
+            Statement(move, (seen, now, _CURSOR)),
+        ]

@@ -6,8 +6,8 @@ workflows: to it a run is whoever asked.
 Invariant: a row is marked completed in the transaction that adds its response.
 
 `Timers` holds only the nearest rows in memory, so a million sleeping runs cost no more than ten
-thousand, and looking for due ones costs no query (P6).  A sleep counts from its request's timestamp,
-to the millisecond (R7): how far behind this consumer is does not make it longer (P9).
+thousand, and looking for due ones costs no query (P6).  A sleep counts from its request's
+timestamp, to the millisecond (R7): how far behind this consumer is does not make it longer (P9).
 
 Left to `signal`: waiting for something that may come earlier.
 """
@@ -19,9 +19,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from .consumer import Batch, Consumer, Metrics
-from .database import Row, Transaction, from_text, later, marks, portions, to_text
-from .log import BATCH, Event, EventType, Key, Log, MessageError, Parked
+from .database import Row, Statement, from_text, later, marks, portions, to_text
+from .event import Event, EventType, Key, MessageError
+from .log import Log, Parked
 from .proto.replaypb_pb2 import SleepDone, SleepRequest
+from .tail import BATCH
 
 TARGET = "replay_sleep"
 
@@ -108,9 +110,9 @@ class Sleeper(Consumer):
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
         rows: list[Row] = []
-        answered = self._log.among(EventType.ACTIVITY_RESPONSE, [event.key for event in events])
+        answered = self._log.answered(events)
         for event in events:
-            if str(event.key) not in answered:
+            if event.key not in answered:
                 self._begin(event, 1, batch, rows)
         self._store(rows, batch)
         self._respond(batch)
@@ -133,26 +135,16 @@ class Sleeper(Consumer):
         self._timers.add(complete_at, key)
         return True
 
-    @staticmethod
-    def _store(rows: list[Row], batch: Batch) -> None:
+    def _store(self, rows: list[Row], batch: Batch) -> None:
         columns = "`key`, created_at, complete_at, completed"
-        if rows:
-            batch.also.append(lambda tx: tx.insert_missing("replay_sleeps", columns, rows))
+        batch.also += self._log.database.insert_missing("replay_sleeps", columns, rows)
 
     def _respond(self, batch: Batch) -> None:
         """Answer what is due, also what this very step has begun."""
         keys = [key for _, key in self._timers.pop(self._log.database.now())]
-        if not keys:
-            return
-
-        def mark(tx: Transaction) -> None:
-            for some in portions(keys):
-                tx.execute(
-                    f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({marks(len(some))})",
-                    some,
-                )
-
-        batch.also.append(mark)
+        for some in portions(keys):
+            sql = f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({marks(len(some))})"
+            batch.also.append(Statement(sql, some))
         batch.events += [
             self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
             for key in keys

@@ -1,26 +1,15 @@
-"""Workflows: functions that are run again from their history, and go on as if nothing had happened.
+"""Workflows: the consumer that gives runs their events, and commits what they add.
 
-Role: `Run` is one iteration of one run, a workflow function in a greenlet.  `RunContext` is what the
-function sees of it.  `WorkflowConsumer` reads created events and responses, gives them to the runs, and
-commits what the runs ask for.  All requests, outputs and ends are events in a batch; nothing in here
-writes to the database itself.
+Role: `WorkflowConsumer` reads created events and responses of one workflow, gives them to its runs,
+and puts what the runs ask for into its batch.
 
 Invariants:
 
-- A run gets its events in the order of their ids, each once, whether live or from its history.  So what
-  it does is the same both times (R2), as long as its code is.
-- What the history has is not added again (R3).  Requests have to come in the order that the history
-  has them, or the code is not that which made it (R4); outputs may come and go (O2).
+- A run that is not in memory is made from its history, up to the event at hand; the rest of its
+  history comes along in the log.
 - A run that fails leaves nothing of the failed step behind.  It is parked, dropped from memory, and
   made anew from its history later.  Other runs do not notice (R5).
-
-Greenlets, since a parked one costs a few kilobytes and a switch a microsecond, and no lock is needed.
-A thread for each run costs twenty times as much; running the function again from the top on each
-event needs nothing, but takes the square of the number of steps.
-
-A suspended run is not an exception, so no ``except`` of the user's can swallow its suspension.  Ends
-that the library forces (`Restarted`, `Dropped`) are not `Exception`; a user who catches even those gets
-them again from the next call on the context (P18).
+- A cached run belongs to the thread that steps its consumer, and is dropped in it.
 
 Left to `activity`: the other side of a request.
 """
@@ -28,353 +17,25 @@ Left to `activity`: the other side of a request.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from enum import IntEnum
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any
 
-import greenlet
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from . import signal as signals
-from . import sleep as sleeps
-from .activity import ActivityContext
 from .client import Client, check_signature, consumer_name
 from .consumer import Batch, Consumer, Metrics
-from .database import Error
-from .log import Event, EventType, Key, Log, MessageError, Parked, check_name, check_target, unpack
-from .proto.replaypb_pb2 import SleepDone, SleepRequest
+from .event import Event, EventType, Key, MessageError, check_name
+from .log import Log, Parked
+from .run import History, Run, RunKey
 from .shard import Shard
 
 log = logging.getLogger("replay")
 
-R = TypeVar("R", bound=Message | None)
-RunKey = tuple[str, str, str, int]
-
-
-class HistoryMismatch(Error):
-    """The code asks for something else than the run's history has at that place (R4)."""
-
 
 class WrongInput(MessageError):
     """A run was started with a message that its workflow does not take."""
-
-
-class OutsideOfRun(Error, RuntimeError):
-    """A run's context was used from somewhere else than its workflow function."""
-
-
-class Restarted(BaseException):
-    """Ends an iteration from within `RunContext.restart`.  Not to be caught."""
-
-
-class Dropped(BaseException):
-    """Ends a run that is taken out of memory, to come back from its history.  Not to be caught."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A signal that an await took."""
-
-    type: int
-    message: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An activity call for `RunContext.gather`."""
-
-    target: str
-    message: Message | None
-
-
-class History:
-    """What the log has of an iteration: what need not be added again, and what has to be asked for."""
-
-    __slots__ = ("_asked", "completed", "created", "outputs", "requests", "responses")
-
-    def __init__(self, events: Iterable[Event]) -> None:
-        self.created: Event | None = None
-        self.completed: Event | None = None
-        self.requests: list[Event] = []
-        self.responses: list[Event] = []
-        self.outputs: set[tuple[str, str]] = set()
-        self._asked = 0
-        for event in events:
-            if event.type is EventType.RUN_CREATED:
-                self.created = event
-            elif event.type is EventType.RUN_COMPLETED:
-                self.completed = event
-            elif event.type is EventType.RUN_OUTPUT:
-                self.outputs.add(event.key[4:])
-            elif event.type is EventType.ACTIVITY_REQUEST:
-                self.requests.append(event)
-            else:
-                self.responses.append(event)
-
-    def has_request(self, key: Key) -> bool:
-        """Whether the next request of the history is this one; False if there is none any more.
-
-        Raises `HistoryMismatch` if there is another.
-        """
-        if self._asked == len(self.requests):
-            return False
-        found = self.requests[self._asked]
-        if found.key != key:
-            raise HistoryMismatch(
-                f"run {key.iteration_key()}: event {found.id} of its history requests"
-                f" {found.key.target}/{found.key.sequence}, the code asks for"
-                f" {key.target}/{key.sequence}: restore the code that began this run"
-            )
-        self._asked += 1
-        return True
-
-    def unasked(self) -> int:
-        """How many requests of the history have not been asked for."""
-        return len(self.requests) - self._asked
-
-
-class Run:
-    """One iteration of a run, in memory.
-
-    `start` and `feed` let the function go on until it waits again; what it added meanwhile is then in
-    `added`.  They raise what the function raises.
-    """
-
-    __slots__ = ("_asked", "_function", "_greenlet", "_history", "_make", "_responses", "_restart",
-                 "_waiting", "added", "context", "created", "dropped", "key", "last", "now")
-
-    def __init__(
-        self, function: Callable[..., Any], created: Event, history: History | None, make: _Make
-    ) -> None:
-        self.key: RunKey = created.key[:4]
-        self.created = self.last = created
-        self.now = created.timestamp
-        self.added: list[Event] = []
-        self.dropped = False
-        self.context = RunContext(self)
-        self._function = function
-        self._history = history
-        self._make = make
-        self._asked: Counter[tuple[EventType, str]] = Counter()
-        self._responses: dict[tuple[str, str], Event] = {}
-        self._waiting: set[tuple[str, str]] = set()
-        self._restart: Event | None = None
-        self._greenlet = greenlet.greenlet(self._run)
-
-    # The consumer's side.
-
-    def start(self) -> None:
-        """Run the function up to where it waits first."""
-        self._greenlet.switch()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the iteration is over: its last events are in `added`."""
-        return self._greenlet.dead
-
-    def feed(self, response: Event) -> None:
-        """Give the run a response, and let it go on if it was the last that it waited for."""
-        self.last = response
-        self.now = max(self.now, response.timestamp)
-        place = response.key[4:]
-        self._responses[place] = response
-        if self._waiting and place in self._waiting:
-            self._waiting.discard(place)
-            if not self._waiting:
-                self._greenlet.switch()
-
-    def drop(self) -> None:
-        """Unwind the function: its ``finally`` blocks run, its context is dead."""
-        self.dropped = True
-        if self._greenlet and not self._greenlet.dead:
-            try:
-                self._greenlet.throw(Dropped())
-            except Exception:
-                log.exception("run %s raised while it was dropped from memory", self.name)
-            except Dropped:
-                pass
-
-    @property
-    def name(self) -> str:
-        """The key of the iteration, as text."""
-        return str(self.created.key)
-
-    # The function's side, inside the greenlet.
-
-    def _run(self) -> None:
-        try:
-            self._function(self.context, self.created.message)
-        except Restarted:
-            pass
-        if self.dropped:
-            return
-        if self._history is not None and (rest := self._history.unasked()):
-            log.warning("run %s ended with %d requests of its history unasked", self.name, rest)
-        self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
-        if self._restart is not None:
-            self.added.append(self._restart)
-
-    def check(self) -> None:
-        """Refuse a call on the context that is not the function's own, or comes after its end."""
-        if self.dropped:
-            raise Dropped
-        if self._restart is not None:
-            raise Restarted
-        if greenlet.getcurrent() is not self._greenlet:
-            raise OutsideOfRun(
-                f"run {self.name}: its context belongs to the workflow function: do not use it in"
-                " another thread, activity or run"
-            )
-
-    def request(self, target: str, message: Message | None, sequence: str = "") -> tuple[str, str]:
-        """Ask for something: add a request, unless the history has it; its place."""
-        key = self._next(EventType.ACTIVITY_REQUEST, target, sequence)
-        history = self._history
-        if history is None or not history.has_request(key):
-            self.added.append(self._make(EventType.ACTIVITY_REQUEST, key, message))
-        return key[4:]
-
-    def output(self, name: str, message: Message | None) -> None:
-        """Add an output, unless the history has it."""
-        key = self._next(EventType.RUN_OUTPUT, name, "")
-        if self._history is None or key[4:] not in self._history.outputs:
-            self.added.append(self._make(EventType.RUN_OUTPUT, key, message))
-
-    def _next(self, type: EventType, target: str, prefix: str) -> Key:
-        count = self._asked[type, target + prefix]
-        self._asked[type, target + prefix] = count + 1
-        return Key(*self.key, target, f"{prefix}{count}")
-
-    def wait(self, places: Sequence[tuple[str, str]]) -> list[Event]:
-        """Wait until there is a response for each place; the responses, in the order of places."""
-        self._waiting = {place for place in places if place not in self._responses}
-        if self._waiting:
-            self._greenlet.parent.switch()
-            self.check()
-        return [self._responses.pop(place) for place in places]
-
-    def restart(self, message: Message | None) -> NoReturn:
-        """End this iteration; the next one begins with `message`."""
-        next_key = Key(*self.key[:3], self.key[3] + 1)
-        self._restart = self._make(EventType.RUN_CREATED, next_key, message)
-        raise Restarted
-
-
-_Make = Callable[[EventType, Key, Message | None], Event]
-
-
-class RunContext:
-    """What a workflow function may do.  All of it is repeated exactly when the run is replayed."""
-
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def namespace(self) -> str:
-        """The run's namespace."""
-        return self._run.key[0]
-
-    @property
-    def workflow(self) -> str:
-        """The name of the run's workflow."""
-        return self._run.key[1]
-
-    @property
-    def run(self) -> str:
-        """The run's id."""
-        return self._run.key[2]
-
-    @property
-    def iteration(self) -> int:
-        """How often the run has been restarted."""
-        return self._run.key[3]
-
-    @property
-    def create_event(self) -> Event:
-        """The event that began this iteration."""
-        return self._run.created
-
-    @property
-    def last_event(self) -> Event:
-        """The last event that the run was given."""
-        return self._run.last
-
-    def now(self) -> datetime:
-        """The timestamp of the last event that the run was given; never goes back (R8)."""
-        self._run.check()
-        return self._run.now
-
-    @overload
-    def exec_activity(
-        self, activity: Callable[[ActivityContext, Any, Any], R], message: Message | None,
-        *, name: str | None = None,
-    ) -> R: ...
-    @overload
-    def exec_activity(
-        self, activity: str, message: Message | None, *, name: str | None = None
-    ) -> Any: ...
-    def exec_activity(
-        self, activity: Any, message: Message | None, *, name: str | None = None
-    ) -> Any:
-        """Have an activity executed, and wait for its response.
-
-        `activity` is the function or its stored name; `name` is the stored name where it is not the
-        function's own (N1).  However often the run is replayed, there is one request and one response
-        (R3, A1).  Raises `InvalidName`, `NotAMessage`, `MessageTooLarge`.
-        """
-        self._run.check()
-        call = self.call(activity, message, name=name)
-        return self._run.wait([self._run.request(call.target, call.message)])[0].message
-
-    def call(
-        self, activity: Callable[..., Any] | str, message: Message | None, *, name: str | None = None
-    ) -> Call:
-        """A call for `gather`: nothing is asked for yet."""
-        target = name or (activity if isinstance(activity, str) else activity.__name__)
-        return Call(check_target("activity", target), message)
-
-    def gather(self, *calls: Call) -> list[Any]:
-        """Have several activities executed at once; the responses in the order of the calls (R11)."""
-        self._run.check()
-        places = [self._run.request(call.target, call.message) for call in calls]
-        return [response.message for response in self._run.wait(places)]
-
-    def sleep(self, duration: timedelta) -> None:
-        """Wait for at least `duration`, counted from the request's timestamp (R7)."""
-        self._run.check()
-        self._run.wait([self._run.request(sleeps.TARGET, _request(duration))])
-
-    def await_signal(self, signal: int | IntEnum, timeout: timedelta) -> Signal | None:
-        """The next signal of that type; None if none has come within `timeout` (S2 to S4)."""
-        self._run.check()
-        type = signals.check_signal(signal)
-        place = self._run.request(signals.TARGET, _request(timeout), f"{type}:")
-        raw = self._run.wait([place])[0].raw
-        if raw and AnyMessage.FromString(raw).Is(SleepDone.DESCRIPTOR):
-            return None
-        return Signal(type, unpack(raw))
-
-    def emit_output(self, name: str, message: Message | None) -> None:
-        """Add an output to the log, once for each run, iteration, name and count (O1)."""
-        self._run.check()
-        self._run.output(check_target("output", name), message)
-
-    def restart(self, message: Message | None) -> NoReturn:
-        """End this iteration and begin the next with `message`, in one transaction (R6)."""
-        self._run.check()
-        self._run.restart(message)
-
-
-def _request(duration: timedelta) -> SleepRequest:
-    request = SleepRequest()
-    request.duration.FromTimedelta(max(duration, timedelta(0)))
-    return request
 
 
 class WorkflowConsumer(Consumer):
@@ -487,7 +148,7 @@ class WorkflowConsumer(Consumer):
 
     def _begin(self, created: Event, history: History | None) -> Run:
         message = created.message
-        if self._takes is not None and not isinstance(message, self._takes | None):  # type: ignore[operator]
+        if self._takes is not None and not isinstance(message, self._takes | None):
             raise WrongInput(
                 f"run {created.key} was started with a {type(message).__name__}, its workflow takes"
                 f" {self._takes.__name__}"
@@ -564,16 +225,23 @@ def register_workflow(
 ) -> Consumer:
     """Run the workflow function ``workflow(ctx: RunContext, message: M) -> None`` for its runs.
 
-    Its runs are stored under `name`, or else the function's own (N1).  `shard` takes a part of the runs
-    (H1).  At most `max_cached` waiting runs are kept in memory, and none that has waited for
+    Its runs are stored under `name`, or else the function's own (N1).  `shard` takes a part of the
+    runs (H1).  At most `max_cached` waiting runs are kept in memory, and none that has waited for
     `await_timeout` (R10).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`.
     """
     takes = check_signature(workflow, "workflow(ctx: RunContext, message: M) -> None")
     check_name("namespace", namespace)
     stored = check_name("workflow", name or getattr(workflow, "__name__", ""))
     consumer = WorkflowConsumer(
-        client.log, namespace, stored, workflow, takes=takes, shard=shard,
-        await_timeout=await_timeout, max_cached=max_cached, metrics=metrics,
+        client.log,
+        namespace,
+        stored,
+        workflow,
+        takes=takes,
+        shard=shard,
+        await_timeout=await_timeout,
+        max_cached=max_cached,
+        metrics=metrics,
     )
     client.add(consumer, start)
     return consumer

@@ -1,0 +1,353 @@
+"""MySQL and MariaDB.
+
+Invariant: each thread has a connection of its own, since a consumer's named lock has to live and
+die with the connection that the consumer writes with.  A transaction is sent in one packet.
+
+The clock is the server's: this process's, corrected by what the server's answers prove.
+
+Left to `log`: what the rows mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import SplitResult, unquote
+
+import pymysql
+from pymysql.constants import CLIENT, FIELD_TYPE
+from pymysql.converters import conversions
+
+from .database import (
+    BadUrl,
+    BrokenOff,
+    Database,
+    DatabaseError,
+    Duplicate,
+    IdTaken,
+    Insert,
+    NotFound,
+    OutcomeUnknown,
+    ReadOnly,
+    Row,
+    Statement,
+    Unavailable,
+    from_text,
+)
+
+_ROWS_PER_INSERT = 500
+_BYTES_PER_INSERT = 4 * 1024 * 1024
+
+
+class MySQL(Database):
+    """MySQL or MariaDB, one connection for each thread that asks."""
+
+    skip_duplicates = " ON DUPLICATE KEY UPDATE `id` = `id`"
+    _types = MappingProxyType(
+        {
+            "ID": "BIGINT AUTO_INCREMENT PRIMARY KEY",
+            "TIME": "DATETIME(3)",
+            "HASH": "BINARY(128)",
+            "BLOB": "MEDIUMBLOB",
+        }
+    )
+
+    #: Server errors after which the same transaction may succeed.
+    _BROKEN_OFF = (1205, 1213)
+    #: Errors that mean that the server, or the way to it, is gone for now.
+    _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1927)
+    _AWAY += (2002, 2003, 2006, 2013, 2014, 2055, 4031)
+    _UNCONNECTED = (1040, 1203, 2002, 2003)
+    _READ_ONLY = (1044, 1142, 1143, 1227, 1792, 1836)
+
+    def __init__(self, name: str, arguments: dict[str, Any], options: dict[str, str]) -> None:
+        super().__init__(name, options)
+        self._arguments = arguments
+        self._local = threading.local()
+        self._open: list[pymysql.connections.Connection[Any]] = []
+        self._mutex = threading.Lock()
+        self._offset = timedelta(0)
+        self._step = 1
+        with self._translated():
+            self._connection()
+        self._check_packet()
+
+    def _check_packet(self) -> None:
+        packet = int(self.query("SELECT @@max_allowed_packet")[0][0])
+        if packet < 2 * self.max_message + 65536:
+            raise DatabaseError(
+                f"{self.name}: max_allowed_packet is {packet} bytes; messages of up to"
+                f" {self.max_message} bytes need {2 * self.max_message + 65536}: raise it on the"
+                " server, or lower max_message in the URL"
+            )
+
+    def now(self) -> datetime:
+        """As in `Database`, by the server's clock."""
+        moment = datetime.now(UTC) + self._offset
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+    def _connection(self) -> pymysql.connections.Connection[Any]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            with self._mutex:
+                self._open.append(connection)
+            self._local.connection = connection
+            self.came_back()
+        return connection
+
+    def _connect(self) -> pymysql.connections.Connection[Any]:
+        decoders = {k: v for k, v in conversions.items() if k != FIELD_TYPE.DATETIME}
+        connection = pymysql.connect(
+            **self._arguments,
+            charset="utf8mb4",
+            autocommit=True,
+            client_flag=CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS,
+            conv=decoders,
+            connect_timeout=5,
+            read_timeout=30,
+            write_timeout=30,
+        )
+        try:
+            cursor = connection.cursor()
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute(
+                "SET SESSION innodb_lock_wait_timeout = 1, SESSION time_zone = '+00:00',"
+                " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+            )
+            cursor.execute(
+                "SHOW VARIABLES WHERE Variable_name IN ('hostname', 'port', 'server_uuid',"
+                " 'wsrep_on', 'wsrep_node_name', 'auto_increment_increment')"
+            )
+            self._know(dict(cursor.fetchall()))
+            cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            began = datetime.now(UTC)
+            cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            self._adjust(began, cursor.fetchone()[0])
+        except BaseException:
+            connection._force_close()  # type: ignore[attr-defined]
+            raise
+        return connection
+
+    def _know(self, variables: dict[str, str]) -> None:
+        # Under Galera the step between ids changes with the number of nodes: they are not known.
+        cluster = variables.get("wsrep_on", "OFF") == "ON"
+        self._step = 0 if cluster else int(variables.pop("auto_increment_increment"))
+        identity = ":".join(f"{k}={v}" for k, v in sorted(variables.items()))
+        self.domain = hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    def _adjust(self, began: datetime, server: str) -> None:
+        """Keep the clock within what this answer of the server proves."""
+        ended, moment = datetime.now(UTC), from_text(server)
+        self._offset = min(max(self._offset, moment - ended), moment - began)
+
+    @contextlib.contextmanager
+    def _translated(self, committing: bool = False) -> Any:
+        try:
+            yield
+        except (pymysql.err.Error, OSError) as error:
+            raise self._meaning(error, committing) from error
+
+    def _meaning(self, error: Exception, committing: bool) -> DatabaseError:
+        code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
+        text = f"{self.name}: {error.args[-1] if error.args else error}"
+        if code == 1062:
+            found = re.search(r"'(?:[^']*\.)?(\w+)'$", str(error.args[1]))
+            return IdTaken(text) if found and found[1] == "PRIMARY" else Duplicate(text)
+        if code == 1242:
+            return NotFound(text)
+        if code in self._BROKEN_OFF:
+            return BrokenOff(text)
+        if code in self._READ_ONLY or (code == 1290 and "read-only" in text):
+            return ReadOnly(f"{text}: give this account the right to read, write and create tables")
+        if code in self._AWAY or isinstance(error, (OSError, pymysql.err.InterfaceError)):
+            self._discard()
+            self.went_away(error.args[-1] if error.args else error)
+            unsent = code in self._UNCONNECTED or not committing
+            return Unavailable(text) if unsent else OutcomeUnknown(text)
+        if code in (1045, 1049, 1698):
+            return DatabaseError(f"{text}: check the user, password and database in the URL")
+        return DatabaseError(text)
+
+    def _discard(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            with self._mutex, contextlib.suppress(ValueError):
+                self._open.remove(connection)
+            connection._force_close()
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        cursor = self._connection().cursor()
+        cursor.execute(_percent(sql), parameters or None)
+        rows: Sequence[Row] = cursor.fetchall()
+        return rows
+
+    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+        cursor = self._connection().cursor()
+        script = ["BEGIN"]
+        for sql, parameters, must_find in statements:
+            script.append(cursor.mogrify(_percent(sql), parameters or None))
+            if must_find is not None:
+                script.append(_GUARD.format(must_find))
+        before, chunks = len(script), list(_chunks(insert.rows)) if insert else []
+        if insert is not None:
+            script += [self._insert(cursor, insert, chunk) for chunk in chunks]
+        script.append("COMMIT")
+        try:
+            first = self._send(cursor, script)[before:-1]
+        except BaseException as error:
+            self._rollback(error)
+            raise
+        ids: list[int] = []
+        for id, chunk in zip(first, chunks, strict=True) if self._step else ():
+            # InnoDB gives the rows of an INSERT ... VALUES ids in a row, in each of its lock modes.
+            ids += range(id, id + len(chunk) * self._step, self._step)
+        return ids
+
+    @staticmethod
+    def _insert(cursor: Any, insert: Insert, rows: Sequence[Row]) -> str:
+        one = f"({','.join(['%s'] * len(rows[0]))})"
+        sql = f"INSERT INTO {insert.table} ({insert.columns}) VALUES {','.join([one] * len(rows))}"
+        return str(cursor.mogrify(sql, [value for row in rows for value in row]))
+
+    @staticmethod
+    def _send(cursor: Any, script: Sequence[str]) -> list[int]:
+        """Run a script in as few packets as it fits; the id that each statement gave first."""
+        ids: list[int] = []
+        packet: list[str] = []
+        for sql in script:
+            packet.append(sql)
+            if sql == script[-1] or sum(map(len, packet)) > _BYTES_PER_INSERT:
+                cursor.execute(";".join(packet))
+                ids.append(cursor.lastrowid)
+                while cursor.nextset():
+                    ids.append(cursor.lastrowid)
+                packet = []
+        return ids
+
+    def _rollback(self, error: BaseException) -> None:
+        connection = getattr(self._local, "connection", None)
+        if not isinstance(error, Exception):
+            # Interrupted in the middle of an exchange: what the server would say next is unknown.
+            self._discard()
+        elif connection is not None:
+            try:
+                connection.rollback()
+            except (pymysql.err.Error, OSError):
+                self._discard()
+
+    def newest(self) -> tuple[int, int]:
+        """As in `Database`."""
+        began = datetime.now(UTC)
+        events, signals, moment = self.query(
+            "SELECT (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
+            " (SELECT COALESCE(MAX(id), 0) FROM replay_signals), UTC_TIMESTAMP(6)"
+        )[0]
+        self._adjust(began, moment)
+        return events, signals
+
+    def lock(self, name: str, wait: float) -> bool:
+        """As in `Database`: GET_LOCK, which the server gives back when the connection ends."""
+        return bool(self.query("SELECT GET_LOCK(?, ?)", (self._lock_name(name), wait))[0][0])
+
+    def unlock(self, name: str) -> None:
+        """As in `Database`."""
+        self.query("SELECT RELEASE_LOCK(?)", (self._lock_name(name),))
+
+    def _lock_name(self, name: str) -> str:
+        # Named locks are shared by all databases of a server and hold 64 characters.
+        return hashlib.sha256(f"{self._arguments['database']}/{name}".encode()).hexdigest()[:48]
+
+    def release(self) -> None:
+        """As in `Database`."""
+        self._discard()
+
+    def close(self) -> None:
+        """As in `Database`."""
+        with self._mutex:
+            for connection in self._open:
+                connection._force_close()  # type: ignore[attr-defined]
+            self._open.clear()
+
+    def _columns(self, table: str) -> set[str]:
+        rows = self.query(
+            "SELECT column_name FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND table_name = ?",
+            (table,),
+        )
+        return {row[0] for row in rows}
+
+    def _define(self, table: str, columns: str) -> None:
+        self.query(
+            f"CREATE TABLE IF NOT EXISTS {table} ({columns})"
+            " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
+        )
+
+    def _alter(self, sql: str) -> None:
+        # 1060, 1061: another process that connected just now was faster.
+        try:
+            self._execute(sql, ())
+        except pymysql.err.Error as error:
+            if error.args[0] not in (1060, 1061):
+                raise self._meaning(error, committing=False) from error
+
+    def _index(self, table: str, name: str, unique: bool, on: str) -> None:
+        self._alter(f"CREATE {'UNIQUE ' if unique else ''}INDEX {name} ON {table} ({on})")
+
+
+#: Stops a script whose last statement did not find its rows: a value of two rows is an error.
+_GUARD = "DO IF(ROW_COUNT() = {}, 0, (SELECT 1 UNION ALL SELECT 2))"
+
+
+@lru_cache(maxsize=512)
+def _percent(sql: str) -> str:
+    return sql.replace("?", "%s")
+
+
+def _chunks(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    """Rows in portions that fit a packet."""
+    start = size = 0
+    for end, row in enumerate(rows):
+        more = sum(len(value) for value in row if isinstance(value, bytes))
+        if end > start and (size + more > _BYTES_PER_INSERT or end - start >= _ROWS_PER_INSERT):
+            yield rows[start:end]
+            start, size = end, 0
+        size += more
+    yield rows[start:]
+
+
+def open_mysql(parts: SplitResult, options: dict[str, str]) -> MySQL:
+    """The database at ``mysql://user:password@host:3306/database``; see `replay.connect`."""
+    try:
+        port = parts.port or 3306
+    except ValueError as error:
+        raise BadUrl(f"the URL's port: {error}") from error
+    if not parts.hostname or len(parts.path) < 2:
+        raise BadUrl("expected mysql://user:password@host:3306/database")
+    arguments: dict[str, Any] = {
+        "host": parts.hostname,
+        "port": port,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": unquote(parts.path[1:]),
+    }
+    _secure(arguments, options)
+    return MySQL(f"mysql://{parts.hostname}:{port}{parts.path}", arguments, options)
+
+
+def _secure(arguments: dict[str, Any], options: dict[str, str]) -> None:
+    """Use TLS wherever the server offers it, but not for what never leaves this machine."""
+    if socket := options.pop("unix_socket", None):
+        arguments["unix_socket"] = socket
+    if authority := options.pop("ssl_ca", None):
+        arguments |= {"ssl_ca": authority, "ssl_verify_cert": True, "ssl_verify_identity": True}
+    elif socket or arguments["host"] in ("localhost", "127.0.0.1", "::1"):
+        arguments["ssl_disabled"] = True

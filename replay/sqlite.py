@@ -1,0 +1,209 @@
+"""SQLite, the embedded default.
+
+Invariant: the threads of a process share one connection behind one lock.  SQLite has one writer at
+a time, and its way to wait for it is to sleep; with a lock the threads of a process never meet it.
+One connection also makes its ``data_version`` say exactly whether another process has committed.
+
+A consumer's name is locked by a file beside the database: the lock goes with the process.
+
+Left to `mysql`: servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+from .database import (
+    Database,
+    DatabaseError,
+    Duplicate,
+    Insert,
+    NotFound,
+    ReadOnly,
+    Row,
+    Statement,
+    Unavailable,
+    marks,
+)
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows: there the lease alone says who owns a name
+    fcntl = None  # type: ignore[assignment]
+
+
+class Sqlite(Database):
+    """A SQLite file, or a database in memory.
+
+    Commits survive the death of any process.  What survives a loss of power is SQLite's WAL mode
+    with ``synchronous=NORMAL``: a whole database, perhaps without the last few transactions.
+    """
+
+    skip_duplicates = " ON CONFLICT DO NOTHING"
+    _types = MappingProxyType(
+        {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
+    )
+    domain = "file"
+
+    def __init__(self, path: str, options: dict[str, str]) -> None:
+        super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
+        self._path = path
+        self._locks: dict[str, int] = {}
+        self._mutex = threading.RLock()
+        self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=60, isolation_level=None, check_same_thread=False
+            )
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=60000"):
+                self._connection.execute(f"PRAGMA {pragma}").fetchall()
+            self._require_write()
+
+    def _require_write(self) -> None:
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                # A file that may not be written to says so at the first write, not at BEGIN.
+                self._connection.execute("PRAGMA user_version = 0")
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _translated(self, committing: bool = False) -> Any:
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            raise Duplicate(str(error)) from error
+        except sqlite3.Error as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: sqlite3.Error) -> DatabaseError:
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if code == sqlite3.SQLITE_READONLY:
+            return ReadOnly(
+                f"{self.name} is read-only: give this user write access to the file"
+                " and its directory"
+            )
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return Unavailable(f"{self.name} cannot be opened: does its directory exist?")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            self.went_away(error)
+            return Unavailable(f"{self.name}: {error}")
+        return DatabaseError(f"{self.name}: {error}")
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        with self._mutex:
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+        with self._mutex:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for sql, parameters, must_find in statements:
+                    found = self._connection.execute(sql, parameters).rowcount
+                    if must_find not in (None, found):
+                        raise NotFound(f"{found} rows instead of {must_find}")
+                ids = self._insert(insert) if insert else []
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        self.came_back()
+        return ids
+
+    def _insert(self, insert: Insert) -> list[int]:
+        """With ids of our own choice: there is no other writer now, and so they are known."""
+        table, columns, rows = insert
+        found = self._execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        first = found[0][0] + 1 if found else 1
+        ids = range(first, first + len(rows))
+        self._connection.executemany(
+            f"INSERT INTO {table} (id, {columns}) VALUES ({marks(len(rows[0]) + 1)})",
+            [(id, *row) for id, row in zip(ids, rows, strict=True)],
+        )
+        return list(ids)
+
+    def newest(self) -> tuple[int, int]:
+        """As in `Database`.  Asks for the ids only after somebody has committed something."""
+        with self._mutex, self._translated():
+            # Read before the ids: what is committed in between is then looked at once more.
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            own = self._connection.total_changes
+            if self._seen[0] != version + own:
+                ids = [
+                    self._execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}", ())[0][0]
+                    for table in ("replay_events", "replay_signals")
+                ]
+                self._seen = (version + own, (ids[0], ids[1]))
+            return self._seen[1]
+
+    def lock(self, name: str, wait: float) -> bool:
+        """As in `Database`: a lock on a file beside the database, which no process outlives."""
+        if fcntl is None or self._path == ":memory:" or name in self._locks:
+            return True
+        directory = f"{self._path}-locks"
+        os.makedirs(directory, exist_ok=True)
+        file = f"{directory}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        deadline = time.monotonic() + wait
+        while not _flock(handle):
+            if time.monotonic() >= deadline:
+                os.close(handle)
+                return False
+            time.sleep(0.05)
+        self._locks[name] = handle
+        return True
+
+    def unlock(self, name: str) -> None:
+        """As in `Database`."""
+        if (handle := self._locks.pop(name, None)) is not None:
+            os.close(handle)
+
+    def release(self) -> None:
+        """As in `Database`: nothing belongs to one thread here."""
+
+    def close(self) -> None:
+        """As in `Database`."""
+        with self._mutex:
+            for name in list(self._locks):
+                self.unlock(name)
+            self._connection.close()
+
+    def _create(self) -> None:
+        with self._mutex:
+            super()._create()
+
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self.query(f"PRAGMA table_info({table})")}
+
+    def _define(self, table: str, columns: str) -> None:
+        self.query(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+
+    def _alter(self, sql: str) -> None:
+        try:
+            self.query(sql)
+        except DatabaseError as error:
+            if "duplicate column" not in str(error):
+                raise
+
+    def _index(self, table: str, name: str, unique: bool, on: str) -> None:
+        # Index names are shared by all tables of a SQLite database.
+        kind = "UNIQUE INDEX" if unique else "INDEX"
+        self.query(f"CREATE {kind} IF NOT EXISTS {table}_{name} ON {table} ({on})")
+
+
+def _flock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""The newest events, in memory: one copy for all readers of a process, and where they wait.
+
+Invariants:
+
+- The events in the tail have no hole, so a reader finds his place by counting.
+- Nobody sleeps while there is something for him: what has come since his last look is looked at
+  under the lock under which he falls asleep (P1).
+
+Left to `log`: reading what other processes commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from .database import Unavailable
+from .event import Event
+
+log = logging.getLogger("replay")
+
+BATCH = 1000  # events read at a time
+_EVENTS = 10_000
+_BYTES = 32 * 1024 * 1024
+#: Seconds between two looks for other processes' events.
+PAUSE_MIN, PAUSE_MAX = 0.001, 0.03
+
+
+class Waiter:
+    """Somebody who waits for events: what he wants, and how far he has read."""
+
+    __slots__ = ("condition", "position", "wants", "woken")
+
+    def __init__(self, tail: Tail, wants: Callable[[Event], bool] | None) -> None:
+        self.condition = threading.Condition(tail.lock)
+        self.wants = wants
+        self.position = 0
+        self.woken = False
+
+
+class Tail:
+    """The newest events, without a hole, in memory: decoded once for all readers of this process.
+
+    The events that this process commits are put in directly when their ids join on to the end;
+    `Log.poll` reads what others commit.  Those who wait are woken when there is something for them,
+    or when they are about to fall out of the tail: not for each event, since with many consumers
+    that would cost more than the work itself.
+    """
+
+    def __init__(self, end: int) -> None:
+        self.lock = threading.Lock()
+        self.end = end
+        self.signals = 0
+        self._events: list[Event] = []
+        self._bytes = 0
+        self._apart: dict[int, list[Event]] = {}  # own events whose predecessors are not here yet
+        self._waiters: set[Waiter] = set()
+        self._poller: threading.Thread | None = None
+        self._poke = threading.Event()
+        self._closed = False
+
+    def slice(self, after: int, limit: int | None) -> list[Event] | None:
+        """Up to `limit` events behind id `after`; None if the tail begins later than that."""
+        with self.lock:
+            skip = len(self._events) - (self.end - after)
+            end = None if limit is None else skip + limit
+            return self._events[skip:end] if skip >= 0 else None
+
+    def join(self, events: list[Event]) -> None:
+        """Put in what this process has just committed; have the rest polled for soon."""
+        with self.lock:
+            if events and events[0].id > self.end:
+                if events[-1].id - events[0].id == len(events) - 1:
+                    self._apart[events[0].id] = events
+                while (next := self._apart.pop(self.end + 1, None)) is not None:
+                    self._put(next)
+            if not events or self._apart or events[-1].id > self.end:
+                self._poke.set()
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Put in what was read behind the end."""
+        with self.lock:
+            self._put([event for event in events if event.id > self.end])
+            for first in [first for first in self._apart if first <= self.end]:
+                del self._apart[first]
+
+    def _put(self, events: list[Event]) -> None:
+        if not events:
+            return
+        self._events += events
+        self.end = events[-1].id
+        self._bytes += sum(len(event.raw) for event in events if event.raw)
+        if len(self._events) > 2 * _EVENTS or self._bytes > _BYTES:
+            self._events = self._events[len(self._events) // 2 :]
+            self._bytes = sum(len(event.raw) for event in self._events if event.raw)
+        for waiter in self._waiters:
+            if not waiter.woken and self._concerns(waiter, events):
+                waiter.woken = True
+                waiter.condition.notify()
+
+    def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
+        if waiter.wants is None or self.end - waiter.position >= BATCH:
+            return True
+        return any(map(waiter.wants, events))
+
+    def saw_signals(self, newest: int) -> bool:
+        """The newest signal's id, as polled; whether it is new: then everybody is woken."""
+        with self.lock:
+            changed, self.signals = newest > self.signals, max(newest, self.signals)
+        if changed:
+            self.wake_all()
+        return changed
+
+    def wake_all(self) -> None:
+        """Have everybody look."""
+        with self.lock:
+            for waiter in self._waiters:
+                self._wake(waiter)
+
+    def wake(self, waiter: Waiter) -> None:
+        """Have one look."""
+        with self.lock:
+            self._wake(waiter)
+
+    @staticmethod
+    def _wake(waiter: Waiter) -> None:
+        waiter.woken = True
+        waiter.condition.notify()
+
+    def wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
+        """Wait for something behind `position` that the waiter wants, at most `timeout` seconds.
+
+        What came between the waiter's last look and this call counts: no wake-up is lost (P1).
+        """
+        with self.lock:
+            waiter.position = position
+            self._waiters.add(waiter)
+            unseen = len(self._events) - (self.end - position)
+            if unseen < 0:  # it reads the database, and met a hole there: it has to look again
+                timeout = PAUSE_MAX
+            elif self._concerns(waiter, self._events[unseen:]):
+                waiter.woken = True
+            if not waiter.woken and not self._closed:
+                waiter.condition.wait(timeout)
+            waiter.woken = False
+
+    def leave(self, waiter: Waiter) -> None:
+        """The waiter will not wait again."""
+        with self.lock:
+            self._waiters.discard(waiter)
+
+    def keep_polling(self, poll: Callable[[float], bool]) -> None:
+        """Have a thread call `poll` from now on, often while others write, else seldom."""
+        with self.lock:
+            if self._poller is None and not self._closed:
+                self._poller = threading.Thread(
+                    target=self._poll_loop, args=(poll,), name="replay-poll", daemon=True
+                )
+                self._poller.start()
+
+    def _poll_loop(self, poll: Callable[[float], bool]) -> None:
+        pause = PAUSE_MIN
+        while not self._closed:
+            if self._poke.wait(pause):
+                self._poke.clear()
+                time.sleep(PAUSE_MIN)  # an earlier commit of this process is probably on its way
+            try:
+                pause = PAUSE_MIN if poll(PAUSE_MIN) else min(pause * 1.5, PAUSE_MAX)
+            except Unavailable:
+                pause = min(max(pause, PAUSE_MAX) * 2, 5.0)
+            except Exception:
+                pause = 5.0
+                log.exception("reading the log failed, trying again in %.0f s", pause)
+
+    def close(self) -> None:
+        """Stop polling and let everybody go."""
+        with self.lock:
+            self._closed = True
+        self._poke.set()
+        self.wake_all()
+        if self._poller is not None:
+            self._poller.join()
