@@ -1,0 +1,107 @@
+"""Which databases the suite runs on: SQLite always, and real servers.
+
+The process that collects starts one private server of each kind that is installed, or takes the
+servers named in REPLAY_TEST_URLS; xdist's workers share them.  With no server the suite fails:
+it never skips.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import (
+    NOT_FOUND,
+    Server,
+    ServerError,
+    fresh_database,
+    label,
+    private_servers,
+    started,
+)
+
+SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, and the URL
+MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
+STARTED = pytest.StashKey[contextlib.ExitStack]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the servers running before tests are collected and workers are started."""
+    config = session.config
+    try:
+        config.stash[MAKERS] = private_servers()
+        if hasattr(config, "workerinput"):
+            config.stash[SERVERS] = config.workerinput["replay_servers"]
+        else:
+            config.stash[STARTED] = contextlib.ExitStack()
+            config.stash[SERVERS] = _servers(config)
+    except ServerError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _servers(config: pytest.Config) -> list[tuple[str, str]]:
+    named = os.environ.get("REPLAY_TEST_URLS", "").split()
+    if named:
+        return [(label(url), url) for url in named]
+    makers, stack = config.stash[MAKERS], config.stash[STARTED]
+    if not makers:
+        raise ServerError(NOT_FOUND)
+    return [(kind, stack.enter_context(started(make)).url) for kind, make in makers.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist where the servers are."""
+    node.workerinput["replay_servers"] = node.config.stash[SERVERS]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the servers, however the tests ended."""
+    if STARTED in config.stash:
+        config.stash[STARTED].close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once on every database that its fixture stands for."""
+    servers = metafunc.config.stash[SERVERS]
+    makers = metafunc.config.stash[MAKERS]
+    choices: dict[str, list[tuple[str, Any]]] = {
+        "url": [("sqlite", None), *servers],
+        "server_url": list(servers),
+        # pytest would skip a test that has nothing to choose from; None makes the fixture fail.
+        "own_server": [*makers.items()] or [("none", None)],
+    }
+    for name, choice in choices.items():
+        if name in metafunc.fixturenames:
+            ids, values = zip(*choice, strict=True)
+            metafunc.parametrize(name, values, ids=ids, indirect=True)
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give the URL of an empty database, on SQLite and on every server."""
+    if request.param is None:
+        yield f"sqlite:///{tmp_path / 'replay.db'}"
+        return
+    with fresh_database(request.param) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of an empty database on every server; for what SQLite does not have."""
+    with fresh_database(request.param) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Give a running server that the test may kill, freeze and start again."""
+    if request.param is None:
+        pytest.fail(NOT_FOUND)
+    with started(request.param) as server:
+        yield server
