@@ -1,0 +1,159 @@
+"""Runs the demo: `python -m demo` (see the package's docstring)."""
+
+import argparse
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import replay
+from demo.board import WORKFLOW, Board, find_prefix
+from demo.driver import Driver, Kill, Stuck
+from demo.fleet import Fleet, WorkerEnded
+from demo.market import BadInput, load
+from demo.progress import Progress, Remarks, heard
+from demo.proof import prove
+from demo.trace import trace
+from demo.twap_pb2 import OrderRequest
+from demo.workflow import NAMESPACE
+
+SQLITE = "sqlite:///"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="A TWAP strategy that survives kill -9 of its workers."
+    )
+    parser.add_argument("--url", help="the database; default: a new SQLite file")
+    parser.add_argument("--workers", type=int, default=3, metavar="N", help="processes (3)")
+    parser.add_argument("--orders", type=int, metavar="N", help="only the first N orders")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(__file__).parent,
+        metavar="DIR",
+        help="has orders.csv and ticks.csv; default: those of the demo",
+    )
+    return parser.parse_args(arguments)
+
+
+def choose(args: argparse.Namespace) -> list[OrderRequest]:
+    """The orders to work on, the options having been checked."""
+    orders, _ = load(args.data)
+    count = len(orders) if args.orders is None else args.orders
+    if not 1 <= count <= len(orders):
+        raise BadInput(f"--orders is a number from 1 to {len(orders)}, not {count}")
+    if not 1 <= args.workers <= 16:
+        raise BadInput(f"--workers is a number from 1 to 16, not {args.workers}")
+    if args.url == "sqlite://":
+        raise BadInput("a database in memory cannot be shared by processes: name a file")
+    return orders[:count]
+
+
+def where(url: str) -> str:
+    """The database as a person would name it, without a password."""
+    if url.startswith(SQLITE):
+        path = url.removeprefix(SQLITE).partition("?")[0]
+        return f"SQLite file {Path(path).absolute()}"
+    parts = urlsplit(url)
+    return f"{parts.scheme} server {parts.netloc.rpartition('@')[2]}, database {parts.path[1:]}"
+
+
+def start(client: replay.Client, prefix: str, orders: list[OrderRequest]) -> int:
+    """Starts the run of each order; those that an earlier demo started are left alone."""
+    return sum(
+        client.run_workflow(NAMESPACE, WORKFLOW, prefix + order.order_id, order) for order in orders
+    )
+
+
+def run(args: argparse.Namespace, url: str, orders: list[OrderRequest], log: Path) -> bool:
+    """The demo; returns whether the proof holds."""
+    progress = Progress(sys.stdout)
+    with replay.connect(url, loops=False) as client:
+        prefix, goes_on = find_prefix(client)
+        started = start(client, prefix, orders)
+        board = Board(client, prefix)
+        board.read()
+        text = f"{started} orders started as runs {prefix}*"
+        if goes_on:
+            text += f", {len(board.requests) - started} taken up again"
+        progress.say(f"{text}, {args.workers} workers, {where(url)}")
+        with Fleet(url, args.data, args.workers, log) as fleet:
+            driver = Driver(board, fleet, progress, set(board.requests))
+            try:
+                with heard(Remarks(progress)):
+                    driver.drive()
+            finally:
+                progress.say(driver.state())
+        # What was given, and beside it what an earlier demo with more orders had left.
+        given = board.requests | {prefix + order.order_id: order for order in orders}
+        return report(client, prefix, given, driver.kills)
+
+
+def report(
+    client: replay.Client, prefix: str, orders: Mapping[str, OrderRequest], kills: list[Kill]
+) -> bool:
+    """Reads the log anew from its beginning, prints one run of it and the proof."""
+    events = [
+        event
+        for event in client.stream(NAMESPACE, WORKFLOW, to_head=True)
+        if event.key.run.startswith(prefix)
+    ]
+    chosen = telling(orders, kills)
+    print(f"\nOne of the orders, {chosen}:\n")
+    of_run = [event for event in events if event.key.run == chosen]
+    for line in trace(of_run, {kill.name: kill.last_id for kill in kills if chosen in kill.runs}):
+        print(line)
+    checks = prove(events, orders)
+    print(f"\nRead back from the log ({NAMESPACE}/{WORKFLOW}/{prefix}*):\n")
+    for check in checks:
+        print(check)
+    return all(check.holds for check in checks)
+
+
+def telling(orders: Mapping[str, OrderRequest], kills: list[Kill]) -> str:
+    """The run to show: one that lived through the most kills, and of those the shortest."""
+
+    def rank(run: str) -> tuple[int, int, str]:
+        return -sum(run in kill.runs for kill in kills), orders[run].splits, run
+
+    return min(orders, key=rank)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the demo; returns the exit code: 0, 1 where it went wrong, 2 for bad input."""
+    args = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    directory = Path(tempfile.mkdtemp(prefix="replay-demo-"))
+    database, log = directory / "demo.db", directory / "workers.log"
+    url = args.url or f"{SQLITE}{database}"
+    try:
+        # What the library logs before there is a progress line, it raises as well.
+        with heard(logging.NullHandler()):
+            holds = run(args, url, choose(args), log)
+        print(f"\nThe database: {where(url)}")
+        code = 0 if holds else 1
+    except (BadInput, replay.Error) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        code = 2
+    except (WorkerEnded, Stuck) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        same = "the same command" if args.url else f"the same command with --url {url}"
+        print(f"Stopped. Nothing is lost: {same} goes on from here.")
+        code = 130
+    if code == 1:
+        print(f"demo: the workers' log is {log}", file=sys.stderr)
+    elif not database.exists():
+        shutil.rmtree(directory)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

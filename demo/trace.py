@@ -1,0 +1,86 @@
+"""Prints one run: the steps of the workflow, and beside each what it consumed and produced.
+
+The workflow is written as pseudocode, a line for a step; `->` is an event that it consumed, `<-`
+one that it produced, and `#` a step that leaves no event.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import replay
+from demo import board, proof
+from demo.twap_pb2 import OrderRequest, Price, Side, SubOrder
+from demo.workflow import calc_period
+from replay import EventType
+
+Row = tuple[str, str, str]  # A step of the workflow, the event's id and time, the event.
+
+
+def trace(events: Sequence[replay.Event], kills: Mapping[str, int]) -> Iterator[str]:
+    """The lines of the table. A kill is a worker's name and the newest event's id at its death."""
+    rows: list[Row] = [("the workflow", "  id  seconds", "-> consumed, <- produced")]
+    order = events[0].message
+    assert isinstance(order, OrderRequest)
+    pending = sorted((last, name) for name, last in kills.items())
+    for event in events:
+        while pending and pending[0][0] < event.id:
+            rows.append(("", "", f"== kill -9 of {pending.pop(0)[1]} =="))
+        seconds = (event.timestamp - events[0].timestamp).total_seconds()
+        place = f"{event.id:4} {seconds:8.3f}"
+        step, sequence = proof.step_of(event)
+        rows += _rows(step, sequence, place, order, event)
+    return _aligned(rows)
+
+
+def _aligned(rows: Iterable[Row]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for left, middle, right in rows:
+        yield f"{left:{widths[0]}} | {middle:{widths[1]}} | {right}".rstrip()
+
+
+def _rows(
+    step: proof.Step, sequence: int, place: str, order: OrderRequest, event: replay.Event
+) -> list[Row]:
+    """What one event adds to the table: itself, and local steps, which leave no event."""
+    sleep = f"{calc_period(order).total_seconds():.3f} s"
+    head = ("  for i in range(request.splits):", "", f"# local logic: {_nth(order, sequence)}")
+    make = ("    order = make_order(i, price)", "", "# local pure function")
+    match step:
+        case EventType.RUN_CREATED, _:
+            return [("def twap(request):", place, f"-> run_create{{twap, {_order(order)}}}")]
+        case EventType.ACTIVITY_REQUEST, board.ACTIVITY:
+            request = f"<- activ_req{{{board.ACTIVITY}, {order.market}}}"
+            return [head, ("    price = current_top(market)", place, request)]
+        case EventType.ACTIVITY_RESPONSE, board.ACTIVITY:
+            return [("", place, f"-> activ_res{{{board.ACTIVITY}, {_brief(event)}}}")]
+        case EventType.RUN_OUTPUT, _:
+            output = f"<- run_output{{{proof.OUTPUT}, {_brief(event)}}}"
+            return [make, ("    publish_order(order)", place, output)]
+        case EventType.ACTIVITY_REQUEST, proof.SLEEP:
+            return [("    sleep(calc_period())", place, f"<- sleep_req{{{sleep}}}")]
+        case EventType.ACTIVITY_RESPONSE, proof.SLEEP:
+            return [("", place, "-> sleep_res{}")]
+        case EventType.RUN_COMPLETED, _:
+            return [("", place, "<- run_complete{}")]
+    raise ValueError(f"event {event.id} ({event.key}) is none of the workflow's")
+
+
+def _nth(order: OrderRequest, split: int) -> str:
+    return f"part {split + 1} of {order.splits}"
+
+
+def _order(order: OrderRequest) -> str:
+    return f"{_side(order.side)} {order.quantity} {order.market} in {order.duration_ms / 1000:g} s"
+
+
+def _brief(event: replay.Event) -> str:
+    """A price or a sub-order in a few words."""
+    message = event.message
+    if isinstance(message, Price):
+        bid, ask = message.bid_cents / 100, message.ask_cents / 100
+        return f"{bid:.2f}/{ask:.2f} by {message.source.removeprefix('worker ')}"
+    assert isinstance(message, SubOrder)
+    return f"{_side(message.side)} {message.quantity} at {message.limit_cents / 100:.2f}"
+
+
+def _side(side: Side) -> str:
+    return Side.Name(side).lower()

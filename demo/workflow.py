@@ -1,0 +1,51 @@
+"""The strategy: what a user of the library writes.
+
+`twap` is deterministic and has no side effects: it may be interrupted anywhere and goes on in
+another process. `current_top` deals with the outside world. Both read like ordinary functions; what
+they do is in the log.
+"""
+
+from datetime import timedelta
+
+import replay
+from demo.market import OrderBooks
+from demo.twap_pb2 import Market, OrderRequest, Price, Side, SubOrder
+
+NAMESPACE = "trading"
+
+
+def current_top(ctx: replay.ActivityContext, books: OrderBooks, market: Market) -> Price:
+    """The top of the market's order book now."""
+    return books.top(market.name)
+
+
+def twap(ctx: replay.RunContext, request: OrderRequest) -> None:
+    """Publishes the order in equal parts at equal intervals, each at the price of its moment."""
+    for split in range(request.splits):
+        price = ctx.exec_activity(current_top, Market(name=request.market))
+        assert isinstance(price, Price)
+        sub_order = make_order(request, split, price)
+        ctx.emit_output("publish_order", sub_order)
+        ctx.sleep(calc_period(request))
+
+
+def make_order(request: OrderRequest, split: int, price: Price) -> SubOrder:
+    """The part of the order with this number, at the price that trades at once.
+
+    What does not divide evenly is spread over the parts, so that they add up to the order.
+    """
+    until_now = request.quantity * split // request.splits
+    with_this = request.quantity * (split + 1) // request.splits
+    return SubOrder(
+        order_id=request.order_id,
+        split=split,
+        market=request.market,
+        side=request.side,
+        quantity=with_this - until_now,
+        limit_cents=price.ask_cents if request.side == Side.BUY else price.bid_cents,
+    )
+
+
+def calc_period(request: OrderRequest) -> timedelta:
+    """The time from one sub-order to the next, to the millisecond."""
+    return timedelta(milliseconds=request.duration_ms // request.splits)
