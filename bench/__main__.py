@@ -1,0 +1,122 @@
+"""`python -m bench`: the tables. See `--help`."""
+
+import argparse
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from bench import idle, peers, recovery, steps, waits
+from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
+from bench.rows import QUICK, Row, Sizes, table
+
+Measure = Callable[[Backend, Sizes], list[Row]]
+
+MEASURES: dict[str, Measure] = {
+    "throughput": steps.throughput,
+    "one-run": steps.one_run,
+    "long-run": steps.long_run,
+    "take-up": recovery.take_up,
+    "killed": recovery.killed,
+    "signal": waits.signal,
+    "sleep": waits.sleep,
+    "memory": idle.memory,
+    "idle": idle.waiting,
+}
+FAILED = "failed"
+
+
+def main() -> int:
+    options = arguments()
+    sizes = QUICK if options.quick else Sizes()
+    results: dict[str, dict[str, list[Row]]] = {}
+    print(machine() + (" (--quick: small sizes, rough figures)" if options.quick else ""))
+    with ExitStack() as stack:
+        directory = stack.enter_context(scratch())
+        for backend in backends(options.url, directory, stack):
+            title = backend.title()
+            found = {name: measured(name, backend, sizes) for name in options.only}
+            show(title, [row for rows in found.values() for row in rows])
+            results[title] = found
+        if options.peers:
+            progress("DBOS, the same work")
+            show(peers.DBOS_DEFAULT, peers.dbos(sizes, directory, compared(results)))
+    rows = [row for found in results.values() for part in found.values() for row in part]
+    return int(any(row.figure == FAILED for row in rows))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Measure the library. Without --url: on an SQLite file, and on a private"
+        " MariaDB with its default durability that is started for this. A verdict of `short`"
+        " does not change the exit status; a measure that fails does.",
+    )
+    parser.add_argument(
+        "--url",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="measure on these instead: sqlite:///FILE or mysql://USER:PW@HOST/DATABASE;"
+        " databases are created beside the one named, and removed",
+    )
+    parser.add_argument("--peers", action="store_true", help="put DBOS to the same work")
+    parser.add_argument("--quick", action="store_true", help="small sizes, rough figures")
+    parser.add_argument(
+        "--only", nargs="+", choices=MEASURES, default=list(MEASURES), help="some measures"
+    )
+    return parser.parse_args()
+
+
+def backends(urls: list[str], directory: Path, stack: ExitStack) -> Iterator[Backend]:
+    if urls:
+        yield from map(from_url, urls)
+        return
+    yield Sqlite(directory)
+    progress("starting a private MariaDB")
+    yield stack.enter_context(private_mariadb(directory))
+
+
+def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
+    """A measure's rows. One that fails says so in its row and does not cost the others theirs."""
+    progress(f"{backend.kind}: {name}")
+    try:
+        return MEASURES[name](backend, sizes)
+    except Exception:
+        traceback.print_exc()
+        return [Row(name, FAILED, "", "see above")]
+
+
+def compared(results: dict[str, dict[str, list[Row]]]) -> dict[str, tuple[float, float]]:
+    """Steps/s and ms a step of each backend that has both."""
+    return {
+        title.split()[0]: (found["throughput"][0].value, found["one-run"][0].value)
+        for title, found in results.items()
+        if {"throughput", "one-run"} <= found.keys()
+        and FAILED not in (found["throughput"][0].figure, found["one-run"][0].figure)
+    }
+
+
+def machine() -> str:
+    python = platform.python_version()
+    drivers = f"PyMySQL {version('PyMySQL')}, protobuf {version('protobuf')}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {python}, {drivers}"
+
+
+def show(title: str, rows: list[Row]) -> None:
+    print(f"\n{title}\n")
+    for line in table(rows):
+        print(f"  {line}")
+    sys.stdout.flush()
+
+
+def progress(text: str) -> None:
+    print(f"bench: {text} ...", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The same work for DBOS, run in its own environment.
+
+`dbos_work.py DATABASE RUNS STEPS STEPS_OF_ONE`: RUNS workflows of STEPS, one of STEPS_OF_ONE.
+Prints its version and figures as JSON. Its SQLite default is used as it is. Of its ways to begin
+many workflows, starting each in the process and enqueueing them were about equally fast when tried;
+the first is used. The clock includes the starts, as its workflows begin when they are started.
+"""
+
+import json
+import sys
+import threading
+import time
+from importlib.metadata import version
+
+from dbos import DBOS  # type: ignore[import-not-found, unused-ignore]
+
+WAIT = 300  # seconds for all runs
+
+
+def echo(number: int) -> int:
+    return number + 1
+
+
+def main(database: str, runs: int, steps: int, steps_of_one: int) -> None:
+    DBOS(
+        config={
+            "name": "bench",
+            "system_database_url": f"sqlite:///{database}",
+            "log_level": "WARNING",
+        }
+    )
+    step = DBOS.step(name="echo")(echo)
+    ended = threading.Semaphore(0)
+    gaps: list[float] = []
+
+    def many(count: int) -> None:
+        for number in range(count):
+            step(number)
+        ended.release()
+
+    def one(count: int) -> None:
+        for number in range(count):
+            begin = time.perf_counter()
+            step(number)
+            gaps.append(time.perf_counter() - begin)
+
+    start_many, run_one = DBOS.workflow(name="many")(many), DBOS.workflow(name="one")(one)
+    DBOS.launch()
+    run_one(20)
+    gaps.clear()
+    run_one(steps_of_one)
+    begin = time.perf_counter()
+    handles = [DBOS.start_workflow(start_many, steps) for _ in range(runs)]
+    if not all(ended.acquire(timeout=WAIT) for _ in handles):
+        raise TimeoutError(f"not all of {runs} workflows ended in {WAIT} s")
+    rate = runs * steps / (time.perf_counter() - begin)
+    DBOS.destroy()
+    print(json.dumps({"version": version("dbos"), "rate": rate, "gaps": gaps}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,0 +1,99 @@
+"""A line of the table: what was measured, the figure, what is wanted, and the verdict in words."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    measure: str
+    figure: str
+    wanted: str = ""
+    verdict: str = ""
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work each measure is given; `--quick` makes it small and the figures rough."""
+
+    repeats: int = 3
+    runs: int = 1_000
+    steps_per_run: int = 5
+    steps_of_one: int = 200
+    positions: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    killed_at: int = 990
+    killed_of: int = 1_000
+    parked: int = 10_000
+    cached: int = 1_000
+    signals: int = 50
+    sleepers: int = 20
+    consumers: int = 20
+    settle_seconds: float = 5.0
+    idle_seconds: float = 10.0
+
+
+QUICK = Sizes(
+    repeats=1,
+    runs=50,
+    steps_of_one=40,
+    positions=(10, 50, 100, 200),
+    killed_at=30,
+    killed_of=40,
+    parked=200,
+    cached=50,
+    signals=5,
+    sleepers=3,
+    settle_seconds=0.5,
+    idle_seconds=1.0,
+)
+
+
+def plain(measure: str, value: float, unit: str, form: str = ",.2f") -> Row:
+    """A figure that nothing is asked of."""
+    return Row(measure, f"{value:{form}} {unit}".rstrip(), value=value)
+
+
+def at_most(measure: str, value: float, limit: float, unit: str, form: str = ",.2f") -> Row:
+    wanted = f"at most {limit:,g} {unit}".rstrip()
+    verdict = "ok" if value <= limit else "short"
+    return Row(measure, f"{value:{form}} {unit}".rstrip(), wanted, verdict, value)
+
+
+def at_least(measure: str, value: float, limit: float, unit: str, form: str = ",.2f") -> Row:
+    wanted = f"at least {limit:,g} {unit}".rstrip()
+    verdict = "ok" if value >= limit else "short"
+    return Row(measure, f"{value:{form}} {unit}".rstrip(), wanted, verdict, value)
+
+
+def table(rows: Iterable[Row]) -> Iterator[str]:
+    """The rows as aligned lines, figures to the right."""
+    head = Row("measure", "figure", "wanted", "verdict")
+    lines = [head, *rows]
+    first = max(len(row.measure) for row in lines)
+    second = max(len(row.figure) for row in lines)
+    third = max(len(row.wanted) for row in lines)
+    for row in lines:
+        text = f"{row.measure:<{first}}  {row.figure:>{second}}  {row.wanted:<{third}}  "
+        yield (text + row.verdict).rstrip()
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that `percent` in a hundred do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def median_ms(seconds: Sequence[float]) -> float:
+    return statistics.median(seconds) * 1e3
+
+
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Poll each millisecond until `ready`, or say what never came."""
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.001)

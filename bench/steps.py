@@ -1,0 +1,107 @@
+"""Steps: how many a second with many runs, how long each takes with one, and whether that grows."""
+
+import statistics
+import threading
+import time
+from contextlib import closing
+
+from google.protobuf.wrappers_pb2 import Int64Value
+
+import replay
+from bench import raw, work
+from bench.backends import Backend
+from bench.rows import Row, Sizes, at_least, at_most, median_ms, percentile, plain, wait_for
+
+
+def throughput(backend: Backend, sizes: Sizes) -> list[Row]:
+    """Steps a second of many runs at once, beside the raw limit: medians of alternating turns."""
+    ours, limits = [], []
+    for _ in range(sizes.repeats):
+        with backend.fresh() as url:
+            ours.append(many_runs(url, sizes.runs, sizes.steps_per_run))
+            rows = raw.copy(url)
+        with backend.fresh() as url:
+            limits.append(raw.rerun(url, rows))
+    steps = sizes.runs * sizes.steps_per_run
+    rate, limit = steps / statistics.median(ours), steps / statistics.median(limits)
+    what = f"{sizes.runs:,} runs of {sizes.steps_per_run} activities"
+    wanted = 0.40 if backend.kind == "sqlite" else 0.50
+    return [
+        plain(f"{what}, started together", rate, "steps/s", ",.0f"),
+        plain(f"  raw limit: the same rows in batches of {raw.BATCH:,}", limit, "steps/s", ",.0f"),
+        at_least("  of the raw limit", rate / limit, wanted, ""),
+    ]
+
+
+def many_runs(url: str, runs: int, steps: int) -> float:
+    """Create the runs, then start the consumers; the seconds from there until all are completed."""
+    ended = threading.Semaphore(0)
+    with replay.connect(url) as client, closing(raw.Raw(url)) as probe:
+        for number in range(runs):
+            client.run_workflow(work.NAMESPACE, "steps", f"run-{number}", Int64Value(value=steps))
+        begin = time.perf_counter()
+        workflow = work.counted_steps(ended)
+        replay.register_workflow(client, work.NAMESPACE, workflow, name="steps")
+        replay.register_activity(client, work.NAMESPACE, work.echo)
+        for _ in range(runs):
+            if not ended.acquire(timeout=120):
+                raise TimeoutError(f"not all of {runs} runs came to their end in 120 s")
+        wait_for("the runs to complete", lambda: probe.count(raw.COMPLETED) == runs)
+        return time.perf_counter() - begin
+
+
+def one_run(backend: Backend, sizes: Sizes) -> list[Row]:
+    """The time of a step when nothing else runs: request, activity, response."""
+    gaps: list[float] = []
+    with backend.fresh() as url, replay.connect(url) as client:
+        start_timed(client, gaps)
+        run_steps(client, "warm-up", 20)
+        gaps.clear()
+        for number in range(sizes.repeats):
+            run_steps(client, f"measured-{number}", sizes.steps_of_one)
+    wanted = 0.6 if backend.kind == "sqlite" else 1.2
+    what = f"a step, one run of {sizes.steps_of_one}"
+    return [
+        at_most(f"{what}, p50", median_ms(gaps), wanted, "ms"),
+        plain(f"{what}, p99", percentile(gaps, 99) * 1e3, "ms"),
+    ]
+
+
+def start_timed(client: replay.Client, gaps: list[float]) -> None:
+    replay.register_workflow(client, work.NAMESPACE, work.timed_steps(gaps), name="steps")
+    replay.register_activity(client, work.NAMESPACE, work.echo)
+
+
+def run_steps(client: replay.Client, run: str, steps: int) -> None:
+    client.run_workflow(work.NAMESPACE, "steps", run, Int64Value(value=steps))
+    client.await_completion(work.NAMESPACE, "steps", run, timeout=300)
+
+
+def long_run(backend: Backend, sizes: Sizes) -> list[Row]:
+    """What a step costs late in a run, and whether that is more than at its beginning.
+
+    The first position is measured on short runs before and after the long one, so that a machine
+    that has become slower or faster meanwhile does not look like growth.
+    """
+    gaps: list[float] = []
+    first, last = sizes.positions[0], sizes.positions[-1]
+    with backend.fresh() as url, replay.connect(url) as client:
+        start_timed(client, gaps)
+        run_steps(client, "warm-up", 20)
+        early: list[float] = []
+        for number in range(10):
+            early += measured(client, gaps, f"before-{number}", first)
+        long = measured(client, gaps, "long", last)
+        for number in range(10):
+            early += measured(client, gaps, f"after-{number}", first)
+    costs = {first: median_ms(early)}
+    costs |= {at: median_ms(long[at // 2 : at][-500:]) for at in sizes.positions[1:]}
+    rows = [plain(f"a step at step {at:,} of a run, p50", ms, "ms") for at, ms in costs.items()]
+    ratio = costs[last] / costs[first]
+    return [*rows, at_most(f"  step {last:,} : step {first:,}", ratio, 1.3, "")]
+
+
+def measured(client: replay.Client, gaps: list[float], run: str, steps: int) -> list[float]:
+    gaps.clear()
+    run_steps(client, run, steps)
+    return gaps.copy()

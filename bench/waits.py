@@ -1,0 +1,66 @@
+"""Waits: how soon a run goes on after a signal, and how late it wakes from a sleep."""
+
+import threading
+import time
+
+from google.protobuf.wrappers_pb2 import Int64Value
+
+import replay
+from bench import work
+from bench.backends import Backend
+from bench.rows import Row, Sizes, at_most, median_ms
+
+PAUSE = 0.03  # seconds between signals: long enough for the run to wait again
+
+
+def signal(backend: Backend, sizes: Sizes) -> list[Row]:
+    """From the call of signal_run to the workflow's next line, in one process."""
+    woken: list[float] = []
+    sent = []
+    wake = threading.Semaphore(0)
+    with backend.fresh() as url, replay.connect(url) as client:
+        workflow = work.signalled(woken, wake)
+        replay.register_workflow(client, work.NAMESPACE, workflow, name="signalled")
+        start(client, "signalled", "run", sizes.signals)
+        for number in range(sizes.signals):
+            time.sleep(PAUSE)
+            sent.append(time.perf_counter())
+            client.signal_run(work.NAMESPACE, "signalled", "run", 1, Int64Value(), str(number))
+            take(wake, "a signal to be taken")
+    delays = [after - before for before, after in zip(sent, woken, strict=True)]
+    return [at_most("signal_run to the run going on, p50", median_ms(delays), 3.0, "ms")]
+
+
+def sleep(backend: Backend, sizes: Sizes) -> list[Row]:
+    """From when a sleep of one second was due, by its request's timestamp, to the next line."""
+    woken: dict[str, float] = {}
+    wake = threading.Semaphore(0)
+    with backend.fresh() as url, replay.connect(url) as client:
+        workflow = work.sleeper(woken, wake)
+        replay.register_workflow(client, work.NAMESPACE, workflow, name="sleeper")
+        for number in range(sizes.sleepers):
+            start(client, "sleeper", f"run-{number}", 0)
+        for _ in range(sizes.sleepers):
+            take(wake, "a sleep to end")
+        late = [woken[run] - asked - 1.0 for run, asked in requests(client)]
+    what = f"lateness of a 1 s sleep, {sizes.sleepers} at once, p50"
+    return [at_most(what, median_ms(late), 5.0, "ms")]
+
+
+def requests(client: replay.Client) -> list[tuple[str, float]]:
+    """Run and time of each request in the log."""
+    events = client.stream(work.NAMESPACE, to_head=True)
+    return [
+        (event.key.run, event.timestamp.timestamp())
+        for event in events
+        if event.type == replay.EventType.ACTIVITY_REQUEST
+    ]
+
+
+def start(client: replay.Client, workflow: str, run: str, value: int) -> None:
+    client.run_workflow(work.NAMESPACE, workflow, run, Int64Value(value=value))
+
+
+def take(wake: threading.Semaphore, what: str) -> None:
+    if not wake.acquire(timeout=60):
+        raise TimeoutError(f"waited 60 s for {what}")

@@ -1,0 +1,140 @@
+"""A process that is killed or weighed: `python -m bench.worker MODE URL NUMBER`.
+
+Mode `steps` runs the workflow of steps, and kills itself with signal 9 in the activity of step
+NUMBER. Mode `parked` answers questions, one a line on its standard input, until that closes:
+`register NAME` a workflow that parks its runs (at most NUMBER of them cached), `consumers COUNT`
+more that have nothing to do, and its `memory`, `cpu` and `statements` so far.
+"""
+
+import gc
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from google.protobuf.wrappers_pb2 import Int64Value
+
+import replay
+from bench import work
+
+ROOT = Path(__file__).parents[1]
+
+
+class Worker:
+    """The process as its parent sees it."""
+
+    def __init__(self, mode: str, url: str, number: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", mode, url, str(number)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=120)
+
+    def ask(self, *words: object) -> float:
+        """One question, one number back."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(*words, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the worker ended when it was asked: {words}")
+        return float(answer)
+
+
+def run_steps(url: str, kill_at: int) -> None:
+    def echo(ctx: replay.ActivityContext, backends: None, message: Int64Value) -> Int64Value:
+        if message.value == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work.echo(ctx, backends, message)
+
+    with replay.connect(url) as client:
+        replay.register_workflow(client, work.NAMESPACE, work.steps)
+        replay.register_activity(client, work.NAMESPACE, echo)
+        sys.stdin.read()
+
+
+class Parked:
+    """The worker that answers."""
+
+    def __init__(self, client: replay.Client, max_cached: int, statements: list[int]) -> None:
+        self.client = client
+        self.max_cached = max_cached
+        self.counted = statements
+
+    def register(self, name: str) -> float:
+        replay.register_workflow(
+            self.client, work.NAMESPACE, work.parked, name=name, max_cached=self.max_cached
+        )
+        return 0
+
+    def consumers(self, count: str) -> float:
+        """Register half as many idle workflows and half as many idle activities."""
+        for number in range(int(count) // 2):
+            replay.register_workflow(
+                self.client, work.NAMESPACE, work.parked, name=f"idle-{number}"
+            )
+        for number in range(int(count) - int(count) // 2):
+            replay.register_activity(self.client, work.NAMESPACE, work.echo, name=f"idle-{number}")
+        return 0
+
+    def memory(self) -> float:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu(self) -> float:
+        return time.process_time()
+
+    def statements(self) -> float:
+        return self.counted[0]
+
+
+def answer(url: str, max_cached: int) -> None:
+    counted = count_sqlite_statements()
+    with replay.connect(url) as client:
+        parked = Parked(client, max_cached, counted)
+        for line in sys.stdin:
+            question, *words = line.split()
+            print(getattr(parked, question)(*words), flush=True)
+
+
+def count_sqlite_statements() -> list[int]:
+    """Have every SQLite connection made from now on count its statements.
+
+    SQLite has no server that could be asked, so the driver's own trace is put into each
+    connection. The trace costs a little CPU, which the idle measure then includes.
+    """
+    counted = [0]
+    connect = sqlite3.connect
+
+    def count(statement: str) -> None:
+        counted[0] += 1
+
+    def traced(*args: Any, **options: Any) -> sqlite3.Connection:
+        link: sqlite3.Connection = connect(*args, **options)
+        link.set_trace_callback(count)
+        return link
+
+    sqlite3.connect = traced  # type: ignore[assignment]
+    return counted
+
+
+if __name__ == "__main__":
+    mode, url, number = sys.argv[1:]
+    {"steps": run_steps, "parked": answer}[mode](url, int(number))
