@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -35,14 +36,17 @@ _log = logging.getLogger("replay.activity")
 class ActivityContext:
     """What an activity knows of the call that it serves."""
 
-    __slots__ = ("_event", "attempt", "log")
+    __slots__ = ("_event", "attempt")
 
     def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
         #: 1 at the first attempt; attempts that ended in a crash do not count.
         self.attempt = attempt
-        #: A logger that names the request.
-        self.log = logging.LoggerAdapter(_log, {"request": str(request.key), "attempt": attempt})
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry the `request` and its `attempt`."""
+        return logging.LoggerAdapter(_log, {"request": self._event.text, "attempt": self.attempt})
 
     @property
     def namespace(self) -> str:
@@ -67,7 +71,7 @@ class ActivityContext:
     @property
     def idempotency_key(self) -> str:
         """The request's key: the same at each attempt, different for each call (A5)."""
-        return str(self._event.key)
+        return self._event.text
 
 
 class WrongMessage(MessageError, TypeError):
@@ -138,9 +142,11 @@ class ActivityConsumer(Consumer):
         if self._pool is not None:
             self._execute_pooled(waiting, window, batch)
         else:
-            while waiting and window.left() and not self._stop.is_set():
+            while waiting and not self._stop.is_set():
                 event = waiting.popleft()
-                self._conclude(event, 0, self._attempt(event, 1), batch)
+                self._conclude(event, 0, partial(self._execute, event, 1), batch)
+                if not window.left():
+                    break
         if waiting:
             batch.position = waiting[0].id - 1
 
@@ -163,17 +169,19 @@ class ActivityConsumer(Consumer):
             if id not in self._parked:
                 batch.parked.append(Parked(id, str(running.event.key), 0, now, "running"))
 
+    def can_retry(self, parked: Parked) -> bool:
+        """As in `Consumer`: not what runs just now, nor while all workers are busy."""
+        return parked.event_id not in self._running and len(self._running) < self._workers
+
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`."""
-        if parked.event_id in self._running:
-            return
         event = self._log.get(parked.event_id)
         if event is None or self._log.exists(EventType.ACTIVITY_RESPONSE, event.key):
             batch.unparked.append(parked.event_id)
         elif self._pool is None:
-            result = self._attempt(event, parked.attempts + 1)
-            self._conclude(event, parked.attempts, result, batch)
-        elif len(self._running) < self._workers:
+            attempt = parked.attempts + 1
+            self._conclude(event, attempt - 1, partial(self._execute, event, attempt), batch)
+        else:
             self._submit(event, parked.attempts)
 
     def _submit(self, event: Event, attempts: int) -> None:
@@ -186,15 +194,7 @@ class ActivityConsumer(Consumer):
         for id, running in list(self._running.items()):
             if running.result.done():
                 del self._running[id]
-                self._conclude(running.event, running.attempts, running.result, batch)
-
-    def _attempt(self, event: Event, attempt: int) -> Future[Message | None]:
-        result: Future[Message | None] = Future()
-        try:
-            result.set_result(self._execute(event, attempt))
-        except Exception as error:
-            result.set_exception(error)
-        return result
+                self._conclude(running.event, running.attempts, running.result.result, batch)
 
     def _execute(self, event: Event, attempt: int) -> Message | None:
         message = event.message
@@ -209,12 +209,12 @@ class ActivityConsumer(Consumer):
         return result
 
     def _conclude(
-        self, event: Event, attempts: int, result: Future[Message | None], batch: Batch
+        self, event: Event, attempts: int, result: Callable[[], Message | None], batch: Batch
     ) -> None:
         """Add the response, or set the request aside."""
         try:
-            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result.result())
-        except Exception as error:
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result())
+        except (Exception, SystemExit) as error:  # sys.exit() in an activity is a failure of it
             self.park(batch, event.id, event.key, attempts + 1, error)
             return
         batch.events.append(response)

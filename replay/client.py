@@ -280,20 +280,19 @@ def _pauses() -> Iterator[float]:
 
 def open_database(url: str) -> Database:
     """The database at `url`, with its tables in place.  See `connect`."""
+    expected = "sqlite:///file.db, sqlite:// or mysql://user:password@host:3306/database"
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise BadUrl(f"not a database URL: {error}") from error
+    except ValueError:  # its text may hold the password
+        raise BadUrl(f"not a URL; expected {expected}") from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "sqlite" and not parts.netloc:
         database: Database = Sqlite(unquote(parts.path[1:]) or ":memory:", options)
     elif parts.scheme == "mysql":
         database = open_mysql(parts, options)
     else:
-        raise BadUrl(
-            "expected sqlite:///file.db, sqlite:// or mysql://user:password@host:3306/database,"
-            f" not {parts.scheme or '?'}://{'…' if parts.netloc else ''}"
-        )
+        given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"
+        raise BadUrl(f"expected {expected}, not {given}")
     try:
         database.prepare()
     except BaseException:

@@ -43,7 +43,7 @@ Metrics = Callable[[str, str, float], None]
 #: How long a step may go on handling before it commits what it has, in seconds.
 WINDOW = 0.02
 _RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until something parked is tried again
-_PAUSE_MIN, _PAUSE_MAX = 0.05, 5.0  # seconds until a consumer that failed starts again
+_PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
 _STANDBY = 1.0  # seconds that a stand-by waits for a name at a time
 
 
@@ -106,6 +106,10 @@ class Consumer:
         """Try again what was set aside."""
         raise NotImplementedError
 
+    def can_retry(self, parked: Parked) -> bool:
+        """Whether it makes sense to try this again once it is due."""
+        return True
+
     def due(self) -> datetime | None:
         """When there will be something to do even if no event comes."""
         return None
@@ -161,10 +165,16 @@ class Consumer:
         if not self._parked:
             return
         now = self._log.database.now()
+        window = Window()
         for parked in [p for p in self._parked.values() if p.next_at <= now][:BATCH]:
-            self.retry(parked, batch)
+            if self.can_retry(parked):
+                self.retry(parked, batch)
+                if not window.left():
+                    return
 
-    def park(self, batch: Batch, event_id: int, key: Key, attempts: int, error: Exception) -> None:
+    def park(
+        self, batch: Batch, event_id: int, key: Key, attempts: int, error: BaseException
+    ) -> None:
         """Set an event aside, to be tried again after a pause."""
         text = f"{type(error).__name__}: {error}"[:4000]
         next_at = self._log.database.now() + retry_pause(attempts)
@@ -192,6 +202,7 @@ class Consumer:
         self._parked.update((parked.event_id, parked) for parked in batch.parked)
 
     def _measure(self, events: Sequence[Event], batch: Batch) -> None:
+        events = [event for event in events if event.id <= batch.position]
         if self._metrics is None or not (events or batch.size()):
             return
         figures = {"events": len(events), "added": len(batch.events), "parked": len(batch.parked)}
@@ -262,7 +273,7 @@ class Consumer:
         self._log.database.release()
 
     def _until_due(self) -> float | None:
-        moments = [parked.next_at for parked in self._parked.values()]
+        moments = [each.next_at for each in self._parked.values() if self.can_retry(each)]
         if (own := self.due()) is not None:
             moments.append(own)
         if not moments:
@@ -321,6 +332,10 @@ class Handler(Consumer):
         """As in `Consumer`."""
         return self._blocked
 
+    def claimed(self) -> None:
+        """As in `Consumer`.  The cursor may have been moved past what failed."""
+        self._failures, self._blocked = 0, None
+
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
         if self._blocked is not None and self._log.database.now() < self._blocked:
@@ -336,6 +351,7 @@ class Handler(Consumer):
             except Exception as error:
                 self._fail(event, error)
                 batch.position = event.id - 1
+                batch.handled = True  # the commit finds out whether the place is ours still
                 return
             batch.handled = True
             self._failures, self._blocked = 0, None

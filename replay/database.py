@@ -37,6 +37,7 @@ SCHEMA_VERSION = 1
 MAX_MESSAGE = 4 * 1024 * 1024
 LEASE = timedelta(seconds=10)
 _ATTEMPTS = 20
+_MOST = 2**31 - 1  # bytes of a protobuf message; as seconds they are a lifetime
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -101,9 +102,9 @@ def later(moment: datetime, duration: timedelta) -> datetime:
     """`moment` plus `duration`, rounded up to milliseconds, at most what a column holds."""
     try:
         exact = moment + duration
+        return min(exact + timedelta(microseconds=-exact.microsecond % 1000), _LATEST)
     except OverflowError:
         return _LATEST
-    return min(exact + timedelta(microseconds=-exact.microsecond % 1000), _LATEST)
 
 
 def marks(count: int) -> str:
@@ -150,6 +151,7 @@ class Database(ABC):
         if options:
             raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
         self._outage: float | None = None
+        self._prepared = False
 
     def now(self) -> datetime:
         """The time by this database's clock, in UTC, cut to milliseconds."""
@@ -237,7 +239,7 @@ class Database(ABC):
 
     def went_away(self, error: object) -> None:
         """Say once, not for each thread and attempt, that the database cannot be reached."""
-        if self._outage is None:
+        if self._outage is None and self._prepared:
             self._outage = time.monotonic()
             log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
 
@@ -260,6 +262,7 @@ class Database(ABC):
             )
         if version < SCHEMA_VERSION:
             self._create()
+        self._prepared = True
 
     def _version(self) -> int:
         if "name" not in self._columns("replay_meta"):
@@ -336,8 +339,8 @@ INDEXES = (
 def _number(text: object, option: str) -> int:
     try:
         number = int(float(str(text)))
-    except ValueError:
+    except (ValueError, OverflowError):
         number = 0
-    if number < 1:
-        raise BadUrl(f"{option}={text} in the URL: expected a whole number from 1")
+    if not 1 <= number <= _MOST:
+        raise BadUrl(f"{option}={text} in the URL: expected a whole number from 1 to {_MOST}")
     return number

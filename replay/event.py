@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf import any_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from .database import Error
 
@@ -114,16 +114,23 @@ class Key(NamedTuple):
 class Event:
     """Something that happened.  `id` is 0 until it is stored."""
 
-    __slots__ = ("id", "key", "raw", "timestamp", "type")
+    __slots__ = ("id", "key", "raw", "text", "timestamp", "type")
 
     def __init__(
-        self, id: int, type: EventType, key: Key, timestamp: datetime, raw: bytes | None
+        self,
+        id: int,
+        type: EventType,
+        key: Key,
+        timestamp: datetime,
+        raw: bytes | None,
+        text: str = "",
     ) -> None:
         self.id = id
         self.type = type
         self.key = key
         self.timestamp = timestamp
         self.raw = raw
+        self.text = text or str(key)  # the key as stored
 
     @property
     def message(self) -> Any:
@@ -140,7 +147,8 @@ class Event:
 def pack(message: Message | None, limit: int, what: object) -> bytes | None:
     """A message as stored: the bytes of a `google.protobuf.Any`.
 
-    Raises `NotAMessage` or `MessageTooLarge`, naming `what` it was for.
+    Raises `NotAMessage`, `MessageTooLarge`, or `MessageError` for one that lacks a required field,
+    naming `what` it was for.
     """
     if message is None:
         return None
@@ -149,7 +157,11 @@ def pack(message: Message | None, limit: int, what: object) -> bytes | None:
             f"{what}: {type(message).__name__} is not a protobuf message: pass a message, or None"
         )
     url = "type.googleapis.com/" + message.DESCRIPTOR.full_name
-    raw = any_pb2.Any(type_url=url, value=message.SerializeToString()).SerializeToString()
+    try:
+        value = message.SerializeToString()
+    except EncodeError as error:
+        raise MessageError(f"{what}: {error}") from error
+    raw = any_pb2.Any(type_url=url, value=value).SerializeToString()
     if len(raw) > limit:
         raise MessageTooLarge(
             f"{what}: the {message.DESCRIPTOR.name} has {len(raw)} bytes, the limit is {limit}:"

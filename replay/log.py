@@ -104,8 +104,10 @@ class Log:
         self.database = database
         self.tail = Tail(database.newest()[0])
         token = secrets.token_hex(4)
-        #: Who owns a cursor: this value of this process.
-        self.owner = f"{database.domain}|{socket.gethostname()[:64]}:{os.getpid()}:{token}"
+        #: Who owns a cursor: this process.  In front, where its lock says whether it lives; nothing
+        #: if it has the name by lease alone.
+        self._process = f"|{socket.gethostname()[:64]}:{os.getpid()}:{token}"
+        self._owners: dict[str, str] = {}
         self._polling = threading.Lock()
         self._renew_at = time.monotonic()
 
@@ -113,8 +115,8 @@ class Log:
         """An event to be added.  Raises `InvalidName` for too long a key, and `MessageError`."""
         if len(text := str(key)) > 512:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
-        raw = pack(message, self.database.max_message, f"{type.name} {text}")
-        return Event(0, type, key, UNKNOWN, raw)
+        raw = pack(message, self.database.max_message, text)
+        return Event(0, type, key, UNKNOWN, raw, text)
 
     # Adding.
 
@@ -131,7 +133,8 @@ class Log:
         is not where `move` says or not ours any more; nothing is stored then.
         """
         now = self.database.now()
-        rows = [_row(event, to_text(now)) for event in events]
+        moment = to_text(now)
+        rows = [_row(event, moment) for event in events]
         moved = self._moved(move, now) if move is not None else []
         stored = [True] * len(rows)
         while True:
@@ -164,7 +167,7 @@ class Log:
     def _moved(self, move: Move, now: datetime) -> list[Statement]:
         """The fence is the first statement: who lost the place does nothing at all."""
         lease = to_text(now + self.database.lease)
-        where = (move.consumer, self.owner, move.old)
+        where = (move.consumer, self._owners.get(move.consumer), move.old)
         statements = [
             Statement(
                 "UPDATE replay_cursors SET last_event_id = ?, updated_at = ?, lease_until = ?"
@@ -236,6 +239,18 @@ class Log:
         rows = self.database.query(f"{_SELECT} WHERE id = ?", (id,))
         return _event(rows[0]) if rows else None
 
+    def begun(self, runs: Sequence[Key]) -> set[Key]:
+        """Those of one workflow's iterations that have done anything yet."""
+        found = set()
+        for some in portions(runs):
+            rows = self.database.query(
+                "SELECT DISTINCT run, iteration FROM replay_events WHERE type IN (2, 3, 4)"
+                f" AND namespace = ? AND workflow = ? AND run IN ({marks(len(some))})",
+                (*some[0][:2], *(key.run for key in some)),
+            )
+            found |= {Key(*some[0][:2], run, iteration) for run, iteration in rows}
+        return found
+
     def history(self, key: Key) -> list[Event]:
         """All events of one iteration, in order; requests and outputs come without message."""
         rows = self.database.query(
@@ -249,15 +264,21 @@ class Log:
 
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
         """The newest iteration that began and the newest that ended; -1 for none."""
+        query = (
+            "SELECT iteration FROM replay_events"
+            " WHERE type = ? AND namespace = ? AND workflow = ? AND run = ?"
+            # Equal text is not yet an equal name to every collation (L8).
+            " AND HEX(namespace) = ? AND HEX(workflow) = ? AND HEX(run) = ?"
+            " ORDER BY iteration DESC LIMIT 1"
+        )
+        names = (namespace, workflow, run)
+        exact = [name.encode().hex().upper() for name in names]
         newest = [
-            self.database.query(
-                "SELECT COALESCE(MAX(iteration), -1) FROM replay_events"
-                " WHERE type = ? AND namespace = ? AND workflow = ? AND run = ?",
-                (type, namespace, workflow, run),
-            )[0][0]
+            self.database.query(query, (type, *names, *exact))
             for type in (EventType.RUN_COMPLETED, EventType.RUN_CREATED)
         ]
-        return newest[1], newest[0]
+        ended, begun = (rows[0][0] if rows else -1 for rows in newest)
+        return begun, ended
 
     def read(self, after: int, limit: int = BATCH) -> list[Event]:
         """The next events behind id `after`, no-ops included, up to the first hole (L1)."""
@@ -329,19 +350,22 @@ class Log:
         cursor, owner, lease = rows[0]
         expired = lease is None or from_text(lease) <= now
         same_domain = owner.partition("|")[0] == self.database.domain
-        if not (owner in ("", self.owner) or expired or (locked and same_domain)):
+        ours = owner in ("", self._owners.get(name))
+        if not (ours or expired or (locked and same_domain)):
             return None
         lease = to_text(now + self.database.lease)
+        mine = (self.database.domain if locked else "") + self._process
         take = Statement(
             "UPDATE replay_cursors SET owner = ?, lease_until = ?, updated_at = ?"
             " WHERE id = ? AND owner = ? AND last_event_id = ?",
-            (self.owner, lease, to_text(now), name, owner, cursor),
+            (mine, lease, to_text(now), name, owner, cursor),
             must_find=1,
         )
         try:
             self.database.write([take])
         except NotFound:  # another process was faster
             return None
+        self._owners[name] = mine
         return int(cursor)
 
     def release(self, name: str, old: int, new: int) -> None:
@@ -350,7 +374,7 @@ class Log:
         give = Statement(
             "UPDATE replay_cursors SET owner = '', lease_until = NULL, last_event_id = ?,"
             " updated_at = ? WHERE id = ? AND owner = ? AND last_event_id = ?",
-            (new, now, name, self.owner, old),
+            (new, now, name, self._owners.get(name), old),
         )
         self.database.write([give])
         self.database.unlock(name)
@@ -361,9 +385,11 @@ class Log:
             return
         lease = self.database.lease
         self._renew_at = time.monotonic() + lease.total_seconds() / 4
-        until = to_text(self.database.now() + lease)
-        sql = "UPDATE replay_cursors SET lease_until = ? WHERE owner = ?"
-        self.database.write([Statement(sql, (until, self.owner))])
+        owners = set(self._owners.values())
+        sql = f"UPDATE replay_cursors SET lease_until = ? WHERE owner IN ({marks(len(owners))})"
+        if owners:
+            until = to_text(self.database.now() + lease)
+            self.database.write([Statement(sql, (until, *owners))])
 
     def parked(self, consumer: str) -> list[Parked]:
         """What a consumer has set aside."""
@@ -378,7 +404,7 @@ class Log:
 def _row(event: Event, now: str) -> Row:
     key = event.key
     return (
-        str(key),
+        event.text,
         key.namespace,
         key.workflow,
         key.run,
@@ -391,7 +417,7 @@ def _row(event: Event, now: str) -> Row:
 
 def _event(row: Row) -> Event:
     try:
-        return Event(row[0], TYPES[row[1]], Key.parse(row[2]), from_text(row[3]), row[4])
+        return Event(row[0], TYPES[row[1]], Key.parse(row[2]), from_text(row[3]), row[4], row[2])
     except (InvalidName, IndexError) as error:
         # Only another program can have written it.  One such row must not stop the whole log.
         log.warning("event %d is unreadable and passed over: %s", row[0], error)

@@ -23,7 +23,6 @@ Left to `workflow`: which events a run is given, and what becomes of those that 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +38,7 @@ from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
 from .database import Error
-from .event import Event, EventType, Key, check_target, unpack
+from .event import Event, EventType, Key, check_target
 from .proto.replaypb_pb2 import SleepDone, SleepRequest
 
 log = logging.getLogger("replay")
@@ -135,6 +134,7 @@ class Run:
 
     __slots__ = (
         "_asked",
+        "_failure",
         "_function",
         "_greenlet",
         "_history",
@@ -165,9 +165,10 @@ class Run:
         self._history = history
         self._make = make
         self._asked: Counter[tuple[EventType, str]] = Counter()
-        self._responses: dict[tuple[str, str], Event] = {}
+        self._responses: dict[tuple[str, str], Any] = {}
         self._waiting: set[tuple[str, str]] = set()
         self._restart: Event | None = None
+        self._failure: Exception | None = None
         self._parent = greenlet.getcurrent()
         self._greenlet = greenlet.greenlet(self._run)
 
@@ -183,11 +184,15 @@ class Run:
         return self._greenlet.dead
 
     def feed(self, response: Event) -> None:
-        """Give the run a response, and let it go on if it was the last that it waited for."""
+        """Give the run a response, and let it go on if it was the last that it waited for.
+
+        Raises `MessageError` for a message that cannot be read: here, where no ``except`` of the
+        function's can take it for an answer.
+        """
+        place = response.key[4:]
+        self._responses[place] = response.message
         self.last = response
         self.now = max(self.now, response.timestamp)
-        place = response.key[4:]
-        self._responses[place] = response
         if self._waiting and place in self._waiting:
             self._waiting.discard(place)
             if not self._waiting:
@@ -212,8 +217,15 @@ class Run:
     # The function's side, inside the greenlet.
 
     def _run(self) -> None:
-        with contextlib.suppress(Restarted):
+        try:
             self._function(self.context, self.created.message)
+        except (Restarted, Dropped):
+            pass
+        except Exception:
+            if self._failure is None:
+                raise
+        if self._failure is not None:
+            raise self._failure
         if self.dropped:
             return
         if self._history is not None and (rest := self._history.unasked()):
@@ -224,7 +236,7 @@ class Run:
 
     def check(self) -> None:
         """Refuse a call on the context that is not the function's own, or comes after its end."""
-        if self.dropped:
+        if self.dropped or self._failure is not None:
             raise Dropped
         if self._restart is not None:
             raise Restarted
@@ -237,8 +249,14 @@ class Run:
     def request(self, target: str, message: Message | None, sequence: str = "") -> tuple[str, str]:
         """Ask for something: add a request, unless the history has it; its place."""
         key = self._next(EventType.ACTIVITY_REQUEST, target, sequence)
-        history = self._history
-        if history is None or not history.has_request(key):
+        try:
+            known = self._history is not None and self._history.has_request(key)
+        except HistoryMismatch as error:
+            # A message that was refused, and the refusal caught, is refused again: no mismatch.
+            self._make(EventType.ACTIVITY_REQUEST, key, message)
+            self._failure = error  # and no `except` of the function's shall make good for it
+            raise Dropped from error
+        if not known:
             self.added.append(self._make(EventType.ACTIVITY_REQUEST, key, message))
         return key[4:]
 
@@ -253,8 +271,8 @@ class Run:
         self._asked[type, target + prefix] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")
 
-    def wait(self, places: Sequence[tuple[str, str]]) -> list[Event]:
-        """Wait until there is a response for each place; the responses, in the order of places."""
+    def wait(self, places: Sequence[tuple[str, str]]) -> list[Any]:
+        """Wait until there is a response for each place; their messages, in the order of places."""
         self._waiting = {place for place in places if place not in self._responses}
         if self._waiting:
             self._parent.switch()
@@ -336,8 +354,7 @@ class RunContext:
         response (R3, A1).  Raises `InvalidName`, `NotAMessage`, `MessageTooLarge`.
         """
         self._run.check()
-        call = self.call(activity, message, name=name)
-        return self._run.wait([self._run.request(call.target, call.message)])[0].message
+        return self._run.wait([self._run.request(_target(activity, name), message)])[0]
 
     def call(
         self,
@@ -347,14 +364,13 @@ class RunContext:
         name: str | None = None,
     ) -> Call:
         """A call for `gather`: nothing is asked for yet."""
-        target = name or (activity if isinstance(activity, str) else activity.__name__)
-        return Call(check_target("activity", target), message)
+        return Call(_target(activity, name), message)
 
     def gather(self, *calls: Call) -> list[Any]:
         """Have activities executed at once; the responses in the order of the calls (R11)."""
         self._run.check()
         places = [self._run.request(call.target, call.message) for call in calls]
-        return [response.message for response in self._run.wait(places)]
+        return self._run.wait(places)
 
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration`, counted from the request's timestamp (R7)."""
@@ -366,8 +382,7 @@ class RunContext:
         self._run.check()
         type = signals.check_signal(signal)
         place = self._run.request(signals.TARGET, _request(timeout), f"{type}:")
-        raw = self._run.wait([place])[0].raw
-        message = unpack(raw)
+        message = self._run.wait([place])[0]
         return None if isinstance(message, SleepDone) else Signal(type, message)
 
     def emit_output(self, name: str, message: Message | None) -> None:
@@ -379,6 +394,12 @@ class RunContext:
         """End this iteration and begin the next with `message`, in one transaction (R6)."""
         self._run.check()
         self._run.restart(message)
+
+
+def _target(activity: Callable[..., Any] | str, name: str | None) -> str:
+    """The stored name of an activity (N1)."""
+    stored = name or (activity if isinstance(activity, str) else activity.__name__)
+    return check_target("activity", stored)
 
 
 def _request(duration: timedelta) -> SleepRequest:

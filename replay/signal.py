@@ -25,10 +25,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
+from itertools import islice
 
 from google.protobuf.message import Message
 
@@ -132,7 +133,7 @@ class _Step:
     begun: dict[str, _Await]
     answered: list[tuple[str, int]]  # await's key, signal's id
     timed_out: list[str]
-    stale: list[str]  # answered by another system, which did not come to mark it
+    stale: list[str]  # answered by another system, with no signal that is known
 
 
 class Matcher(Consumer):
@@ -144,6 +145,7 @@ class Matcher(Consumer):
         self._seen = 0
         self._stored_seen = 0
         self._blocked = False  # by a hole in the signals' ids
+        self._behind = False  # whether there may be signals that have not been looked at
         self._begun: dict[str, _Await] = {}
 
     def wants(self, event: Event) -> bool:
@@ -163,7 +165,7 @@ class Matcher(Consumer):
 
     def due(self) -> datetime | None:
         """As in `Consumer`."""
-        if self._seen < self._log.tail.signals:
+        if self._behind or self._seen < self._log.tail.signals:
             return self._log.database.now() + timedelta(milliseconds=30 if self._blocked else 0)
         return self._timers.next()
 
@@ -182,7 +184,7 @@ class Matcher(Consumer):
             if event.key not in known:
                 self._begin(event, 1, batch)
         step, self._begun = _Step(self._begun, [], [], []), {}
-        self._answer(self._arrived(), step, batch)
+        self._answer(step, batch)
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`."""
@@ -204,29 +206,35 @@ class Matcher(Consumer):
         batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, [row])
         return True
 
-    def _arrived(self) -> set[Run]:
+    def _arrived(self, now: datetime) -> set[Run]:
         """The runs for which signals have come since the last look."""
         runs: set[Run] = set()
-        if self._log.tail.signals <= self._seen:
+        due = self._timers.next()
+        # No await times out for a signal that nobody has told this process of yet.
+        if self._log.tail.signals <= self._seen and not (due is not None and due <= now):
+            self._blocked = self._behind = False
             return runs
         query = (
             "SELECT id, namespace, workflow, run, check_id FROM replay_signals"
             " WHERE id > ? ORDER BY id LIMIT ?"
         )
-        rows = self._log.database.query(query, (self._seen, BATCH))
-        if (hole := first_hole(self._seen, [row[0] for row in rows])) is not None:
-            self._fence(hole[:BATCH])
+        while True:
             rows = self._log.database.query(query, (self._seen, BATCH))
-        for id, namespace, workflow, run, taken in rows:
-            self._blocked = id != self._seen + 1
-            if self._blocked:
-                break  # by a transaction that holds the missing id and is still open
-            self._seen = id
-            if taken is None:
-                runs.add((namespace, workflow, run))
-        return runs
+            hole = first_hole(self._seen, [row[0] for row in rows])
+            for id, namespace, workflow, run, taken in rows:
+                if hole is not None and id >= hole.stop:
+                    break
+                self._seen = id
+                if taken is None:
+                    runs.add((namespace, workflow, run))
+            # It stays blocked by a transaction that holds the missing id and is still open.
+            self._blocked = hole is not None and not self._fence(hole[:BATCH])
+            self._behind = self._blocked or len(rows) == BATCH
+            if hole is None or self._blocked:
+                return runs
 
-    def _fence(self, ids: range) -> None:
+    def _fence(self, ids: range) -> bool:
+        """Take ids that no signal has; whether that is settled."""
         now = to_text(self._log.database.now())
         rows: list[Row] = []
         for id in ids:
@@ -234,11 +242,14 @@ class Matcher(Consumer):
             mark = signal_hash("", "", "", 0, name)
             rows.append((id, "", "", "", mark, 0, name, None, now, 0))
         self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
+        query = "SELECT 1 FROM replay_signals WHERE id = ?"
+        return bool(self._log.database.query(query, (ids.start,)))
 
-    def _answer(self, runs: set[Run], step: _Step, batch: Batch) -> None:
+    def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
-        runs |= {found.key[:3] for found in step.begun.values()}
-        runs |= {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
+        runs = self._arrived(now) | {found.key[:3] for found in step.begun.values()}
+        if not self._behind:
+            runs |= {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
         for run in runs:
             self._match(run, now, step, batch)
         seen, stored = self._seen, self._stored_seen
@@ -253,14 +264,14 @@ class Matcher(Consumer):
         for found in self._pending(run, step):
             waiting[found.type].append(found)
         for type, awaits in waiting.items():
-            signals = deque(self._signals(run, type, len(awaits)))
+            signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
             for found in awaits:
                 # What is late is not what was sent in time, but what was sent after the time-out.
                 if signals and not (found.timeout_at <= now and signals[0][2] > found.timeout_at):
                     id, raw, _ = signals.popleft()
                     step.answered.append((str(found.key), id))
-                    batch.events.append(self._response(found.key, raw or b""))
-                elif found.timeout_at <= now:
+                    batch.events.append(self._response(found.key, raw))
+                elif found.timeout_at <= now and (signals or not self._behind):
                     step.timed_out.append(str(found.key))
                     batch.events.append(
                         self._log.event(EventType.ACTIVITY_RESPONSE, found.key, SleepDone())
@@ -283,17 +294,43 @@ class Matcher(Consumer):
         begun = {key: found for key, found in step.begun.items() if found.key[:3] == run}
         pending = [found for found in (stored | begun).values() if found.key[:3] == run]
         known = self._log.among(EventType.ACTIVITY_RESPONSE, [found.key for found in pending])
-        step.stale += known
+        for found in pending if known and not self._behind else ():
+            if str(found.key) in known:
+                self._settle(found, step)
         return [found for found in pending if str(found.key) not in known]
 
-    def _signals(self, run: Run, type: int, most: int) -> list[tuple[int, bytes | None, datetime]]:
-        rows = self._log.database.query(
-            "SELECT id, message, created_at, namespace, workflow, run FROM replay_signals"
-            " WHERE namespace = ? AND workflow = ? AND run = ? AND type = ? AND check_id IS NULL"
-            " AND id <= ? ORDER BY id LIMIT ?",
-            (*run, type, self._seen, most),
-        )
-        return [(row[0], row[1], from_text(row[2])) for row in rows if row[3:] == run]
+    def _settle(self, found: _Await, step: _Step) -> None:
+        """Mark what another system answered, and died before it marked it."""
+        history = self._log.history(found.key)
+        answered = EventType.ACTIVITY_RESPONSE
+        (raw,) = (e.raw or b"" for e in history if e.type is answered and e.key == found.key)
+        signals = self._signals(found.key[:3], found.type, BATCH, step)
+        if raw == self._log.event(answered, found.key, SleepDone()).raw:
+            step.timed_out.append(str(found.key))
+        elif (id := next((id for id, message, _ in signals if message == raw), None)) is not None:
+            step.answered.append((str(found.key), id))
+        else:
+            step.stale.append(str(found.key))
+
+    def _signals(
+        self, run: Run, type: int, portion: int, step: _Step
+    ) -> Iterator[tuple[int, bytes, datetime]]:
+        """A run's signals that nobody has taken, in order, read so many at a time."""
+        taken, after = {id for _, id in step.answered}, 0
+        while True:
+            rows = self._log.database.query(
+                "SELECT id, message, created_at, namespace, workflow, run FROM replay_signals"
+                " WHERE namespace = ? AND workflow = ? AND run = ? AND type = ?"
+                " AND check_id IS NULL AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (*run, type, after, self._seen, portion),
+            )
+            for id, message, created_at, *names in rows:
+                # A table made by another system may take names for equal that are not (L8).
+                if tuple(names) == run and id not in taken:
+                    yield id, message or b"", from_text(created_at)
+            if len(rows) < portion:
+                return
+            after = rows[-1][0]
 
     def _store(self, step: _Step, seen: int, now: str) -> list[Statement]:
         ended = [(SUCCESS, key) for key, _ in step.answered]

@@ -47,7 +47,8 @@ class Timers:
             self._last = self._heap[-1][0]
 
     def add(self, due: datetime, key: str) -> None:
-        """A row that has just been stored."""
+        """A row that this step stores."""
+        self._refill()
         if self._complete or due <= self._last:
             heapq.heappush(self._heap, (due, key))
         if len(self._heap) > 2 * self.LIMIT:
@@ -56,16 +57,22 @@ class Timers:
 
     def next(self) -> datetime | None:
         """When the nearest is due."""
-        if not self._heap and not self._complete:
-            self.reload()
+        self._refill()
         return self._heap[0][0] if self._heap else None
 
     def pop(self, now: datetime, most: int = BATCH) -> list[tuple[datetime, str]]:
-        """Take out those that are due."""
+        """Take out those that are due: the end of a step."""
+        self._refill()
         taken: list[tuple[datetime, str]] = []
-        while len(taken) < most and (due := self.next()) is not None and due <= now:
+        while len(taken) < most and self._heap and self._heap[0][0] <= now:
             taken.append(heapq.heappop(self._heap))
         return taken
+
+    def _refill(self) -> None:
+        # Does nothing from a step's first `add` on: what it stores is not in the table yet, and
+        # what it takes out still is.
+        if not self._heap and not self._complete:
+            self.reload()
 
 
 def requested_duration(event: Event) -> timedelta:

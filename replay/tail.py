@@ -25,7 +25,7 @@ BATCH = 1000  # events read at a time
 _EVENTS = 10_000
 _BYTES = 32 * 1024 * 1024
 #: Seconds between two looks for other processes' events.
-PAUSE_MIN, PAUSE_MAX = 0.001, 0.03
+PAUSE_MIN, PAUSE_MAX = 0.001, 0.04
 
 
 class Waiter:
@@ -33,7 +33,7 @@ class Waiter:
 
     __slots__ = ("condition", "position", "wants", "woken")
 
-    def __init__(self, tail: Tail, wants: Callable[[Event], bool] | None) -> None:
+    def __init__(self, tail: Tail, wants: Callable[[Event], bool]) -> None:
         self.condition = threading.Condition(tail.lock)
         self.wants = wants
         self.position = 0
@@ -101,9 +101,7 @@ class Tail:
                 waiter.condition.notify()
 
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
-        if waiter.wants is None or self.end - waiter.position >= BATCH:
-            return True
-        return any(map(waiter.wants, events))
+        return self.end - waiter.position >= BATCH or any(map(waiter.wants, events))
 
     def saw_signals(self, newest: int) -> bool:
         """The newest signal's id, as polled; whether it is new: then everybody is woken."""

@@ -26,12 +26,16 @@ from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name
 from .consumer import Batch, Consumer, Metrics
+from .database import later
 from .event import Event, EventType, Key, MessageError, check_name
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .shard import Shard
 
 log = logging.getLogger("replay")
+
+#: What a workflow function may raise without concerning other runs: sys.exit() among it.
+_FAILURES = (Exception, SystemExit)
 
 
 class WrongInput(MessageError):
@@ -64,6 +68,8 @@ class WorkflowConsumer(Consumer):
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
         self._aside: set[str] = set()  # keys of parked runs
         self._known_up_to = 0
+        self._begun: set[Key] = set()  # of the runs whose creation is at hand
+        self._now = events.database.now()
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -90,52 +96,65 @@ class WorkflowConsumer(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
+        self._now = self._log.database.now()
+        self._begun = self._log.begun(
+            [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
+        )
         for event in events:
             key: RunKey = event.key[:4]
             if self._aside and str(event.key.iteration_key()) in self._aside:
                 continue  # it comes back from its history
+            history = self._history_for(key, event)
             try:
-                run = self._runs[key][0] if key in self._runs else self._revive(key, event)
+                run = self._runs[key][0] if key in self._runs else self._revive(key, event, history)
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
-            except Exception as error:
+            except _FAILURES as error:
                 self._set_aside(key, event.id, 1, error, batch)
         self._evict()
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`: make the run anew from its history."""
         key: RunKey = Key.parse(parked.key)[:4]
+        history = History(self._log.history(Key(*key)))
         try:
-            history = History(self._log.history(Key(*key)))
             if history.completed is None and history.created is not None:
                 run = self._replay(history, self._position or 0)
                 self._collect(run, batch)
-        except Exception as error:
+        except _FAILURES as error:
             self._set_aside(key, parked.event_id, parked.attempts + 1, error, batch)
         else:
             self._aside.discard(parked.key)
             batch.unparked.append(parked.event_id)
 
     def _set_aside(
-        self, key: RunKey, event_id: int, attempts: int, error: Exception, batch: Batch
+        self, key: RunKey, event_id: int, attempts: int, error: BaseException, batch: Batch
     ) -> None:
         self._drop(key)
         self._aside.add(str(Key(*key)))
         self.park(batch, event_id, Key(*key), attempts, error)
 
-    def _revive(self, key: RunKey, event: Event) -> Run | None:
+    def _history_for(self, key: RunKey, event: Event) -> History | None:
+        """The history of a run that is not in memory; None for one that ended or is new.
+
+        A database that fails here fails the step, not the run.
+        """
+        if key in self._runs or key in self._ended:
+            return None
+        if event.type is EventType.RUN_CREATED and event.key not in self._begun:
+            return None
+        return History(self._log.history(Key(*key)))
+
+    def _revive(self, key: RunKey, event: Event, history: History | None) -> Run | None:
         """A run that is not in memory, as it was before `event`; None if it has ended."""
         if key in self._ended:
             self._ignore(event)
             return None
-        history = None
-        if event.type is not EventType.RUN_CREATED or event.id <= self._known_up_to:
-            history = History(self._log.history(Key(*key)))
-            if history.completed is not None or history.created is None:
-                self._end(key)
-                self._ignore(event)
-                return None
+        if history is not None and (history.completed is not None or history.created is None):
+            self._end(key)
+            self._ignore(event)
+            return None
         if event.type is EventType.RUN_CREATED:
             return self._begin(event, history)
         assert history is not None
@@ -189,7 +208,7 @@ class WorkflowConsumer(Consumer):
             self._keep(run)
 
     def _keep(self, run: Run) -> None:
-        self._runs[run.key] = (run, self._log.database.now())
+        self._runs[run.key] = (run, self._now)
         self._runs.move_to_end(run.key)
 
     def _end(self, key: RunKey) -> None:
@@ -201,14 +220,19 @@ class WorkflowConsumer(Consumer):
         if (found := self._runs.pop(key, None)) is not None:
             found[0].drop()
 
+    def due(self) -> datetime | None:
+        """As in `Consumer`: when the run that has waited longest is to be dropped."""
+        for _, used in self._runs.values():
+            return later(used, self._await_timeout)
+        return None
+
     def _evict(self) -> None:
         """Keep the cache within its bounds (R10)."""
-        oldest = self._log.database.now() - self._await_timeout
-        while self._runs:
-            key, (_, used) = next(iter(self._runs.items()))
-            if len(self._runs) <= self._max_cached and used >= oldest:
-                break
-            self._drop(key)
+        now = self._log.database.now()
+        while (due := self.due()) is not None and (
+            due <= now or len(self._runs) > self._max_cached
+        ):
+            self._drop(next(iter(self._runs)))
 
 
 def register_workflow(
