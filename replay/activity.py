@@ -75,7 +75,7 @@ class ActivityContext:
 
 
 class WrongMessage(MessageError, TypeError):
-    """A request holds a message that its activity does not take, or the activity returned none."""
+    """A request holds a message that its activity does not take."""
 
 
 @dataclass(slots=True)
@@ -246,7 +246,9 @@ def register_activity(
         activity, "activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
     )
     check_name("namespace", namespace)
-    stored = check_target("activity", name or str(getattr(activity, "__name__", "")))
+    stored = check_target(
+        "activity", str(getattr(activity, "__name__", "")) if name is None else name
+    )
     if workers < 1:
         raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
     consumer = ActivityConsumer(

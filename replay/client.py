@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-import math
 import random
+import threading
 import time
 import types
 import typing
@@ -96,6 +96,7 @@ class Client:
         self._start_loops = loops
         self._loops: list[Consumer] = [Sleeper(log), signals.Matcher(log)]
         self._consumers: dict[str, Consumer] = {}
+        self._registering = threading.Lock()
         self._closed = False
 
     def run_workflow(
@@ -145,13 +146,20 @@ class Client:
         out only when it is `lag` old.  Raises `BadFilter` or `InvalidName`.
         """
         wants = event_filter(namespace, workflow, run, DELIVERED)
-        head = self._patiently(self.log.database.newest)[0] if from_head or to_head else 0
-        return self._stream(wants, head if from_head else after, head if to_head else None, lag)
+        if after < 0:
+            raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
+        end = self._patiently(self.log.database.newest)[0] if to_head else None
+        if from_head:
+            # Not the newest id: one that is smaller may still be on its way.
+            self._patiently(self.log.poll)
+            after = self.log.tail.end
+        return self._stream(wants, after, end, lag)
 
     def _stream(
         self, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
     ) -> Iterator[Event]:
-        waiter = Waiter(self.log.tail, wants)
+        # Whatever the last event is, it ends the wait.
+        waiter = Waiter(self.log.tail, lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
         try:
             while not self._closed and (end is None or after < end):
@@ -168,6 +176,8 @@ class Client:
                         return
                     if wants(event):
                         self._sleep_until_old(event, lag)
+                        if self._closed:
+                            return
                         yield event
                     after = event.id
                 if not events:
@@ -200,24 +210,28 @@ class Client:
         if isinstance(timeout, timedelta):
             timeout = timeout.total_seconds()
         deadline = None if timeout is None else time.monotonic() + timeout
+        for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
+            check_name(what, name)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
         waiter, pauses = Waiter(self.log.tail, wants), _pauses()
         try:
             while not self._closed:
                 position = self.log.tail.end
                 left = None if deadline is None else deadline - time.monotonic()
+                pause = 0.0
                 try:
                     begun, ended = self.log.last_iteration(namespace, workflow, run)
                     if begun == ended >= 0:
                         return
                     pauses = _pauses()
                 except Unavailable:
-                    left = min(next(pauses), math.inf if left is None else left)
-                    time.sleep(max(left, 0))
-                    continue
+                    pause = next(pauses)
                 if left is not None and left <= 0:
                     raise TimeoutError(f"{namespace}/{workflow}/{run}: no end within {timeout} s")
-                self._wait(waiter, position, left)
+                if pause:
+                    time.sleep(pause if left is None else min(pause, left))
+                else:
+                    self._wait(waiter, position, left)
         finally:
             self.log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
@@ -232,20 +246,21 @@ class Client:
 
     def add(self, consumer: Consumer, start: bool) -> None:
         """Keep a consumer until `close`, and start it, and the loops with it, if asked."""
-        if self._closed:
-            raise Closed("the client is closed: connect again")
-        if consumer.name in self._consumers:
-            raise AlreadyRegistered(f"{consumer.name} is registered with this client already")
-        self._consumers[consumer.name] = consumer
-        if start:
-            for each in (*(self._loops if self._start_loops else ()), consumer):
+        with self._registering:
+            if self._closed:
+                raise Closed("the client is closed: connect again")
+            if consumer.name in self._consumers:
+                raise AlreadyRegistered(f"{consumer.name} is registered with this client already")
+            self._consumers[consumer.name] = consumer
+            for each in (*(self._loops if self._start_loops else ()), consumer) if start else ():
                 each.start()
 
     def close(self) -> None:
         """Stop all consumers after what they are doing, give up their names, close the database."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._registering:
+            if self._closed:
+                return
+            self._closed = True
         consumers = [*self._consumers.values(), *self._loops]
         for consumer in consumers:
             consumer.ask_to_stop()
@@ -282,7 +297,7 @@ def open_database(url: str) -> Database:
     """The database at `url`, with its tables in place.  See `connect`."""
     expected = "sqlite:///file.db, sqlite:// or mysql://user:password@host:3306/database"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url, allow_fragments=False)  # a # is part of a file's name
     except ValueError:  # its text may hold the password
         raise BadUrl(f"not a URL; expected {expected}") from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))

@@ -27,10 +27,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from .database import Statement, Unavailable
+from .database import DatabaseError, Statement, Unavailable
 from .event import Event, Key
 from .log import Log, LostPlace, Move, Parked
 from .tail import BATCH, Waiter
@@ -39,6 +39,9 @@ log = logging.getLogger("replay")
 
 #: Called with a consumer's name, what is measured, and the figure: see `Consumer`.
 Metrics = Callable[[str, str, float], None]
+
+#: What a user's function may raise without ending its consumer: sys.exit() is meant for others.
+FAILURES = (Exception, SystemExit)
 
 #: How long a step may go on handling before it commits what it has, in seconds.
 WINDOW = 0.02
@@ -114,6 +117,10 @@ class Consumer:
         """When there will be something to do even if no event comes."""
         return None
 
+    def blocked(self) -> datetime | None:
+        """Until when there is nothing to do even if events come."""
+        return None
+
     def claimed(self) -> None:
         """The name is ours now: load what is kept in memory."""
 
@@ -155,9 +162,10 @@ class Consumer:
         self._position = self._committed = cursor
         # At a start everything that was set aside is due at once: the code may be right again.
         now = self._log.database.now()
-        self._parked = {parked.event_id: parked for parked in self._log.parked(self.name)}
-        for parked in self._parked.values():
-            parked.next_at = min(parked.next_at, now)
+        self._parked = {
+            parked.event_id: replace(parked, next_at=min(parked.next_at, now), error="")
+            for parked in self._log.parked(self.name)
+        }
         self.claimed()
         return True
 
@@ -176,7 +184,7 @@ class Consumer:
         self, batch: Batch, event_id: int, key: Key, attempts: int, error: BaseException
     ) -> None:
         """Set an event aside, to be tried again after a pause."""
-        text = f"{type(error).__name__}: {error}"[:4000]
+        text = error_text(error)
         next_at = self._log.database.now() + retry_pause(attempts)
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
         log.error(
@@ -199,7 +207,8 @@ class Consumer:
         self._position = batch.position
         for event_id in batch.unparked:
             self._parked.pop(event_id, None)
-        self._parked.update((parked.event_id, parked) for parked in batch.parked)
+        for parked in batch.parked:
+            self._parked[parked.event_id] = replace(parked, error="")  # the row has it
 
     def _measure(self, events: Sequence[Event], batch: Batch) -> None:
         events = [event for event in events if event.id <= batch.position]
@@ -259,7 +268,7 @@ class Consumer:
                 busy = self._step(_STANDBY)
                 failures = 0
                 if not busy and self._position is not None:
-                    self._log.tail.wait(self._waiter, self._position, self._until_due())
+                    self._wait(self._position)
             except LostPlace as error:
                 log.warning("%s: standing by", error)
             except Exception as error:
@@ -268,9 +277,18 @@ class Consumer:
                 failures += 1
                 pause = min(_PAUSE_MIN * 2 ** min(failures, 20), _PAUSE_MAX)
                 self._stop.wait(pause * random.uniform(0.5, 1.0))
+            except BaseException:
+                log.critical("%s ends", self.name, exc_info=True)
+                break
         self._log.tail.leave(self._waiter)
         self._leave()
         self._log.database.release()
+
+    def _wait(self, position: int) -> None:
+        if (until := self.blocked()) is not None:
+            self._stop.wait(max(0.0, (until - self._log.database.now()).total_seconds()))
+        else:
+            self._log.tail.wait(self._waiter, position, self._until_due())
 
     def _until_due(self) -> float | None:
         moments = [each.next_at for each in self._parked.values() if self.can_retry(each)]
@@ -287,8 +305,18 @@ class Consumer:
         self.forget()
         try:
             self._log.release(self.name, self._committed, position)
-        except Unavailable:
-            log.info("%s could not give its name up; its lock or its lease will", self.name)
+        except DatabaseError as error:
+            log.warning("%s is not given up, but left to its lock or lease: %s", self.name, error)
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, whatever it is, as text that any column and log takes."""
+    try:
+        text = str(error)
+    except Exception as worse:
+        text = f"its text cannot be made: {type(worse).__name__}"
+    text = f"{type(error).__name__}: {text}"[:4000]
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 class Window:
@@ -328,7 +356,7 @@ class Handler(Consumer):
         """As in `Consumer`."""
         return self._wants(event)
 
-    def due(self) -> datetime | None:
+    def blocked(self) -> datetime | None:
         """As in `Consumer`."""
         return self._blocked
 
@@ -348,7 +376,7 @@ class Handler(Consumer):
                 return
             try:
                 self._function(event)
-            except Exception as error:
+            except FAILURES as error:
                 self._fail(event, error)
                 batch.position = event.id - 1
                 batch.handled = True  # the commit finds out whether the place is ours still
@@ -356,7 +384,7 @@ class Handler(Consumer):
             batch.handled = True
             self._failures, self._blocked = 0, None
 
-    def _fail(self, event: Event, error: Exception) -> None:
+    def _fail(self, event: Event, error: BaseException) -> None:
         self._failures += 1
         self._blocked = self._log.database.now() + retry_pause(self._failures)
         log.error(

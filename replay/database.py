@@ -35,6 +35,7 @@ Row = tuple[Any, ...]
 
 SCHEMA_VERSION = 1
 MAX_MESSAGE = 4 * 1024 * 1024
+LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = timedelta(seconds=10)
 _ATTEMPTS = 20
 _MOST = 2**31 - 1  # bytes of a protobuf message; as seconds they are a lifetime
@@ -148,6 +149,8 @@ class Database(ABC):
         self.lease = timedelta(
             seconds=_number(options.pop("lease", LEASE.total_seconds()), "lease")
         )
+        if self.max_message > LARGEST_MESSAGE:
+            raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
             raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
         self._outage: float | None = None
@@ -179,9 +182,13 @@ class Database(ABC):
         for attempt in itertools.count(1):
             try:
                 with self._translated(committing=True):
-                    return self._write(statements, insert)
+                    ids = self._write(statements, insert)
+                self.came_back()
+                return ids
             except BrokenOff as error:
                 if attempt >= attempts:
+                    if attempt > 1:
+                        self.went_away(error)
                     raise Unavailable(f"{self.name}: {error}, {attempt} times") from error
                 time.sleep(random.uniform(0, 0.002 * attempt))
         raise AssertionError

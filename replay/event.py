@@ -53,11 +53,15 @@ class EventType(IntEnum):
 TYPES = tuple(EventType)
 
 
-@lru_cache(maxsize=10_000)
 def check_name(what: str, name: str) -> str:
     """`name`, if it may be stored as the name of a `what`; else raises `InvalidName` (N2)."""
-    if not isinstance(name, str):
-        raise InvalidName(f"{what} is {name!r}: expected a string")
+    if type(name) is not str:  # an Enum that is a string, too, is written in two ways
+        raise InvalidName(f"{what} is {name!r}: expected a plain string")
+    return _check_name(what, name)
+
+
+@lru_cache(maxsize=10_000)
+def _check_name(what: str, name: str) -> str:
     if not name:
         problem = "is empty"
     elif len(name) > 255:

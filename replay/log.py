@@ -93,6 +93,7 @@ class Move:
     also: Sequence[Statement] = ()
 
 
+_TO_THIS_TABLE = "to this table: convert replay_events to the collation utf8mb4_bin"
 _COLUMNS = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
 _SELECT = "SELECT id, type, `key`, timestamp, message FROM replay_events"
 
@@ -102,7 +103,7 @@ class Log:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.tail = Tail(database.newest()[0])
+        self.tail = Tail(self._settled(database.newest()[0]))
         token = secrets.token_hex(4)
         #: Who owns a cursor: this process.  In front, where its lock says whether it lives; nothing
         #: if it has the name by lease alone.
@@ -110,6 +111,15 @@ class Log:
         self._owners: dict[str, str] = {}
         self._polling = threading.Lock()
         self._renew_at = time.monotonic()
+
+    def _settled(self, newest: int) -> int:
+        """Up to where the log has no hole just now: below the newest id if commits overtook it."""
+        start = max(0, newest - BATCH)
+        rows = self.database.query(
+            "SELECT id FROM replay_events WHERE id > ? ORDER BY id", (start,)
+        )
+        hole = first_hole(start, [row[0] for row in rows])
+        return newest if hole is None else hole.start - 1
 
     def event(self, type: EventType, key: Key, message: Message | None = None) -> Event:
         """An event to be added.  Raises `InvalidName` for too long a key, and `MessageError`."""
@@ -144,7 +154,9 @@ class Log:
                 ids = self.database.write(moved, insert)
                 break
             except Duplicate:
-                stored = self._new(rows)
+                before, stored = stored, self._new(rows)
+                if stored == before:
+                    raise NameCollision(f"two of the new keys are one {_TO_THIS_TABLE}") from None
             except IdTaken:
                 pass  # a reader fenced an id between our getting it and our using it
             except NotFound:
@@ -196,10 +208,7 @@ class Log:
         known = {(type, key) for type, keys in wanted.items() for key in self._existing(type, keys)}
         for type, key in known:
             if key not in wanted[type]:
-                raise NameCollision(
-                    f"the log has {key!r}, which this table takes for a new key: convert"
-                    " replay_events to the collation utf8mb4_bin"
-                )
+                raise NameCollision(f"the log's {key!r} and a new key are one {_TO_THIS_TABLE}")
         new = []
         for row in rows:
             new.append((row[5], row[0]) not in known)
@@ -245,8 +254,9 @@ class Log:
         for some in portions(runs):
             rows = self.database.query(
                 "SELECT DISTINCT run, iteration FROM replay_events WHERE type IN (2, 3, 4)"
-                f" AND namespace = ? AND workflow = ? AND run IN ({marks(len(some))})",
-                (*some[0][:2], *(key.run for key in some)),
+                f" AND namespace = ? AND workflow = ? AND run IN ({marks(len(some))})"
+                f" AND iteration IN ({marks(len(some))})",
+                (*some[0][:2], *(key.run for key in some), *(key.iteration for key in some)),
             )
             found |= {Key(*some[0][:2], run, iteration) for run, iteration in rows}
         return found
@@ -330,10 +340,13 @@ class Log:
         it; where the lock says nothing (another node of a cluster, a connection half open), by its
         lease.
         """
-        locked = self.database.lock(name, wait)
-        cursor = self._claim(name, locked)
+        locked, cursor = self.database.lock(name, wait), None
+        try:
+            cursor = self._claim(name, locked)
+        finally:
+            if cursor is None and locked:
+                self.database.unlock(name)
         if cursor is None and locked:
-            self.database.unlock(name)
             time.sleep(min(wait, 0.5))
         return cursor
 

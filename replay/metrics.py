@@ -1,6 +1,8 @@
 """Consumers' figures for Prometheus (extra: metrics).
 
-    replay.register_workflow(client, "ns", flow, metrics=Prometheus())
+    figures = Prometheus()
+    replay.register_workflow(client, "ns", flow, metrics=figures)
+    replay.register_activity(client, "ns", price, metrics=figures)
 
 Anything else that takes (consumer, measure, figure) may be given instead.
 """

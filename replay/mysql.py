@@ -1,7 +1,8 @@
 """MySQL and MariaDB.
 
 Invariant: each thread has a connection of its own, since a consumer's named lock has to live and
-die with the connection that the consumer writes with.  A transaction is sent in one packet.
+die with the connection that the consumer writes with.  A transaction is sent in one packet, or in
+as few as the server takes.
 
 The clock is the server's: this process's, corrected by what the server's answers prove.
 
@@ -14,6 +15,7 @@ import contextlib
 import hashlib
 import re
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -43,7 +45,6 @@ from .database import (
 )
 
 _ROWS_PER_INSERT = 500
-_BYTES_PER_INSERT = 4 * 1024 * 1024
 
 
 class MySQL(Database):
@@ -71,8 +72,9 @@ class MySQL(Database):
         super().__init__(name, options)
         self._arguments = arguments
         self._local = threading.local()
-        self._open: list[pymysql.connections.Connection[Any]] = []
+        self._open: weakref.WeakSet[pymysql.connections.Connection[Any]] = weakref.WeakSet()
         self._mutex = threading.Lock()
+        self._timeout: float | None = 30  # seconds until a server that does not answer is gone
         self._offset = timedelta(0)
         self._step = 1
         with self._translated():
@@ -87,6 +89,8 @@ class MySQL(Database):
                 f" {self.max_message} bytes need {2 * self.max_message + 65536}: raise it on the"
                 " server, or lower max_message in the URL"
             )
+        # In characters, of which one may take four bytes.
+        self._packet = packet // 4
 
     def now(self) -> datetime:
         """As in `Database`, by the server's clock."""
@@ -96,9 +100,15 @@ class MySQL(Database):
     def _connection(self) -> pymysql.connections.Connection[Any]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._connect()
+            try:
+                connection = self._connect()
+            except (pymysql.err.Error, OSError) as error:
+                # A connection that is lost is no outage: another one may be had at once.
+                if self._is_away(error):
+                    self.went_away(error.args[-1] if error.args else error)
+                raise
             with self._mutex:
-                self._open.append(connection)
+                self._open.add(connection)
             self._local.connection = connection
             self.came_back()
         return connection
@@ -112,14 +122,16 @@ class MySQL(Database):
             client_flag=CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS,
             conv=decoders,
             connect_timeout=5,
-            read_timeout=30,
-            write_timeout=30,
+            read_timeout=self._timeout,
+            write_timeout=self._timeout,
         )
         try:
             cursor = connection.cursor()
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
             cursor.execute(
+                # An idle connection that the server closes takes a consumer's lock with it.
                 "SET SESSION innodb_lock_wait_timeout = 1, SESSION time_zone = '+00:00',"
+                " SESSION wait_timeout = 31536000,"
                 " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
             )
             cursor.execute(
@@ -155,6 +167,11 @@ class MySQL(Database):
         except (pymysql.err.Error, OSError) as error:
             raise self._meaning(error, committing) from error
 
+    def _is_away(self, error: Exception) -> bool:
+        """Whether the server, or the way to it, is gone for now."""
+        away = isinstance(error, (OSError, pymysql.err.InterfaceError))
+        return away or (bool(error.args) and error.args[0] in self._AWAY)
+
     def _meaning(self, error: Exception, committing: bool) -> DatabaseError:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else -1
         text = f"{self.name}: {error.args[-1] if error.args else error}"
@@ -167,9 +184,8 @@ class MySQL(Database):
             return BrokenOff(text)
         if code in self._READ_ONLY or (code == 1290 and "read-only" in text):
             return ReadOnly(f"{text}: give this account the right to read, write and create tables")
-        if code in self._AWAY or isinstance(error, (OSError, pymysql.err.InterfaceError)):
+        if self._is_away(error):
             self._discard()
-            self.went_away(error.args[-1] if error.args else error)
             unsent = code in self._UNCONNECTED or not committing
             return Unavailable(text) if unsent else OutcomeUnknown(text)
         if code in (1045, 1049, 1698):
@@ -180,8 +196,8 @@ class MySQL(Database):
         connection = getattr(self._local, "connection", None)
         self._local.connection = None
         if connection is not None:
-            with self._mutex, contextlib.suppress(ValueError):
-                self._open.remove(connection)
+            with self._mutex:
+                self._open.discard(connection)
             connection._force_close()
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
@@ -197,7 +213,7 @@ class MySQL(Database):
             script.append(cursor.mogrify(_percent(sql), parameters or None))
             if must_find is not None:
                 script.append(_GUARD.format(must_find))
-        before, chunks = len(script), list(_chunks(insert.rows)) if insert else []
+        before, chunks = len(script), list(self._chunks(insert.rows)) if insert else []
         if insert is not None:
             script += [self._insert(cursor, insert, chunk) for chunk in chunks]
         script.append("COMMIT")
@@ -218,20 +234,34 @@ class MySQL(Database):
         sql = f"INSERT INTO {insert.table} ({insert.columns}) VALUES {','.join([one] * len(rows))}"
         return str(cursor.mogrify(sql, [value for row in rows for value in row]))
 
-    @staticmethod
-    def _send(cursor: Any, script: Sequence[str]) -> list[int]:
-        """Run a script in as few packets as it fits; the id that each statement gave first."""
+    def _send(self, cursor: Any, script: Sequence[str]) -> list[int]:
+        """Run a script in as few packets as hold it; the id that each statement gave first."""
         ids: list[int] = []
-        packet: list[str] = []
+        packets: list[list[str]] = [[]]
+        size = 0
         for sql in script:
-            packet.append(sql)
-            if sql == script[-1] or sum(map(len, packet)) > _BYTES_PER_INSERT:
-                cursor.execute(";".join(packet))
+            if packets[-1] and size + len(sql) > self._packet:
+                packets.append([])
+                size = 0
+            packets[-1].append(sql)
+            size += len(sql)
+        for packet in packets:
+            cursor.execute(";".join(packet))
+            ids.append(cursor.lastrowid)
+            while cursor.nextset():
                 ids.append(cursor.lastrowid)
-                while cursor.nextset():
-                    ids.append(cursor.lastrowid)
-                packet = []
         return ids
+
+    def _chunks(self, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+        """Rows in portions that one packet holds."""
+        start = size = 0
+        for end, row in enumerate(rows):
+            more = sum(2 * len(value) for value in row if isinstance(value, bytes)) + 2000
+            if end > start and (size + more > self._packet or end - start >= _ROWS_PER_INSERT):
+                yield rows[start:end]
+                start, size = end, 0
+            size += more
+        yield rows[start:]
 
     def _rollback(self, error: BaseException) -> None:
         connection = getattr(self._local, "connection", None)
@@ -274,9 +304,19 @@ class MySQL(Database):
     def close(self) -> None:
         """As in `Database`."""
         with self._mutex:
-            for connection in self._open:
+            for connection in list(self._open):
                 connection._force_close()  # type: ignore[attr-defined]
             self._open.clear()
+
+    def _create(self) -> None:
+        """As in `Database`.  Adding an index to another system's large table takes its time."""
+        self._discard()
+        self._timeout = None
+        try:
+            super()._create()
+        finally:
+            self._timeout = 30
+            self._discard()
 
     def _columns(self, table: str) -> set[str]:
         rows = self.query(
@@ -312,18 +352,6 @@ _GUARD = "SET @replay = IF(ROW_COUNT() = {}, 0, (SELECT 1 UNION ALL SELECT 2))"
 @lru_cache(maxsize=512)
 def _percent(sql: str) -> str:
     return sql.replace("?", "%s")
-
-
-def _chunks(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
-    """Rows in portions that fit a packet."""
-    start = size = 0
-    for end, row in enumerate(rows):
-        more = sum(len(value) for value in row if isinstance(value, bytes))
-        if end > start and (size + more > _BYTES_PER_INSERT or end - start >= _ROWS_PER_INSERT):
-            yield rows[start:end]
-            start, size = end, 0
-        size += more
-    yield rows[start:]
 
 
 def open_mysql(parts: SplitResult, options: dict[str, str]) -> MySQL:

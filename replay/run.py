@@ -24,7 +24,7 @@ Left to `workflow`: which events a run is given, and what becomes of those that 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -82,15 +82,15 @@ class Call:
 class History:
     """What the log has of an iteration: need not be added again, and has to be asked for."""
 
-    __slots__ = ("_asked", "completed", "created", "outputs", "requests", "responses")
+    __slots__ = ("completed", "created", "outputs", "requests", "responses")
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.created: Event | None = None
         self.completed: Event | None = None
-        self.requests: list[Event] = []
+        #: Those that have not been asked for yet.
+        self.requests: deque[Event] = deque()
         self.responses: list[Event] = []
         self.outputs: set[tuple[str, str]] = set()
-        self._asked = 0
         for event in events:
             if event.type is EventType.RUN_CREATED:
                 self.created = event
@@ -108,21 +108,17 @@ class History:
 
         Raises `HistoryMismatch` if there is another.
         """
-        if self._asked == len(self.requests):
+        if not self.requests:
             return False
-        found = self.requests[self._asked]
+        found = self.requests[0]
         if found.key != key:
             raise HistoryMismatch(
                 f"run {key.iteration_key()}: event {found.id} of its history requests"
                 f" {found.key.target}/{found.key.sequence}, the code asks for"
                 f" {key.target}/{key.sequence}: restore the code that began this run"
             )
-        self._asked += 1
+        self.requests.popleft()
         return True
-
-    def unasked(self) -> int:
-        """How many requests of the history have not been asked for."""
-        return len(self.requests) - self._asked
 
 
 class Run:
@@ -206,8 +202,6 @@ class Run:
                 self._greenlet.throw(Dropped())
             except Exception:
                 log.exception("run %s raised while it was dropped from memory", self.name)
-            except Dropped:
-                pass
 
     @property
     def name(self) -> str:
@@ -221,6 +215,8 @@ class Run:
             self._function(self.context, self.created.message)
         except (Restarted, Dropped):
             pass
+        except greenlet.GreenletExit as error:
+            raise OutsideOfRun(f"run {self.name} raised GreenletExit, which ends nothing") from error
         except Exception:
             if self._failure is None:
                 raise
@@ -228,7 +224,7 @@ class Run:
             raise self._failure
         if self.dropped:
             return
-        if self._history is not None and (rest := self._history.unasked()):
+        if self._history is not None and (rest := len(self._history.requests)):
             log.warning("run %s ended with %d requests of its history unasked", self.name, rest)
         self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
         if self._restart is not None:
@@ -398,8 +394,9 @@ class RunContext:
 
 def _target(activity: Callable[..., Any] | str, name: str | None) -> str:
     """The stored name of an activity (N1)."""
-    stored = name or (activity if isinstance(activity, str) else activity.__name__)
-    return check_target("activity", stored)
+    if name is None:
+        name = activity if isinstance(activity, str) else activity.__name__
+    return check_target("activity", name)
 
 
 def _request(duration: timedelta) -> SleepRequest:

@@ -141,6 +141,7 @@ class Matcher(Consumer):
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)
+        self._waiter.signals = True
         self._timers = Timers(self._load)
         self._seen = 0
         self._stored_seen = 0

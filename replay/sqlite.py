@@ -39,6 +39,8 @@ try:
 except ImportError:  # pragma: no cover - Windows: there the lease alone says who owns a name
     fcntl = None  # type: ignore[assignment]
 
+_BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
+
 
 class Sqlite(Database):
     """A SQLite file, or a database in memory.
@@ -55,17 +57,35 @@ class Sqlite(Database):
 
     def __init__(self, path: str, options: dict[str, str]) -> None:
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
-        self._path = path
+        self._path = path if path == ":memory:" else os.path.realpath(path)
         self._locks: dict[str, int] = {}
         self._mutex = threading.RLock()
         self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
         with self._translated():
             self._connection = sqlite3.connect(
-                path, timeout=60, isolation_level=None, check_same_thread=False
+                path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=60000"):
-                self._connection.execute(f"PRAGMA {pragma}").fetchall()
-            self._require_write()
+            try:
+                self._use_wal()
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+                self._require_write()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _use_wal(self) -> None:
+        # While another process does this, SQLite answers that the file is locked, and waits for
+        # no time-out.
+        deadline = time.monotonic() + _BUSY_TIMEOUT
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL").fetchall()
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.002)
 
     def _require_write(self) -> None:
         with self._translated():
@@ -86,6 +106,8 @@ class Sqlite(Database):
             raise self._meaning(error) from error
 
     def _meaning(self, error: sqlite3.Error) -> DatabaseError:
+        if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
+            return Unavailable(f"{self.name} has been closed")
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code == sqlite3.SQLITE_READONLY:
             return ReadOnly(
@@ -93,6 +115,7 @@ class Sqlite(Database):
                 " and its directory"
             )
         if code == sqlite3.SQLITE_CANTOPEN:
+            self.went_away(error)
             return Unavailable(f"{self.name} cannot be opened: does its directory exist?")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             self.went_away(error)
@@ -117,7 +140,6 @@ class Sqlite(Database):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        self.came_back()
         return ids
 
     def _insert(self, insert: Insert) -> list[int]:
@@ -148,8 +170,11 @@ class Sqlite(Database):
 
     def lock(self, name: str, wait: float) -> bool:
         """As in `Database`: a lock on a file beside the database, which no process outlives."""
-        if fcntl is None or self._path == ":memory:" or name in self._locks:
+        if self._path == ":memory:" or name in self._locks:
             return True
+        if fcntl is None:  # pragma: no cover
+            time.sleep(min(wait, 0.5))
+            return False
         directory = f"{self._path}-locks"
         os.makedirs(directory, exist_ok=True)
         file = f"{directory}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"

@@ -23,6 +23,7 @@ log = logging.getLogger("replay")
 
 BATCH = 1000  # events read at a time
 _EVENTS = 10_000
+_APART = 100
 _BYTES = 32 * 1024 * 1024
 #: Seconds between two looks for other processes' events.
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.04
@@ -31,12 +32,13 @@ PAUSE_MIN, PAUSE_MAX = 0.001, 0.04
 class Waiter:
     """Somebody who waits for events: what he wants, and how far he has read."""
 
-    __slots__ = ("condition", "position", "wants", "woken")
+    __slots__ = ("condition", "position", "signals", "wants", "woken")
 
     def __init__(self, tail: Tail, wants: Callable[[Event], bool]) -> None:
         self.condition = threading.Condition(tail.lock)
         self.wants = wants
         self.position = 0
+        self.signals = False  # whether he wants to know of signals too
         self.woken = False
 
 
@@ -72,6 +74,8 @@ class Tail:
         """Put in what this process has just committed; have the rest polled for soon."""
         with self.lock:
             if events and events[0].id > self.end:
+                if len(self._apart) >= _APART:
+                    self._apart.clear()  # to be read from the database, if anybody asks for it
                 if events[-1].id - events[0].id == len(events) - 1:
                     self._apart[events[0].id] = events
                 while (next := self._apart.pop(self.end + 1, None)) is not None:
@@ -101,14 +105,18 @@ class Tail:
                 waiter.condition.notify()
 
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
-        return self.end - waiter.position >= BATCH or any(map(waiter.wants, events))
+        try:
+            return self.end - waiter.position >= BATCH or any(map(waiter.wants, events))
+        except Exception:  # of a user's shard: it is the waiter who shall meet it, not this thread
+            return True
 
     def saw_signals(self, newest: int) -> bool:
-        """The newest signal's id, as polled; whether it is new: then everybody is woken."""
+        """The newest signal's id; whether it is new: then those who take signals are woken."""
         with self.lock:
             changed, self.signals = newest > self.signals, max(newest, self.signals)
-        if changed:
-            self.wake_all()
+            for waiter in self._waiters if changed else ():
+                if waiter.signals:
+                    self._wake(waiter)
         return changed
 
     def wake_all(self) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name
-from .consumer import Batch, Consumer, Metrics
+from .consumer import FAILURES, Batch, Consumer, Metrics
 from .database import later
 from .event import Event, EventType, Key, MessageError, check_name
 from .log import Log, Parked
@@ -33,9 +33,6 @@ from .run import History, Run, RunKey
 from .shard import Shard
 
 log = logging.getLogger("replay")
-
-#: What a workflow function may raise without concerning other runs: sys.exit() among it.
-_FAILURES = (Exception, SystemExit)
 
 
 class WrongInput(MessageError):
@@ -110,19 +107,20 @@ class WorkflowConsumer(Consumer):
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
-            except _FAILURES as error:
+            except FAILURES as error:
                 self._set_aside(key, event.id, 1, error, batch)
         self._evict()
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`: make the run anew from its history."""
+        self._now = self._log.database.now()
         key: RunKey = Key.parse(parked.key)[:4]
         history = History(self._log.history(Key(*key)))
         try:
             if history.completed is None and history.created is not None:
                 run = self._replay(history, self._position or 0)
                 self._collect(run, batch)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._set_aside(key, parked.event_id, parked.attempts + 1, error, batch)
         else:
             self._aside.discard(parked.key)
@@ -162,15 +160,15 @@ class WorkflowConsumer(Consumer):
 
     def _ignore(self, event: Event) -> None:
         """R9: also what is read once more after a cursor was set back."""
-        if event.id > self._known_up_to:
-            log.warning("%r is ignored: its run has completed, or never began", event)
+        level = logging.WARNING if event.id > self._known_up_to else logging.INFO
+        log.log(level, "%r is ignored: its run has completed, or never began", event)
 
     def _begin(self, created: Event, history: History | None) -> Run:
         message = created.message
         if self._takes is not None and not isinstance(message, self._takes | None):
             raise WrongInput(
                 f"run {created.key} was started with a {type(message).__name__}, its workflow takes"
-                f" {self._takes.__name__}"
+                f" {self._takes.__name__}: start another run, or let the workflow take this too"
             )
         run = Run(self._function, created, history, self._log.event)
         self._keep(run)
@@ -180,9 +178,11 @@ class WorkflowConsumer(Consumer):
         """A run as it was after the event with id `up_to`."""
         assert history.created is not None
         run = self._begin(history.created, history)
+        # The run keeps its history for what is still to be asked for, and not for the rest.
+        responses, history.responses = history.responses, []
         try:
             run.start()
-            for response in history.responses:
+            for response in responses:
                 if run.ended or response.id > up_to:
                     break
                 run.feed(response)
@@ -255,7 +255,7 @@ def register_workflow(
     """
     takes = check_signature(workflow, "workflow(ctx: RunContext, message: M) -> None")
     check_name("namespace", namespace)
-    stored = check_name("workflow", name or getattr(workflow, "__name__", ""))
+    stored = check_name("workflow", getattr(workflow, "__name__", "") if name is None else name)
     consumer = WorkflowConsumer(
         client.log,
         namespace,

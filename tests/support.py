@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
-from replay import Client, Consumer, connect
-from replay.database import Database, Insert, OutcomeUnknown, Statement, Unavailable
+import pymysql
+from google.protobuf.message import Message
+
+from replay import Client, Consumer, Event, EventType, Key, connect
+from replay.database import Database, Insert, OutcomeUnknown, Row, Statement, Unavailable
+from replay.mysql import MySQL
+from replay.sqlite import Sqlite
+from tests import servers
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -46,17 +56,19 @@ def drain(*consumers: Consumer, most: int = 10_000) -> None:
     raise AssertionError(f"still busy after {most} rounds")
 
 
+def line(event: Event) -> str:
+    """An event as text: type, key, message in text format."""
+    message = "-" if event.message is None else " ".join(str(event.message).split())
+    return f"{event.type.name} {event.key} {message}".strip()
+
+
 def listing(client: Client, namespace: str = "", workflow: str = "", run: str = "") -> list[str]:
-    """Make lines of the log: type, key, message in text format; in order."""
-    lines = []
-    for event in client.stream(namespace, workflow, run, to_head=True):
-        message = "-" if event.message is None else " ".join(str(event.message).split())
-        lines.append(f"{event.type.name} {event.key} {message}".strip())
-    return lines
+    """The log as lines, in order."""
+    return [line(event) for event in client.stream(namespace, workflow, run, to_head=True)]
 
 
 def crash(client: Client, *consumers: Consumer) -> None:
-    """Leave the database as a killed process does: connections and locks gone, rows as they were."""
+    """Leave the database as a killed process does: connections and locks gone, rows left."""
     for consumer in consumers:
         consumer._position = None
         consumer.forget()
@@ -74,10 +86,10 @@ class Faults:
         self.before = 0
         self.after = 0
         self.writes = 0
-        self._write: Callable[..., list[int]] = database._write
+        self._write = database._write
         database._write = self._faulty  # type: ignore[method-assign]
 
-    def _faulty(self, statements: list[Statement], insert: Insert | None) -> list[int]:
+    def _faulty(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         self.writes += 1
         self.before -= 1
         self.after -= 1
@@ -92,3 +104,181 @@ class Faults:
 def rows(client: Client, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """The rows of a query, for looking into tables."""
     return list(client.log.database.query(sql, parameters))
+
+
+def cursor(client: Client, name: str) -> tuple[int, str]:
+    """A consumer's cursor and the name's owner, as stored."""
+    query = "SELECT last_event_id, owner FROM replay_cursors WHERE id = ?"
+    ((position, owner),) = rows(client, query, name)
+    return position, owner
+
+
+def take_over(consumer: Consumer) -> int:
+    """Step, after waiting for the name: a server notices in its own time that its owner is gone."""
+    done = consumer._step(10)
+    assert consumer._position is not None
+    return done
+
+
+class Outage:
+    """While it is `on`, a database behaves as one that is away, to the driver's very errors."""
+
+    def __init__(self, database: Database) -> None:
+        self.on = False
+        self._database = database
+        self._write, self._execute = database._write, database._execute
+        self._newest = database.newest
+        database.newest = self._broken_newest  # type: ignore[method-assign]
+        database._write = self._broken_write  # type: ignore[method-assign]
+        database._execute = self._broken_execute  # type: ignore[method-assign]
+        if isinstance(database, MySQL):
+            self._connect = database._connect
+            database._connect = self._broken_connect  # type: ignore[method-assign]
+
+    def _check(self) -> None:
+        if self.on and isinstance(self._database, Sqlite):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        if self.on and isinstance(self._database, MySQL):
+            self._database._discard()
+
+    def _broken_connect(self) -> pymysql.Connection[Any]:
+        if self.on:
+            raise pymysql.err.OperationalError(2003, "Can't connect to the server")
+        return self._connect()
+
+    def _broken_newest(self) -> tuple[int, int]:
+        with self._database._translated():
+            self._check()
+        return self._newest()
+
+    def _broken_write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+        self._check()
+        return self._write(statements, insert)
+
+    def _broken_execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        self._check()
+        return self._execute(sql, parameters)
+
+
+class LogLines(logging.Handler):
+    """What the library logs from now on; a context manager that stops it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._more = threading.Condition()
+
+    def __enter__(self) -> Self:
+        logging.getLogger("replay").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("replay").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As in `logging.Handler`."""
+        with self._more:
+            self.lines.append(record.getMessage())
+            self._more.notify_all()
+
+    def of(self, text: str) -> list[str]:
+        """The lines that hold a text."""
+        with self._more:
+            return [line for line in self.lines if text in line]
+
+    def wait_for(self, text: str, timeout: float = 60) -> None:
+        """Wait until there is such a line."""
+        with self._more:
+            found = self._more.wait_for(lambda: any(text in line for line in self.lines), timeout)
+            assert found, f"no {text!r} in {self.lines}"
+
+
+class Raw:
+    """Another program's connection; its transactions end when the test says so."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        name = unquote(parts.path[1:])
+        self.connection: Any
+        self.mysql = parts.scheme == "mysql"
+        if not self.mysql:
+            self._mark = "?"
+            self.connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+        else:
+            self._mark = "%s"
+            self.connection = servers.connect(url)
+            self.connection.select_db(name)
+            self.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+    def run(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run one statement; its rows."""
+        with closing(self.connection.cursor()) as cursor:
+            cursor.execute(sql.replace("?", self._mark), parameters or ())
+            return list(cursor.fetchall())
+
+    def add(
+        self,
+        key: Key,
+        type: int = EventType.RUN_CREATED,
+        *,
+        id: int | None = None,
+        message: bytes | None = None,
+    ) -> None:
+        """Add a row to the log, with an id of the database's choice or this one."""
+        self.run(
+            "INSERT INTO replay_events (id, `key`, namespace, workflow, run, iteration, type,"
+            " timestamp, message) VALUES (?, ?, ?, ?, ?, ?, ?, '2029-01-01 00:00:00.000', ?)",
+            *(id, str(key), *key[:4], int(type), message),
+        )
+
+
+@contextmanager
+def raw(url: str) -> Iterator[Raw]:
+    """A second connection to the database, for one test."""
+    with closing((other := Raw(url)).connection):
+        yield other
+
+
+def with_options(url: str, **options: object) -> str:
+    """A database's URL with further options."""
+    more = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{url}{'&' if '?' in url else '?'}{more}"
+
+
+def request(client: Client, key: Key, message: Message | None = None) -> None:
+    """Add a request by hand, as if a run had made it, or another program."""
+    assert client.log.append(client.log.event(EventType.ACTIVITY_REQUEST, key, message))
+
+
+class Queries:
+    """Counts what a database is asked outside of transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self.count = 0
+        self._execute = database._execute
+        database._execute = self._counted  # type: ignore[method-assign]
+
+    def _counted(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        self.count += 1
+        return self._execute(sql, parameters)
+
+
+def endure(*consumers: Consumer) -> int:
+    """As `drain`, though steps may fail for the database's sake; how many did."""
+    failed, idle = 0, False
+    while not idle:
+        idle = True
+        for consumer in consumers:
+            try:
+                idle &= not consumer.step()
+            except Unavailable:
+                failed, idle = failed + 1, False
+    return failed
+
+
+def rewind(client: Client, consumer: Consumer) -> None:
+    """Set a consumer's cursor back to the beginning of the log."""
+    update = "UPDATE replay_cursors SET last_event_id = 0 WHERE id = ? AND last_event_id > 0"
+    client.log.database.write([Statement(update, (consumer.name,), must_find=1)])
