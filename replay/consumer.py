@@ -370,10 +370,7 @@ class Handler(Consumer):
             batch.position = self._position or 0
             return
         window = Window()
-        for event in events:
-            if self._stop.is_set() or not window.left():
-                batch.position = event.id - 1
-                return
+        for count, event in enumerate(events, 1):
             try:
                 self._function(event)
             except FAILURES as error:
@@ -383,6 +380,9 @@ class Handler(Consumer):
                 return
             batch.handled = True
             self._failures, self._blocked = 0, None
+            if count < len(events) and (self._stop.is_set() or not window.left()):
+                batch.position = event.id
+                return
 
     def _fail(self, event: Event, error: BaseException) -> None:
         self._failures += 1

@@ -21,7 +21,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import random
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -153,7 +155,9 @@ class Database(ABC):
             raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
             raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
+        self._telling = threading.Lock()
         self._outage: float | None = None
+        self._back_at = -math.inf
         self._prepared = False
 
     def now(self) -> datetime:
@@ -244,17 +248,25 @@ class Database(ABC):
                 sql = f"INSERT INTO {table} ({columns}) VALUES {values}"
                 self.write([Statement(sql, flat)], attempts=1)
 
-    def went_away(self, error: object) -> None:
-        """Say once, not for each thread and attempt, that the database cannot be reached."""
-        if self._outage is None and self._prepared:
-            self._outage = time.monotonic()
-            log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
+    def went_away(self, error: object, tried_at: float = math.inf) -> None:
+        """Say once, not for each thread and attempt, that the database cannot be reached.
+
+        An attempt that began before another thread's was the first to succeed is no news.
+        """
+        with self._telling:
+            if self._outage is None and self._prepared and tried_at > self._back_at:
+                self._outage = time.monotonic()
+                log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
 
     def came_back(self) -> None:
         """Say that an outage is over."""
-        if self._outage is not None:
-            log.warning("%s is back after %.1f s", self.name, time.monotonic() - self._outage)
-            self._outage = None
+        if self._outage is None:
+            return
+        with self._telling:
+            if self._outage is not None:
+                self._back_at = time.monotonic()
+                log.warning("%s is back after %.1f s", self.name, self._back_at - self._outage)
+                self._outage = None
 
     def prepare(self) -> None:
         """Create the tables, or upgrade them, or do nothing where they are as they should be.

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import re
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -100,12 +101,13 @@ class MySQL(Database):
     def _connection(self) -> pymysql.connections.Connection[Any]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
+            tried_at = time.monotonic()
             try:
                 connection = self._connect()
             except (pymysql.err.Error, OSError) as error:
                 # A connection that is lost is no outage: another one may be had at once.
                 if self._is_away(error):
-                    self.went_away(error.args[-1] if error.args else error)
+                    self.went_away(error.args[-1] if error.args else error, tried_at)
                 raise
             with self._mutex:
                 self._open.add(connection)

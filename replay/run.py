@@ -216,7 +216,7 @@ class Run:
         except (Restarted, Dropped):
             pass
         except greenlet.GreenletExit as error:
-            raise OutsideOfRun(f"run {self.name} raised GreenletExit, which ends nothing") from error
+            raise OutsideOfRun(f"run {self.name}: GreenletExit is not to be raised") from error
         except Exception:
             if self._failure is None:
                 raise

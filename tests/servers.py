@@ -208,6 +208,7 @@ class ProcessServer(Server):
         self._process: subprocess.Popen[bytes] | None = None
         shutil.copytree(template, self.directory / "data")
         (self.directory / "init.sql").write_text(ACCOUNT_SQL)
+        (self.directory / "tmp").mkdir()
 
     @property
     def url(self) -> str:
@@ -227,6 +228,8 @@ class ProcessServer(Server):
             f"--port={self.port}",
             f"--pid-file={self.directory / 'pid'}",
             f"--init-file={self.directory / 'init.sql'}",
+            # One that starts deletes what others, which then crash, have in a directory they share.
+            f"--tmpdir={self.directory / 'tmp'}",
             *OPTIONS,
         ]
         with open(self.directory / "log", "ab") as log:

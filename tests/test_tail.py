@@ -1,0 +1,442 @@
+"""The newest events in memory, and where their readers wait: without a database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import replay.tail
+from replay import Event, EventType, Key
+from replay.database import Unavailable
+from replay.tail import PAUSE_MAX, PAUSE_MIN, Tail, Waiter
+from tests.support import START
+
+PATIENCE = 60.0  # seconds until a thread that should have been woken counts as forgotten
+
+
+def event(id: int, run: str = "r", size: int = 0) -> Event:
+    """An event of a run, with a message of so many bytes."""
+    return Event(id, EventType.RUN_CREATED, Key("n", "w", run), START, b"x" * size)
+
+
+def events(*ids: int, run: str = "r", size: int = 0) -> list[Event]:
+    """Events with these ids."""
+    return [event(id, run, size) for id in ids]
+
+
+def ids(found: list[Event] | None) -> list[int] | None:
+    """The ids of events."""
+    return None if found is None else [event.id for event in found]
+
+
+def of_run(run: str) -> Callable[[Event], bool]:
+    """What a waiter wants who waits for the events of one run."""
+    return lambda event: event.key.run == run
+
+
+def anything(event: Event) -> bool:
+    """What a waiter wants who wants all."""
+    return True
+
+
+class Asleep(Exception):
+    """A waiter has fallen asleep."""
+
+
+def asleep(tail: Tail, waiter: Waiter, position: int, timeout: float | None = None) -> Any:
+    """With which time-out a waiter falls asleep; "awake" if it does not."""
+
+    def wait(timeout: float | None) -> bool:
+        raise Asleep(timeout)
+
+    waiter.condition.wait = wait  # type: ignore[method-assign,assignment]
+    try:
+        tail.wait(waiter, position, timeout)
+    except Asleep as fallen:
+        return fallen.args[0]
+    return "awake"
+
+
+# Reading.
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "found"),
+    [
+        (0, None, None),  # the tail begins later
+        (3, None, None),
+        (4, None, [5, 6, 7]),
+        (5, None, [6, 7]),
+        (4, 2, [5, 6]),
+        (6, 100, [7]),
+        (7, None, []),
+        (9, None, []),  # a cursor ahead of this process's knowledge
+    ],
+)
+def test_a_reader_finds_his_place(after: int, limit: int | None, found: list[int] | None) -> None:
+    """What follows an id, up to a limit; None where the database has to be asked."""
+    tail = Tail(4)
+    tail.extend(events(5, 6, 7))
+    assert ids(tail.slice(after, limit)) == found
+
+
+def test_an_empty_tail_has_nothing_new() -> None:
+    """L1: a process that starts on an empty log reads from its first event on."""
+    tail = Tail(0)
+    assert tail.slice(0, None) == []
+    tail.extend([])
+    assert tail.slice(0, None) == []
+    tail.extend(events(1))
+    assert ids(tail.slice(0, None)) == [1]
+
+
+def test_what_has_been_read_again_is_not_there_twice() -> None:
+    """L1: an event that two ways bring in is given out once, in order."""
+    tail = Tail(0)
+    tail.join(events(1, 2))
+    tail.extend(events(1, 2, 3))
+    tail.join(events(2, 3))
+    assert ids(tail.slice(0, None)) == [1, 2, 3]
+
+
+# A process's own commits.
+
+
+def test_own_commits_join_in_the_order_of_their_ids() -> None:
+    """L1: a commit that is put in before its predecessors waits for them."""
+    tail = Tail(0)
+    tail.join(events(4, 5))
+    tail.join(events(3))
+    assert ids(tail.slice(0, None)) == []
+    tail.join(events(1, 2))
+    assert ids(tail.slice(0, None)) == [1, 2, 3, 4, 5]
+    assert tail.end == 5
+
+
+def test_own_commits_join_behind_what_others_committed() -> None:
+    """L1: what was read fills the hole before an own commit."""
+    tail = Tail(0)
+    tail.join(events(3, 4))
+    tail.extend(events(1, 2))
+    tail.join(events(5))
+    assert ids(tail.slice(0, None)) == [1, 2, 3, 4, 5]
+
+
+def test_what_was_read_replaces_own_commits_that_waited() -> None:
+    """An own commit that others' reading has passed is not kept for ever."""
+    tail = Tail(0)
+    tail.join(events(3, 4))
+    tail.extend(events(1, 2, 3, 4))
+    tail.join(events(5))
+    assert ids(tail.slice(0, None)) == [1, 2, 3, 4, 5]
+    assert tail._apart == {}
+
+
+def test_own_commits_do_not_wait_without_limit() -> None:
+    """Memory is bounded while a predecessor is missing; what was let go is read instead."""
+    tail = Tail(0)
+    for id in range(2, 1002):
+        tail.join(events(id))
+        assert len(tail._apart) <= replay.tail._APART
+    tail.extend(events(*range(1, 1002)))
+    assert tail._apart == {}
+    assert ids(tail.slice(0, None)) == list(range(1, 1002))
+
+
+@pytest.mark.parametrize("committed", [[], events(2), events(1, 3), events(1, 2, 4)])
+def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
+    """L1: ids that are unknown, or have a hole, are not put in; the log is read soon instead."""
+    tail = Tail(0)
+    tail.join(committed)
+    assert ids(tail.slice(0, None)) == []
+    assert tail._poke.is_set()
+
+
+def test_what_joins_on_is_not_read_back() -> None:
+    """P21: a commit of this process costs no query."""
+    tail = Tail(0)
+    tail.join(events(1, 2))
+    assert not tail._poke.is_set()
+
+
+def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
+    """L1: a poll that stopped within an own commit goes on with the rest."""
+    tail = Tail(0)
+    tail.extend(events(1, 2))
+    tail.join(events(1, 2, 3))
+    assert ids(tail.slice(0, None)) == [1, 2]
+    assert tail._poke.is_set()
+
+
+# What is kept.
+
+
+def test_the_oldest_events_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by the number of events: the newest stay, without a hole."""
+    monkeypatch.setattr(replay.tail, "_EVENTS", 5)
+    tail = Tail(0)
+    for id in range(1, 101):
+        tail.extend(events(id))
+        kept = tail._events
+        assert len(kept) <= 10
+        assert ids(kept) == list(range(id - len(kept) + 1, id + 1))
+    assert tail.slice(0, None) is None
+    assert ids(tail.slice(98, None)) == [99, 100]
+
+
+def test_large_events_are_dropped_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by the size of the messages, too."""
+    monkeypatch.setattr(replay.tail, "_BYTES", 1000)
+    tail = Tail(0)
+    for id in range(1, 101):
+        tail.join(events(id, size=300))
+        assert sum(len(kept.raw or b"") for kept in tail._events) <= 1000
+    assert ids(tail.slice(99, None)) == [100]
+
+
+# Waiting.
+
+
+def test_who_has_seen_all_falls_asleep() -> None:
+    """A waiter with nothing to do sleeps, for as long as it said."""
+    tail = Tail(0)
+    tail.extend(events(1))
+    waiter = Waiter(tail, anything)
+    assert asleep(tail, waiter, 1, 2.5) == 2.5
+    assert asleep(tail, waiter, 1, None) is None
+
+
+def test_what_came_after_the_last_look_is_not_slept_over() -> None:
+    """P1: an event that comes between a look and the wait is seen by the wait."""
+    tail = Tail(0)
+    waiter = Waiter(tail, of_run("r"))
+    assert asleep(tail, waiter, 0) is None
+    assert ids(tail.slice(0, None)) == []  # the look
+    tail.extend(events(1))
+    assert asleep(tail, waiter, 0) == "awake"
+    assert asleep(tail, waiter, 1) is None
+
+
+def test_a_wake_up_before_the_wait_counts() -> None:
+    """P1: who is told to look between its look and its wait does not sleep, once."""
+    tail = Tail(0)
+    waiter = Waiter(tail, of_run("nobody"))
+    tellings: list[Callable[[], None]] = [lambda: tail.wake(waiter), tail.wake_all]
+    for tell in tellings:
+        asleep(tail, waiter, 0)
+        tell()
+        assert asleep(tail, waiter, 0) == "awake"
+        assert asleep(tail, waiter, 0) is None
+
+
+def test_only_those_concerned_are_woken() -> None:
+    """P21: an event wakes who wants it, and who wants anything, but nobody else."""
+    tail = Tail(0)
+    waiters = {run: Waiter(tail, of_run(run)) for run in ("a", "b", "c")}
+    waiters["any"] = Waiter(tail, anything)
+    for waiter in waiters.values():
+        asleep(tail, waiter, 0)
+    tail.extend([event(1, "a"), event(2, "c")])
+    assert {run for run, waiter in waiters.items() if waiter.woken} == {"a", "c", "any"}
+    assert asleep(tail, waiters["b"], 0) is None
+
+
+def test_own_commits_wake_those_concerned() -> None:
+    """P1: what this process commits wakes its waiters as what others commit does."""
+    tail = Tail(0)
+    concerned, other = Waiter(tail, of_run("a")), Waiter(tail, of_run("b"))
+    asleep(tail, concerned, 0)
+    asleep(tail, other, 0)
+    tail.join(events(2, run="a"))
+    assert not concerned.woken
+    tail.join(events(1, run="c"))
+    assert (concerned.woken, other.woken) == (True, False)
+
+
+def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiter that wants nothing of what comes is woken before the tail drops it."""
+    monkeypatch.setattr(replay.tail, "BATCH", 5)
+    tail = Tail(10)
+    waiter = Waiter(tail, of_run("b"))
+    asleep(tail, waiter, 10)
+    tail.extend(events(11, 12, 13, 14))
+    assert not waiter.woken
+    tail.extend(events(15))
+    assert waiter.woken
+    assert asleep(tail, waiter, 11) == "awake"
+    assert asleep(tail, waiter, 11) is None
+
+
+def test_who_is_behind_the_tail_looks_again_soon() -> None:
+    """P1: a reader of the database that met a hole there is not woken by the tail, so it polls."""
+    tail = Tail(10)
+    waiter = Waiter(tail, of_run("b"))
+    assert asleep(tail, waiter, 7, None) == PAUSE_MAX
+    assert asleep(tail, waiter, 7, 100.0) == PAUSE_MAX
+
+
+def test_signals_wake_those_who_take_them_once() -> None:
+    """P1, P21: a new signal wakes the matcher though it is no event; an old one wakes nobody."""
+    tail = Tail(0)
+    matcher, other = Waiter(tail, of_run("nobody")), Waiter(tail, of_run("nobody"))
+    matcher.signals = True
+    for waiter in (matcher, other):
+        asleep(tail, waiter, 0)
+    assert tail.saw_signals(3)
+    assert (matcher.woken, other.woken, tail.signals) == (True, False, 3)
+    asleep(tail, matcher, 0)
+    assert not tail.saw_signals(3)
+    assert not tail.saw_signals(2)
+    assert (matcher.woken, tail.signals) == (False, 3)
+
+
+def test_who_cannot_say_what_he_wants_is_woken() -> None:
+    """R5: what a user's function raises is met by its own consumer, and stops nobody else."""
+    tail = Tail(0)
+    broken, other = Waiter(tail, lambda event: bool(1 / 0)), Waiter(tail, anything)
+    for waiter in (broken, other):
+        asleep(tail, waiter, 0)
+    tail.extend(events(1))
+    assert (broken.woken, other.woken) == (True, True)
+    assert asleep(tail, broken, 0) == "awake"
+
+
+def test_who_has_left_is_not_woken() -> None:
+    """A waiter that will not wait again costs nothing."""
+    tail = Tail(0)
+    waiter = Waiter(tail, anything)
+    asleep(tail, waiter, 0)
+    tail.leave(waiter)
+    tail.extend(events(1))
+    tail.wake_all()
+    assert not waiter.woken
+
+
+def test_nobody_sleeps_in_a_closed_tail() -> None:
+    """Closing lets everybody go, also who comes later."""
+    tail = Tail(0)
+    waiter = Waiter(tail, anything)
+    asleep(tail, waiter, 0)
+    tail.close()
+    assert asleep(tail, waiter, 0) == "awake"
+    assert asleep(tail, waiter, 0) == "awake"
+
+
+def test_no_wake_up_is_lost_between_threads() -> None:
+    """P1: a reader that looks and waits in a thread sees each of many events, put in at any time.
+
+    Each event is put in only after the one before was seen, so a lost wake-up is a stand-still.
+    """
+    tail = Tail(0)
+    waiter = Waiter(tail, of_run("r"))
+    seen: list[int] = []
+    step = threading.Semaphore(0)
+
+    def read() -> None:
+        while len(seen) < 2000:
+            found = tail.slice(len(seen), None) or []
+            for each in found:
+                seen.append(each.id)
+                step.release()
+            if not found:
+                tail.wait(waiter, len(seen), None)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    for id in range(1, 2001):
+        (tail.join if id % 2 else tail.extend)(events(id))
+        assert step.acquire(timeout=PATIENCE), f"event {id} woke nobody"
+    reader.join(PATIENCE)
+    assert seen == list(range(1, 2001))
+
+
+# Polling.
+
+
+class Pauses:
+    """Stands in for the poker's event: notes the pauses, and closes the tail after some."""
+
+    def __init__(self, tail: Tail, most: int) -> None:
+        self.taken: list[float] = []
+        self._tail = tail
+        self._most = most
+
+    def wait(self, pause: float) -> bool:
+        """As in `threading.Event`, without waiting."""
+        self.taken.append(pause)
+        self._tail._closed = len(self.taken) == self._most
+        return False
+
+
+def pauses(results: Iterator[bool | Exception], most: int) -> list[float]:
+    """The pauses of a poll loop whose polls have these results."""
+    tail = Tail(0)
+    poke = Pauses(tail, most)
+    tail._poke = poke  # type: ignore[assignment]
+
+    def poll(grace: float) -> bool:
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    tail._poll_loop(poll)
+    return poke.taken
+
+
+def test_polls_are_seldom_while_nothing_happens() -> None:
+    """P21: the pause grows to its most while nothing comes, and is the least after something."""
+    results = [False] * 20 + [True] + [False] * 20
+    taken = pauses(iter(results), 40)
+    assert taken[0] == taken[21] == PAUSE_MIN
+    assert taken[20] == taken[-1] == PAUSE_MAX
+    assert all(later > earlier for earlier, later in pairwise(taken[:8]))
+    assert 1 / PAUSE_MAX < 50  # queries a second of an idle process
+
+
+def test_polls_of_a_database_that_is_away_are_rare(caplog: pytest.LogCaptureFixture) -> None:
+    """P16: while the database is away the pause grows to seconds, and nothing is logged here."""
+    taken = pauses(iter([Unavailable("away")] * 12 + [True, False]), 14)
+    assert taken[1:5] == [2 * PAUSE_MAX, 4 * PAUSE_MAX, 8 * PAUSE_MAX, 16 * PAUSE_MAX]
+    assert taken[-2:] == [5.0, PAUSE_MIN]
+    assert caplog.messages == []
+
+
+def test_a_poll_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """P16: no error ends the polling for good; it is logged, and not a thousand times a second."""
+    taken = pauses(iter([ValueError("broken"), ValueError("broken"), True, False]), 4)
+    assert taken == [PAUSE_MIN, 5.0, 5.0, PAUSE_MIN]
+    assert caplog.messages == ["reading the log failed, trying again in 5 s"] * 2
+
+
+def test_one_thread_polls_until_the_tail_is_closed() -> None:
+    """Polling starts once, whoever asks for it, goes on by itself, and ends with the tail."""
+    tail = Tail(0)
+    pollers: set[threading.Thread] = set()
+    twice = threading.Semaphore(0)
+
+    def poll(grace: float) -> bool:
+        pollers.add(threading.current_thread())
+        twice.release()
+        return False
+
+    for _ in range(3):
+        tail.keep_polling(poll)
+    assert all(twice.acquire(timeout=PATIENCE) for _ in range(2))
+    tail.join([])  # something that has to be read: a poke, also while it pauses
+    assert twice.acquire(timeout=PATIENCE)
+    tail.close()
+    (poller,) = pollers
+    assert not poller.is_alive()
+
+
+def test_a_closed_tail_does_not_begin_to_poll() -> None:
+    """Closing is final."""
+    tail = Tail(0)
+    tail.close()
+    tail.keep_polling(lambda grace: pytest.fail("polled"))
+    assert tail._poller is None
