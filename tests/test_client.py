@@ -9,7 +9,9 @@ from datetime import timedelta
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+import pymysql
 import pytest
 from google.protobuf.message import DecodeError
 
@@ -37,6 +39,7 @@ from replay.database import Error, OutcomeUnknown, Unavailable
 from replay.event import InvalidName, MessageTooLarge, NotAMessage
 from tests import journey
 from tests.example_pb2 import Empty, Int, String
+from tests.servers import connect as connect_to_server
 from tests.support import Clock, Faults, LogLines, Outage, drain, listing, rows, stepped
 
 LIMIT = 60  # seconds until something that has to happen has not happened
@@ -231,6 +234,8 @@ def test_l4_a_filter_needs_the_names_before_it(three: Client) -> None:
             consume(three, "mine", print, start=False, **arguments)
     with pytest.raises(InvalidName, match="workflow 'a/b' holds a slash"):
         three.stream("x", "a/b")
+    with pytest.raises(BadFilter, match="after=-1: ids begin at 1"):
+        three.stream(after=-1)
 
 
 def test_l4_to_head_ends_with_what_was_there_at_the_call(three: Client) -> None:
@@ -255,6 +260,32 @@ def test_l4_a_stream_waits_for_more(three: Client, url: str) -> None:
         start_runs(other, "5")
         start_runs(three, "6")
         assert [event.key.run for event in waiting.result(LIMIT)] == ["5", "6"]
+
+
+def hold_an_id(url: str) -> "pymysql.Connection[Any]":
+    """Begin a transaction that adds the run `late` and is still open: its id is taken."""
+    raw = connect_to_server(url)
+    raw.begin()
+    raw.cursor().execute(
+        f"INSERT INTO {urlsplit(url).path[1:]}.replay_events"
+        " (`key`, namespace, workflow, run, iteration, type, timestamp)"
+        " VALUES ('ns/flow/late/0', 'ns', 'flow', 'late', 0, 1, '2030-01-01')"
+    )
+    return raw
+
+
+@pytest.mark.parametrize("bound", ["from_head", "to_head"])
+def test_l4_p14_a_head_waits_for_what_commits_late(server_url: str, bound: str) -> None:
+    """L4, P14: the head is not the newest id: a smaller one that is on its way is behind it."""
+    with stepped(server_url) as client, ThreadPoolExecutor(1) as pool:
+        start_runs(client, "early")
+        with hold_an_id(server_url) as raw:
+            start_runs(client, "newest")
+            stream = client.stream(**{bound: True})  # type: ignore[arg-type]
+            expected = ["late", "newest"] if bound == "from_head" else ["early", "late", "newest"]
+            found = pool.submit(first, stream, len(expected))
+            raw.commit()
+            assert [event.key.run for event in found.result(LIMIT)] == expected
 
 
 def test_l4_no_noop_is_given_out(three: Client) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -192,6 +193,43 @@ def test_a_user_moves_the_cursor_past_a_bad_event(url: str) -> None:
             consumer.step()
         drain(consumer)
         assert (seen, consumer.due()) == (["a", "a", "b"], None)
+
+
+def test_a_handler_that_exits_has_failed(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """sys.exit() in a handler ends neither the process nor the consumer: the event comes again."""
+    seen: list[str] = []
+
+    def leave(event: Event) -> None:
+        seen.append(event.key.run)
+        if len(seen) == 1:
+            sys.exit("gone")
+
+    with stepped(url, clock := Clock()) as client:
+        start_runs(client, "a")
+        consumer = consume(client, "mine", leave, start=False)
+        drain(consumer)
+        clock.forward(seconds=1)
+        drain(consumer)
+    assert seen == ["a", "a"]
+    assert caplog.messages == ["consumer/mine: attempt 1 of event 1 (ns/flow/a/0) failed"]
+
+
+def test_a_thread_that_is_ended_leaves_the_name_to_others(url: str) -> None:
+    """L7: what is not for us to catch ends the thread, with a word, and a stand-by goes on."""
+    lease = f"{url}{'&' if '?' in url else '?'}lease=3600"
+    seen = Seen()
+
+    def interrupt(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with stepped(lease) as client, stepped(lease) as other, LogLines() as log:
+        start_runs(client, "a")
+        consume(client, "mine", interrupt)
+        log.wait_for("consumer/mine ends")
+        successor = consume(other, "mine", seen, start=False)
+        take_over(successor)
+        drain(successor)
+    assert seen == ["a"]
 
 
 def test_after_a_success_pauses_begin_anew(url: str) -> None:

@@ -111,7 +111,7 @@ def test_a1_r2_r3_kills_at_any_moment_lose_and_repeat_nothing(url: str, workers:
     """
     chance = random.Random(1)
     total = sum(len(journey.events(run, value)) for run, value in RUNS.items())
-    moments = sorted(chance.sample(range(20, total - 40), 8))
+    moments = sorted(chance.sample(range(20, total - 40), 6))
     with stepped(url) as client:
         team = [workers.start(), workers.start()]
         for run, value in RUNS.items():

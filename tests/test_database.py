@@ -285,15 +285,15 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(user)
 
 
-@pytest.fixture
-def file() -> Iterator[Path]:
-    """A database file that everybody may read and nobody else write."""
+@pytest.fixture(params=[0o555, 0o777])
+def file(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file that others may only read, in a directory that they may write to, or may not."""
     directory = Path(tempfile.mkdtemp())
     with stepped(f"sqlite:///{directory}/replay.db") as client:
         client.run_workflow("n", "w", "r", None)
     for path in directory.iterdir():
         path.chmod(0o444)
-    directory.chmod(0o555)
+    directory.chmod(request.param)
     yield directory / "replay.db"
     directory.chmod(0o755)
     shutil.rmtree(directory)

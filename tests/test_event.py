@@ -295,6 +295,7 @@ def test_no_message_comes_back_as_none(url: str) -> None:
         assert client.run_workflow("n", "w", "none", None)
         assert client.run_workflow("n", "w", "empty", Empty())
         assert [event.message for event in client.stream(to_head=True)] == [None, Empty()]
+        assert rows(client, "SELECT id FROM replay_events WHERE message IS NULL") == [(1,)]
 
 
 @pytest.mark.parametrize("raw_bytes", [None, b"", any_pb2.Any(value=b"x").SerializeToString()])

@@ -232,6 +232,22 @@ def test_who_connects_during_a_late_transaction(server_url: str) -> None:
             assert reader.look() == ["late", "b", "c"]
 
 
+def test_what_commits_late_reaches_those_who_already_wait(server_url: str) -> None:
+    """L1, P1: in a process that started meanwhile, too, a late event comes to who waits for it."""
+    with stepped(server_url) as client, raw(server_url) as other:
+        client.run_workflow("n", "w", "r", None)
+        other.run("BEGIN")
+        other.add(run("r"), COMPLETED)
+        client.run_workflow("n", "w", "b", None)
+        with stepped(server_url) as second:
+            position = second.log.tail.end
+            assert second.log.last_iteration("n", "w", "r") == (0, -1)
+            other.run("COMMIT")
+            assert second.log.poll()
+            came = second.log.tail.slice(position, None) or []
+            assert COMPLETED in [event.type for event in came if event.key == run("r")]
+
+
 def test_many_writers_and_rolled_back_transactions(url: str) -> None:
     """L1, P14: a reader beside four writers, some of whose transactions are rolled back, is given
     all that was committed, once, in the order of ids."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from pymysql.constants import COMMAND
 
 from replay import Client, Event, EventType, Key
 from replay.database import (
@@ -274,22 +275,24 @@ def test_what_follows_a_statement_without_its_rows_is_not_run(client: Client) ->
     assert rows(client, POSITIONS) == [("a", 1)]
 
 
-def test_an_interrupt_in_a_transaction_leaves_no_connection(client: Client) -> None:
+def test_an_interrupt_in_a_transaction_leaves_no_connection(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """L6: who is interrupted between a question and its answer does not read the answer later."""
     database = client.log.database
     assert isinstance(database, MySQL)
-    send = database._send
 
     def interrupted(cursor: Any, script: Sequence[str]) -> list[int]:
-        send(cursor, script[:-1])
+        cursor.connection._execute_command(COMMAND.COM_QUERY, "SET @a = 1")
         raise KeyboardInterrupt
 
-    database._send = interrupted  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        client.log.commit(created(client, "r"))
-    database._send = send  # type: ignore[method-assign]
-    assert listing(client) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.log.commit(created(client, "r"))
+    assert database.query("SELECT 5") == ((5,),)
     assert client.log.commit(created(client, "r")) == [True]
+    assert listing(client) == ["RUN_CREATED n/w/r/0 -"]
 
 
 # Connections that end.
@@ -477,6 +480,14 @@ def foreign(server_url: str) -> Iterator[Client]:
             " DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci"
         )
     with stepped(server_url, Clock()) as made:
+        write, left = made.log.database._write, iter(range(50))
+
+        def counted(*arguments: Any) -> list[int]:
+            if next(left, None) is None:
+                pytest.fail("it tries for ever")
+            return write(*arguments)
+
+        made.log.database._write = counted  # type: ignore[method-assign,assignment]
         yield made
 
 

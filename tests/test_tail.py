@@ -221,6 +221,15 @@ def test_what_came_after_the_last_look_is_not_slept_over() -> None:
     assert asleep(tail, waiter, 1) is None
 
 
+def test_what_came_before_the_first_wait_is_not_slept_over() -> None:
+    """P1: so it is for who waits for the first time, whom nobody could have woken."""
+    tail = Tail(0)
+    tail.extend([event(1, "a"), event(2, "b")])
+    assert asleep(tail, Waiter(tail, of_run("b")), 0) == "awake"
+    assert asleep(tail, Waiter(tail, of_run("b")), 1) == "awake"
+    assert asleep(tail, Waiter(tail, of_run("a")), 1) is None
+
+
 def test_a_wake_up_before_the_wait_counts() -> None:
     """P1: who is told to look between its look and its wait does not sleep, once."""
     tail = Tail(0)
