@@ -38,7 +38,7 @@ Row = tuple[Any, ...]
 SCHEMA_VERSION = 1
 MAX_MESSAGE = 4 * 1024 * 1024
 LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
-LEASE = timedelta(seconds=10)
+LEASE = 10  # seconds
 _ATTEMPTS = 20
 _MOST = 2**31 - 1  # bytes of a protobuf message; as seconds they are a lifetime
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
@@ -148,9 +148,7 @@ class Database(ABC):
     def __init__(self, name: str, options: dict[str, str]) -> None:
         self.name = name
         self.max_message = _number(options.pop("max_message", MAX_MESSAGE), "max_message")
-        self.lease = timedelta(
-            seconds=_number(options.pop("lease", LEASE.total_seconds()), "lease")
-        )
+        self.lease = timedelta(seconds=_number(options.pop("lease", LEASE), "lease"))
         if self.max_message > LARGEST_MESSAGE:
             raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
@@ -357,8 +355,8 @@ INDEXES = (
 
 def _number(text: object, option: str) -> int:
     try:
-        number = int(float(str(text)))
-    except (ValueError, OverflowError):
+        number = int(str(text))
+    except ValueError:
         number = 0
     if not 1 <= number <= _MOST:
         raise BadUrl(f"{option}={text} in the URL: expected a whole number from 1 to {_MOST}")

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import islice
+from typing import NamedTuple
 
 from google.protobuf.message import Message
 
@@ -126,6 +127,15 @@ def _signal_type(key: Key) -> int:
         raise InvalidName(f"{key} does not name a signal type: {error}") from error
 
 
+class _Sent(NamedTuple):
+    """A signal that no await has taken."""
+
+    id: int
+    type: int
+    raw: bytes
+    created_at: datetime
+
+
 @dataclass(slots=True)
 class _Step:
     """What one step stores: awaits that began, and those that end with or without a signal."""
@@ -207,32 +217,33 @@ class Matcher(Consumer):
         batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, [row])
         return True
 
-    def _arrived(self, now: datetime) -> set[Run]:
-        """The runs for which signals have come since the last look."""
-        runs: set[Run] = set()
+    def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
+        """The signals that have come since the last look and are not taken, by run, in order."""
+        arrived: dict[Run, list[_Sent]] = {}
         due = self._timers.next()
         # No await times out for a signal that nobody has told this process of yet.
         if self._log.tail.signals <= self._seen and not (due is not None and due <= now):
             self._blocked = self._behind = False
-            return runs
+            return arrived
         query = (
-            "SELECT id, namespace, workflow, run, check_id FROM replay_signals"
-            " WHERE id > ? ORDER BY id LIMIT ?"
+            "SELECT id, namespace, workflow, run, check_id, type, message, created_at"
+            " FROM replay_signals WHERE id > ? ORDER BY id LIMIT ?"
         )
         while True:
             rows = self._log.database.query(query, (self._seen, BATCH))
             hole = first_hole(self._seen, [row[0] for row in rows])
-            for id, namespace, workflow, run, taken in rows:
+            for id, namespace, workflow, run, taken, type, raw, created_at in rows:
                 if hole is not None and id >= hole.stop:
                     break
                 self._seen = id
                 if taken is None:
-                    runs.add((namespace, workflow, run))
+                    sent = _Sent(id, type, raw or b"", from_text(created_at))
+                    arrived.setdefault((namespace, workflow, run), []).append(sent)
             # It stays blocked by a transaction that holds the missing id and is still open.
             self._blocked = hole is not None and not self._fence(hole[:BATCH])
             self._behind = self._blocked or len(rows) == BATCH
             if hole is None or self._blocked:
-                return runs
+                return arrived
 
     def _fence(self, ids: range) -> bool:
         """Take ids that no signal has; whether that is settled."""
@@ -248,31 +259,40 @@ class Matcher(Consumer):
 
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
-        runs = self._arrived(now) | {found.key[:3] for found in step.begun.values()}
-        if not self._behind:
-            runs |= {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
-        for run in runs:
-            self._match(run, now, step, batch)
-        seen, stored = self._seen, self._stored_seen
-        if not (step.answered or step.timed_out or step.stale or seen - stored >= BATCH):
-            return
-        batch.also += self._store(step, seen, to_text(now))
-        self._stored_seen = seen
+        arrived = self._arrived(now)
+        begun = {found.key[:3] for found in step.begun.values()}
+        due = set() if self._behind else {Key.parse(k)[:3] for _, k in self._timers.pop(now)}
+        for run in arrived.keys() | begun | due:
+            # With older signals than these, stored awaits have been compared already.
+            new = None if run in begun else arrived.get(run, [])
+            self._match(run, new, now, step, batch)
+        batch.also += self._ended(step)
+        if self._seen - self._stored_seen >= BATCH:
+            batch.also += self._store_seen(to_text(now))
 
-    def _match(self, run: Run, now: datetime, step: _Step, batch: Batch) -> None:
-        """Give a run's awaits the signals there are for them, and end those whose time is over."""
+    def _match(
+        self, run: Run, new: list[_Sent] | None, now: datetime, step: _Step, batch: Batch
+    ) -> None:
+        """Give a run's awaits the signals there are for them, and end those whose time is over.
+
+        The signals are `new`, or if that is None all that the run has.
+        """
         waiting: dict[int, list[_Await]] = defaultdict(list)
         for found in self._pending(run, step):
             waiting[found.type].append(found)
         for type, awaits in waiting.items():
-            signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
+            if new is None:
+                signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
+            else:
+                signals = deque(sent for sent in new if sent.type == type)
             for found in awaits:
                 # What is late is not what was sent in time, but what was sent after the time-out.
-                if signals and not (found.timeout_at <= now and signals[0][2] > found.timeout_at):
-                    id, raw, _ = signals.popleft()
-                    step.answered.append((str(found.key), id))
-                    batch.events.append(self._response(found.key, raw))
-                elif found.timeout_at <= now and (signals or not self._behind):
+                over = found.timeout_at <= now
+                if signals and not (over and signals[0].created_at > found.timeout_at):
+                    sent = signals.popleft()
+                    step.answered.append((str(found.key), sent.id))
+                    batch.events.append(self._response(found.key, sent.raw))
+                elif over and (signals or not self._behind):
                     step.timed_out.append(str(found.key))
                     batch.events.append(
                         self._log.event(EventType.ACTIVITY_RESPONSE, found.key, SleepDone())
@@ -287,18 +307,18 @@ class Matcher(Consumer):
         """A run's awaits that have no answer, in the order in which they began."""
         start = "/".join(run)
         rows = self._log.database.query(
-            "SELECT `key`, timeout_at FROM replay_signal_awaits"
+            "SELECT `key`, timeout_at, EXISTS (SELECT 1 FROM replay_events e"
+            " WHERE e.type = 5 AND e.`key` = a.`key`) FROM replay_signal_awaits a"
             " WHERE status = 1 AND `key` > ? AND `key` < ? ORDER BY id",
             (start + "/", start + "0"),  # 0 is the character behind the slash
         )
-        stored = {key: _Await(Key.parse(key), from_text(at)) for key, at in rows}
+        stored = {key: _Await(Key.parse(key), from_text(at)) for key, at, _ in rows}
+        known = {key for key, _, answered in rows if answered}
         begun = {key: found for key, found in step.begun.items() if found.key[:3] == run}
-        pending = [found for found in (stored | begun).values() if found.key[:3] == run]
-        known = self._log.among(EventType.ACTIVITY_RESPONSE, [found.key for found in pending])
-        for found in pending if known and not self._behind else ():
-            if str(found.key) in known:
-                self._settle(found, step)
-        return [found for found in pending if str(found.key) not in known]
+        pending = {key: f for key, f in (stored | begun).items() if f.key[:3] == run}
+        for key in known & pending.keys() if not self._behind else ():
+            self._settle(pending[key], step)
+        return [found for key, found in pending.items() if key not in known]
 
     def _settle(self, found: _Await, step: _Step) -> None:
         """Mark what another system answered, and died before it marked it."""
@@ -308,14 +328,12 @@ class Matcher(Consumer):
         signals = self._signals(found.key[:3], found.type, BATCH, step)
         if raw == self._log.event(answered, found.key, SleepDone()).raw:
             step.timed_out.append(str(found.key))
-        elif (id := next((id for id, message, _ in signals if message == raw), None)) is not None:
+        elif (id := next((sent.id for sent in signals if sent.raw == raw), None)) is not None:
             step.answered.append((str(found.key), id))
         else:
             step.stale.append(str(found.key))
 
-    def _signals(
-        self, run: Run, type: int, portion: int, step: _Step
-    ) -> Iterator[tuple[int, bytes, datetime]]:
+    def _signals(self, run: Run, type: int, portion: int, step: _Step) -> Iterator[_Sent]:
         """A run's signals that nobody has taken, in order, read so many at a time."""
         taken, after = {id for _, id in step.answered}, 0
         while True:
@@ -328,12 +346,13 @@ class Matcher(Consumer):
             for id, message, created_at, *names in rows:
                 # A table made by another system may take names for equal that are not (L8).
                 if tuple(names) == run and id not in taken:
-                    yield id, message or b"", from_text(created_at)
+                    yield _Sent(id, type, message or b"", from_text(created_at))
             if len(rows) < portion:
                 return
             after = rows[-1][0]
 
-    def _store(self, step: _Step, seen: int, now: str) -> list[Statement]:
+    @staticmethod
+    def _ended(step: _Step) -> list[Statement]:
         ended = [(SUCCESS, key) for key, _ in step.answered]
         ended += [(TIMED_OUT, key) for key in step.timed_out]
         ended += [(SUCCESS, key) for key in step.stale]
@@ -342,11 +361,17 @@ class Matcher(Consumer):
             "UPDATE replay_signals SET check_id ="
             " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?"
         )
-        columns = "id, last_event_id, updated_at"
-        move = "UPDATE replay_cursors SET last_event_id = ?, updated_at = ? WHERE id = ?"
         return [
             *(Statement(status, row) for row in ended),
             *(Statement(take, row) for row in step.answered),
+        ]
+
+    def _store_seen(self, now: str) -> list[Statement]:
+        """Now and then: what was seen since is looked at once more after a start, that is all."""
+        self._stored_seen = self._seen
+        columns = "id, last_event_id, updated_at"
+        move = "UPDATE replay_cursors SET last_event_id = ?, updated_at = ? WHERE id = ?"
+        return [
             *self._log.database.insert_missing("replay_cursors", columns, [(_CURSOR, 0, now)]),
-            Statement(move, (seen, now, _CURSOR)),
+            Statement(move, (self._seen, now, _CURSOR)),
         ]

@@ -26,7 +26,7 @@ _EVENTS = 10_000
 _APART = 100
 _BYTES = 32 * 1024 * 1024
 #: Seconds between two looks for other processes' events.
-PAUSE_MIN, PAUSE_MAX = 0.001, 0.04
+PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
 
 
 class Waiter:

@@ -79,8 +79,11 @@ def test_p16_everything_waits_for_a_server_that_is_started_again(
             running.watcher.run_workflow("ns", "flow", "r", None)
         own_server.start()
         running.assert_done()
-        assert_said_once(log, clients=3)
         assert log.of("failed and starts again") == []
+        if how == "kill":
+            assert_said_once(log, clients=3)
+        else:  # while it shuts down it refuses new connections and still answers on old ones
+            assert 3 <= len(log.of("cannot be reached")) == len(log.of("is back")) <= 6
 
 
 def test_p16_an_idle_client_notices_and_returns(own_server: Server) -> None:
