@@ -252,13 +252,16 @@ class Log:
         """Those of one workflow's iterations that have done anything yet."""
         found = set()
         for some in portions(runs):
+            workflow = some[0][:2]
+            names = {key.run for key in some}
+            iterations = {key.iteration for key in some}
             rows = self.database.query(
                 "SELECT DISTINCT run, iteration FROM replay_events WHERE type IN (2, 3, 4)"
-                f" AND namespace = ? AND workflow = ? AND run IN ({marks(len(some))})"
-                f" AND iteration IN ({marks(len(some))})",
-                (*some[0][:2], *(key.run for key in some), *(key.iteration for key in some)),
+                f" AND namespace = ? AND workflow = ? AND run IN ({marks(len(names))})"
+                f" AND iteration IN ({marks(len(iterations))})",
+                (*workflow, *names, *iterations),
             )
-            found |= {Key(*some[0][:2], run, iteration) for run, iteration in rows}
+            found |= {Key(*workflow, run, iteration) for run, iteration in rows}
         return found
 
     def history(self, key: Key) -> list[Event]:

@@ -78,8 +78,7 @@ class Tail:
                     self._apart.clear()  # to be read from the database, if anybody asks for it
                 if events[-1].id - events[0].id == len(events) - 1:
                     self._apart[events[0].id] = events
-                while (next := self._apart.pop(self.end + 1, None)) is not None:
-                    self._put(next)
+                self._attach()
             if not events or self._apart or events[-1].id > self.end:
                 self._poke.set()
 
@@ -89,6 +88,11 @@ class Tail:
             self._put([event for event in events if event.id > self.end])
             for first in [first for first in self._apart if first <= self.end]:
                 del self._apart[first]
+            self._attach()
+
+    def _attach(self) -> None:
+        while (next := self._apart.pop(self.end + 1, None)) is not None:
+            self._put(next)
 
     def _put(self, events: list[Event]) -> None:
         if not events:
