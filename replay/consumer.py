@@ -78,10 +78,10 @@ class Batch:
 
 
 class Consumer:
-    """One consumer.  `metrics`, if given, is called after each commit.
+    """One consumer.  `metrics`, if given, is called after each step that did anything.
 
-    It gets the consumer's name with "events" (handled in this step), "added" (to the log), "parked"
-    (set aside now), "lag" (seconds between the newest handled event and now).
+    It gets the consumer's name with "events" (passed in this step), "added" (to the log), "parked"
+    (set aside now), "lag" (seconds between the newest event passed and now).
     """
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
@@ -300,6 +300,7 @@ class Consumer:
 
     def _leave(self) -> None:
         if (position := self._position) is None:
+            self._log.disown(self.name)
             return
         self._position = None
         self.forget()

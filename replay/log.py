@@ -394,6 +394,11 @@ class Log:
         )
         self.database.write([give])
         self.database.unlock(name)
+        self.disown(name)
+
+    def disown(self, name: str) -> None:
+        """Renew the lease on a name no longer."""
+        self._owners.pop(name, None)
 
     def _renew(self) -> None:
         """Say four times a lease, in one statement for all names, that this process lives."""
@@ -401,7 +406,7 @@ class Log:
             return
         lease = self.database.lease
         self._renew_at = time.monotonic() + lease.total_seconds() / 4
-        owners = set(self._owners.values())
+        owners = {*self._owners.copy().values()}
         sql = f"UPDATE replay_cursors SET lease_until = ? WHERE owner IN ({marks(len(owners))})"
         if owners:
             until = to_text(self.database.now() + lease)

@@ -11,7 +11,7 @@ Invariants:
   has them, or the code is not that which made it (R4); outputs may come and go (O2).
 
 Greenlets, since a parked one costs a few kilobytes and a switch a microsecond, and no lock is
-needed.  A thread for each run costs twenty times as much; running the function again from the top
+needed.  A thread for each run costs several times as much; running the function again from the top
 on each event needs nothing, but takes the square of the number of steps.
 
 A suspended run is not an exception, so no ``except`` of the user's can swallow its suspension.
@@ -217,7 +217,7 @@ class Run:
             pass
         except greenlet.GreenletExit as error:
             raise OutsideOfRun(f"run {self.name}: GreenletExit is not to be raised") from error
-        except Exception:
+        except (Exception, SystemExit):
             if self._failure is None:
                 raise
         if self._failure is not None:

@@ -62,6 +62,7 @@ def assert_proved(done: subprocess.CompletedProcess[str], orders: int) -> None:
 
 
 def test_demo_survives_its_kills_on_every_database(url: str) -> None:
+    """The demo ends with all that it proves, though its workers were killed, on each database."""
     done = demo("--url", url, "--orders", "6")
     assert_proved(done, 6)
     assert "kill -9 of worker" in done.stdout
@@ -70,6 +71,7 @@ def test_demo_survives_its_kills_on_every_database(url: str) -> None:
 
 
 def test_trace_shows_a_run_that_lived_through_a_kill(data: Path, tmp_path: Path) -> None:
+    """The run that is shown beside its code has a kill in the middle, and its columns line up."""
     done = demo("--url", f"sqlite:///{tmp_path / 'd.db'}", "--data", str(data))
     assert_proved(done, 6)
     shown = done.stdout.partition("One of the orders")[2].partition("Read back")[0]
@@ -80,6 +82,7 @@ def test_trace_shows_a_run_that_lived_through_a_kill(data: Path, tmp_path: Path)
 def test_interrupted_demo_is_taken_up_again_and_another_begins_anew(
     data: Path, tmp_path: Path
 ) -> None:
+    """No worker outlives an interrupt; the same command goes on, and one more begins anew."""
     options = ("--url", f"sqlite:///{tmp_path / 'd.db'}", "--data", str(data), "--workers", "1")
     with subprocess.Popen(command(*options), cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout
@@ -111,12 +114,14 @@ def alive(pids: list[str]) -> list[str]:
 
 
 def test_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """A worker ends by itself when its parent is not, or not any more, the process it was told."""
     options = ["--url", f"sqlite:///{tmp_path / 'd.db'}", "--parent", str(os.getpid() + 1)]
     worker = [sys.executable, "-m", "demo.worker", *options]
     assert subprocess.run(worker, cwd=ROOT, timeout=LIMIT, check=False).returncode == 0
 
 
 def test_worker_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
+    """A worker that cannot go on is an error that says how it ended and what it said."""
     fleet = Fleet("sqlite:////nowhere/at/all.db", DATA, 1, tmp_path / "workers.log")
     fleet.start(0).process.wait(LIMIT)
     with pytest.raises(WorkerEnded, match=r"exit code 2\): demo\.worker: .*/nowhere/at/all\.db"):
@@ -125,12 +130,14 @@ def test_worker_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) 
 
 
 def test_generator_makes_the_files_of_the_repository_again(tmp_path: Path) -> None:
+    """The generator makes the committed ticks and orders again, byte by byte."""
     generate.generate(tmp_path)
     for name in ("ticks.csv", "orders.csv"):
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
 
 
 def test_data_is_plausible() -> None:
+    """Orders are few and name markets that have ticks, in which no price jumps."""
     orders, ticks = load(DATA)
     assert 24 <= len(orders) <= 40
     assert all(3 <= order.splits <= 8 for order in orders)
@@ -180,6 +187,7 @@ def main(
 def test_bad_options_end_with_a_sentence(
     main: Callable[..., str], arguments: list[str], reason: str
 ) -> None:
+    """A wrong option ends the demo with code 2 and one sentence that says what is wrong with it."""
     assert reason in main(*arguments)
 
 
@@ -215,6 +223,7 @@ def test_bad_options_end_with_a_sentence(
 def test_bad_data_ends_with_a_sentence(
     main: Callable[..., str], data: Path, name: str, content: bytes, reason: str
 ) -> None:
+    """A wrong file ends the demo with code 2 and one sentence that says what is wrong in it."""
     header = (DATA / name).read_bytes().splitlines()[0]
     (data / name).write_bytes(content.replace(b"{header}", header))
     url = f"sqlite:///{data / 'd.db'}"
@@ -222,6 +231,7 @@ def test_bad_data_ends_with_a_sentence(
 
 
 def test_order_book_goes_through_the_ticks_and_starts_again() -> None:
+    """The book shows the tick of the moment, and begins again a second after the last one."""
     now = [0.0]
     books = OrderBooks({"M": [Tick(0.0, 1, 2), Tick(5.0, 3, 4)]}, "me", clock=lambda: now[0])
     seen = []
@@ -233,6 +243,7 @@ def test_order_book_goes_through_the_ticks_and_starts_again() -> None:
 
 @pytest.mark.parametrize("quantity", [8, 9, 15, 1000])
 def test_parts_add_up_to_the_order(quantity: int) -> None:
+    """Parts differ by at most one lot, and together they are what was ordered."""
     order = OrderRequest(quantity=quantity, splits=8, side=Side.SELL)
     parts = [make_order(order, n, Price(bid_cents=5, ask_cents=6)) for n in range(8)]
     assert sum(part.quantity for part in parts) == quantity
@@ -280,6 +291,7 @@ def faults(events: list[Event]) -> list[str]:
 
 
 def test_proof_holds_for_a_complete_log() -> None:
+    """Every check holds for a log that has each event of an order once."""
     checks = prove(log_of(ORDER), {RUN: ORDER})
     assert all(check.holds for check in checks)
     assert Check("events in all: none lost, none too many", 17, 17) in checks
@@ -287,6 +299,7 @@ def test_proof_holds_for_a_complete_log() -> None:
 
 @pytest.mark.parametrize("place", range(17))
 def test_proof_sees_any_event_lost_or_twice(place: int) -> None:
+    """Whichever event is missing or there twice, several checks fail."""
     events = log_of(ORDER)
     lost, twice = events[:place] + events[place + 1 :], [*events, events[place]]
     assert len(faults(lost)) >= 3
@@ -295,6 +308,7 @@ def test_proof_sees_any_event_lost_or_twice(place: int) -> None:
 
 
 def test_proof_sees_events_that_changed_places_or_runs() -> None:
+    """Two events in the wrong order fail a check, and so does a run that nobody ordered."""
     events = log_of(ORDER)
     swapped = [events[0], events[2], events[1], *events[3:]]
     assert faults(swapped) == ["runs whose events are the workflow's steps in its order"]
@@ -302,6 +316,7 @@ def test_proof_sees_events_that_changed_places_or_runs() -> None:
 
 
 def test_proof_compares_what_events_carry() -> None:
+    """An order that was recorded otherwise than given fails by its content and by its quantity."""
     events = log_of(ORDER)
     other = OrderRequest(order_id="o", market="WHEAT", side=Side.BUY, quantity=11, splits=3)
     failed = [check for check in prove(events, {RUN: other}) if not check.holds]
@@ -313,6 +328,7 @@ def test_proof_compares_what_events_carry() -> None:
 
 
 def test_trace_is_the_workflow_beside_its_events() -> None:
+    """Each event stands beside its line of the workflow, and a kill where it came."""
     order = OrderRequest(
         order_id="o", market="WHEAT", side=Side.SELL, quantity=10, splits=1, duration_ms=1500
     )
@@ -335,6 +351,8 @@ def twap(request):                |    1    0.000 | -> run_create{twap, sell 10 
 
 
 def test_progress_refreshes_on_a_terminal_and_is_sparse_elsewhere() -> None:
+    """On a terminal the state is one line written over; a file gets what happened."""
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -350,5 +368,6 @@ def test_progress_refreshes_on_a_terminal_and_is_sparse_elsewhere() -> None:
 
 
 def test_password_is_not_shown() -> None:
+    """What the demo says of its database has neither the user nor the password."""
     shown = __main__.where("mysql://me:secret@host:3306/db")
     assert shown == "mysql server host:3306, database db"

@@ -47,10 +47,12 @@ def anchors(text: str) -> set[str]:
 
 
 def test_the_readme_shows_the_example() -> None:
+    """The program in the README is the file in examples, letter by letter."""
     assert marked("program") == PROGRAM.read_text()
 
 
 def test_the_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    """It prints what the README shows, and the second time only that nothing was started."""
     command = [sys.executable, "-W", "error", str(PROGRAM)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -67,18 +69,21 @@ def test_the_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_the_map_has_every_module_once() -> None:
+    """The README's table of modules lists all there are, each once."""
     listed = re.findall(r"^\| `(\w+\.py)` \|", README.read_text(), re.MULTILINE)
     modules = {path.name for path in (ROOT / "replay").glob("*.py")} - {"__init__.py"}
     assert sorted(listed) == sorted(modules)
 
 
 def test_the_readme_names_all_that_is_public() -> None:
+    """Each public name stands in code somewhere in the README."""
     text = README.read_text()
     code = "\n".join(re.findall(r"^```python\n.*?^```$|`[^`\n]+`", text, re.DOTALL | re.MULTILINE))
     assert [name for name in replay.__all__ if not re.search(rf"\b{name}\b", code)] == []
 
 
 def test_the_errors_in_the_readme_exist() -> None:
+    """Each error in the README's table is an `Error` of the module that it is said to be in."""
     rows = re.findall(r"^\| (`.*?) \|", section(README.read_text(), "Errors"), re.MULTILINE)
     for row in rows:
         home: object = replay
@@ -91,15 +96,18 @@ def test_the_errors_in_the_readme_exist() -> None:
 
 
 def test_the_ids_are_all_there_once() -> None:
+    """The semantics have each id once, and no other."""
     expected = [f"{letter}{n}" for letter, last in IDS.items() for n in range(1, last + 1)]
     assert sorted(ids(SEMANTICS.read_text())) == sorted(expected)
 
 
 def test_what_is_not_kept_stands_apart() -> None:
+    """The ids of what is not kept yet stand under the heading that says so, and no others do."""
     assert ids(section(SEMANTICS.read_text(), "Not kept yet")) == NOT_KEPT
 
 
 def test_texts_name_only_ids_that_exist() -> None:
+    """Each id that a text names is one of the semantics."""
     known = {*ids(SEMANTICS.read_text())}
     for path in TEXTS:
         named = set(re.findall(rf"\b[{''.join(IDS)}]\d+\b", path.read_text()))
@@ -108,6 +116,7 @@ def test_texts_name_only_ids_that_exist() -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
+    """Each link to a file or a heading of the repository leads to one."""
     links = re.findall(r"\]\(([^)]+)\)", path.read_text())
     for link in (each for each in links if "://" not in each):
         file, _, anchor = unquote(link).partition("#")
@@ -117,6 +126,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_the_examples_of_hashes_are_right() -> None:
+    """The hashes that the texts give as examples are those that the library makes."""
     stated = re.findall(r"\b[0-9a-f]{64}\b", (ROOT / "docs" / "format.md").read_text())
     assert stated == [signal_hash("ns", "wf", "run", 7, "x")[:32].hex()]
     assert f'jump_hash(fnv1a(b"run-0"), 4)` is {jump_hash(fnv1a(b"run-0"), 4)}.' in (
