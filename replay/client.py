@@ -53,6 +53,10 @@ class AlreadyRegistered(Error, ValueError):
     """Two consumers of one name in one client: they would only fight for the name."""
 
 
+class EventsLost(Error):
+    """The database came back without events that it had acknowledged: see its durability."""
+
+
 class Closed(Error, RuntimeError):
     """The client has been closed."""
 
@@ -161,11 +165,15 @@ class Client:
         # Whatever the last event is, it ends the wait.
         waiter = Waiter(self.log.tail, lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
+        losses, last = self.log.database.losses, None
         try:
             while not self._closed and (end is None or after < end):
                 try:
                     if end is not None:
                         self.log.poll()
+                    if (now := self.log.refresh()) != losses:
+                        self._require(last)
+                        losses = now
                     events = self.log.read(after)
                 except Unavailable:
                     time.sleep(next(pauses))
@@ -179,11 +187,20 @@ class Client:
                         if self._closed:
                             return
                         yield event
-                    after = event.id
+                    after, last = event.id, event
                 if not events:
                     self._wait(waiter, after, None)
         finally:
             self.log.tail.leave(waiter)
+
+    def _require(self, last: Event | None) -> None:
+        """Refuse to go on behind an event that the database has lost."""
+        if last is None or ((found := self.log.get(last.id)) and found.text == last.text):
+            return
+        raise EventsLost(
+            f"{self.log.database.name} has lost event {last.id}, which this stream was given: look"
+            " at what was made of its events, and stream again from the last one that is there"
+        )
 
     def _sleep_until_old(self, event: Event, lag: timedelta) -> None:
         while lag and not self._closed:

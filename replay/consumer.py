@@ -91,6 +91,7 @@ class Consumer:
         self._waiter = Waiter(events.tail, self.wants)
         self._position: int | None = None  # None: the name is not ours
         self._committed = 0
+        self._losses = 0  # of connections, see `Log.refresh`
         self._parked: dict[int, Parked] = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -141,6 +142,9 @@ class Consumer:
 
     def _step(self, wait: float) -> int:
         try:
+            if (losses := self._log.refresh()) != self._losses:
+                self._forget()
+                self._losses = losses
             if self._position is None and not self._claim(wait):
                 return 0
             before = self._position or 0

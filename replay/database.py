@@ -157,6 +157,9 @@ class Database(ABC):
         self._outage: float | None = None
         self._back_at = -math.inf
         self._prepared = False
+        #: How often a connection was lost.  A server that comes back may have lost what it had
+        #: acknowledged (`innodb_flush_log_at_trx_commit` below 1, a failover).
+        self.losses = 0
 
     def now(self) -> datetime:
         """The time by this database's clock, in UTC, cut to milliseconds."""

@@ -110,6 +110,7 @@ class Log:
         self._process = f"|{socket.gethostname()[:64]}:{os.getpid()}:{token}"
         self._owners: dict[str, str] = {}
         self._polling = threading.Lock()
+        self._losses = 0
         self._renew_at = time.monotonic()
 
     def _settled(self, newest: int) -> int:
@@ -120,6 +121,17 @@ class Log:
         )
         hole = first_hole(start, [row[0] for row in rows])
         return newest if hole is None else hole.start - 1
+
+    def refresh(self) -> int:
+        """Drop what is in memory if a connection was lost since; how often that has happened.
+
+        Who holds anything that was read before a loss has to drop it too: a server that comes back
+        may have lost the last transactions, and give their ids to others.
+        """
+        if (losses := self.database.losses) != self._losses:
+            self.tail.reset(self._settled(self.database.newest()[0]))
+            self._losses = losses
+        return losses
 
     def event(self, type: EventType, key: Key, message: Message | None = None) -> Event:
         """An event to be added.  Raises `InvalidName` for too long a key, and `MessageError`."""
@@ -325,6 +337,7 @@ class Log:
         back.
         """
         with self._polling:
+            self.refresh()
             self._renew()
             newest, signals = self.database.newest()
             if newest > self.tail.end:

@@ -188,6 +188,7 @@ class MySQL(Database):
             return ReadOnly(f"{text}: give this account the right to read, write and create tables")
         if self._is_away(error):
             self._discard()
+            self.losses += 1
             unsent = code in self._UNCONNECTED or not committing
             return Unavailable(text) if unsent else OutcomeUnknown(text)
         if code in (1045, 1049, 1698):

@@ -63,6 +63,14 @@ class Tail:
         self._poke = threading.Event()
         self._closed = False
 
+    def reset(self, end: int) -> None:
+        """Forget everything, and go on behind `end`."""
+        with self.lock:
+            self._events, self._bytes, self._apart = [], 0, {}
+            self.end, self.signals = end, 0
+            for waiter in self._waiters:
+                self._wake(waiter)
+
     def slice(self, after: int, limit: int | None) -> list[Event] | None:
         """Up to `limit` events behind id `after`; None if the tail begins later than that."""
         with self.lock:

@@ -11,7 +11,8 @@ import pymysql
 import pytest
 from pymysql.constants import COMMAND
 
-from replay import Client, Event, EventType, Key
+from replay import Client, Event, EventType, Key, consume
+from replay.client import EventsLost
 from replay.database import (
     BrokenOff,
     Duplicate,
@@ -26,7 +27,7 @@ from replay.log import LostPlace, Move, NameCollision
 from replay.mysql import MySQL
 from tests.example_pb2 import Int, String
 from tests.servers import Server, fresh_database
-from tests.support import Clock, Raw, listing, raw, rows, stepped
+from tests.support import Clock, Raw, drain, listing, raw, rows, stepped
 
 PATIENCE = 60.0
 POSITIONS = "SELECT id, last_event_id FROM replay_cursors ORDER BY id"
@@ -658,3 +659,64 @@ def test_servers_have_different_domains(client: Client) -> None:
         database._know({"auto_increment_increment": "1", **identity})
         domains.add(database.domain)
     assert len(domains) == 3
+
+
+# A server that comes back without its last transactions.
+
+
+def lose_last(client: Client, other: Raw, name: str) -> None:
+    """What a server does that was killed before it wrote its last transaction to disk."""
+    ((last,),) = other.run("SELECT MAX(id) FROM replay_events")
+    other.run("DELETE FROM replay_events WHERE id = ?", last)
+    other.run("UPDATE replay_cursors SET last_event_id = ?", last - 1)
+    other.run(f"ALTER TABLE replay_events AUTO_INCREMENT = {last}")
+    kill_all(other)
+    other.add(Key("n", "w", name))
+
+
+def kill_all(other: Raw) -> None:
+    """End all other connections to this database, as a server does that stops."""
+    query = "SELECT id FROM information_schema.processlist WHERE db = DATABASE()"
+    for (connection,) in other.run(f"{query} AND id <> CONNECTION_ID()"):
+        other.run(f"KILL {connection}")
+
+
+def test_l5_an_id_that_was_lost_and_given_again_is_read_again(client: Client, other: Raw) -> None:
+    """L5, L6: events that the server lost are dropped from memory; what took their ids is read."""
+    seen: list[str] = []
+    consumer = consume(client, "mine", lambda event: seen.append(event.key.run), start=False)
+    client.log.commit(created(client, "1", "2"))
+    drain(consumer)
+    lose_last(client, other, "instead")
+    with pytest.raises(Unavailable):
+        consumer.step()
+    drain(consumer)
+    assert seen == ["1", "2", "instead"]
+    assert listing(client) == ["RUN_CREATED n/w/1/0 -", "RUN_CREATED n/w/instead/0 -"]
+    assert rows(client, POSITIONS) == [("consumer/mine", 2)]
+
+
+def test_l1_a_stream_does_not_go_on_behind_an_event_that_was_lost(
+    client: Client, other: Raw
+) -> None:
+    """L1: what the stream has given out is not there any more, and it says so."""
+    client.log.commit(created(client, "1", "2"))
+    stream = client.stream()
+    assert [next(stream).key.run, next(stream).key.run] == ["1", "2"]
+    lose_last(client, other, "instead")
+    with pytest.raises(Unavailable):
+        client.log.poll()
+    with pytest.raises(EventsLost, match="has lost event 2, which this stream was given"):
+        next(stream)
+
+
+def test_l1_a_stream_goes_on_after_a_lost_connection(client: Client, other: Raw) -> None:
+    """L1: where nothing but the connection was lost, nothing is given twice or left out."""
+    client.log.commit(created(client, "1", "2"))
+    stream = client.stream()
+    assert [next(stream).key.run, next(stream).key.run] == ["1", "2"]
+    kill_all(other)
+    other.add(Key("n", "w", "3"))
+    with pytest.raises(Unavailable):
+        client.log.poll()
+    assert next(stream).key.run == "3"
