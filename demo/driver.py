@@ -59,7 +59,7 @@ class Driver:
         survived = sum(kill.survived for kill in self.kills)
         return (
             f"orders done {len(self._board.completed):2}/{len(self._orders)}"
-            f" | sub-orders {self._board.published:3}/{self._total}"
+            f" | parts {self._board.published:3}/{self._total}"
             f" | events {self._board.events:5,}"
             f" | kills survived {survived}/{len(self.kills)}"
             f" | {time.monotonic() - self._started:4.1f} s"

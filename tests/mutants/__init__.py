@@ -1,0 +1,1 @@
+"""Breakages of the library, each a patch, and what shows that the suite notices them."""
