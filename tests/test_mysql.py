@@ -720,3 +720,13 @@ def test_l1_a_stream_goes_on_after_a_lost_connection(client: Client, other: Raw)
     with pytest.raises(Unavailable):
         client.log.poll()
     assert next(stream).key.run == "3"
+
+
+def test_l1_a_stream_from_the_head_waits_for_what_is_on_its_way(client: Client, other: Raw) -> None:
+    """L1, L4: an id that was taken before the call, and is committed after it, is not left out."""
+    other.run("BEGIN")
+    other.add(Key("n", "w", "late"))
+    client.log.commit(created(client, "early"))
+    stream = client.stream(from_head=True, to_head=True)
+    other.run("COMMIT")
+    assert [event.key.run for event in stream] == ["late", "early"]

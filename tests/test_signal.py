@@ -265,6 +265,7 @@ REFUSED: list[tuple[tuple[str, str, str], Any, Any, Any, type[Exception], str]] 
     (RUN, 0, "text", "", NotAMessage, "str is not a protobuf message"),
     (RUN, 0, String(value="x" * 1000), "", MessageTooLarge, "the limit is 1000"),
     (RUN, 0, SleepDone(), "", InvalidSignal, "would be taken for a time-out"),
+    (RUN, 0, SleepDone(), "x", InvalidSignal, "would be taken for a time-out"),
 ]
 
 
