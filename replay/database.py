@@ -185,10 +185,11 @@ class Database(ABC):
         stored, except that `OutcomeUnknown` says that it may have been.
         """
         for attempt in itertools.count(1):
+            tried_at = time.monotonic()
             try:
                 with self._translated(committing=True):
                     ids = self._write(statements, insert)
-                self.came_back()
+                self.came_back(tried_at)
                 return ids
             except BrokenOff as error:
                 if attempt >= attempts:
@@ -259,12 +260,12 @@ class Database(ABC):
                 self._outage = time.monotonic()
                 log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
 
-    def came_back(self) -> None:
-        """Say that an outage is over."""
+    def came_back(self, tried_at: float = math.inf) -> None:
+        """Say that an outage is over.  What began before it and succeeded is no news of that."""
         if self._outage is None:
             return
         with self._telling:
-            if self._outage is not None:
+            if self._outage is not None and tried_at > self._outage:
                 self._back_at = time.monotonic()
                 log.warning("%s is back after %.1f s", self.name, self._back_at - self._outage)
                 self._outage = None

@@ -112,7 +112,7 @@ class MySQL(Database):
             with self._mutex:
                 self._open.add(connection)
             self._local.connection = connection
-            self.came_back()
+            self.came_back(tried_at)
         return connection
 
     def _connect(self) -> pymysql.connections.Connection[Any]:
