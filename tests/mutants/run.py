@@ -34,7 +34,7 @@ NO_PROOF = (
     "tests/test_demo.py",
 )
 #: Seconds after which tests that do not end count as failed.
-LIMIT = 900
+LIMIT = 600
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -85,12 +85,11 @@ def run_tests(tree: Path, arguments: Sequence[str], server: str, on_servers: boo
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     ) as process:
         try:
             output, _ = process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             return f"no end within {LIMIT} s"
     if process.returncode == 0:
         return ""
@@ -98,6 +97,15 @@ def run_tests(tree: Path, arguments: Sequence[str], server: str, on_servers: boo
     if process.returncode != 1 or failed is None:
         raise CannotRun(f"pytest ended with {process.returncode}:\n{output[-2000:]}")
     return failed[1]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End pytest as Ctrl-C does, so that it ends what it has started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def judge(patch: Patch, server: str) -> Outcome:

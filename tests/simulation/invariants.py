@@ -1,0 +1,185 @@
+"""What has to hold after each step, whoever did what, read from the tables themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from replay import Event, EventType, Key
+from replay.database import from_text
+from replay.log import _event
+from tests.simulation.backend import Backend
+from tests.simulation.program import Program
+
+_EVENTS = "SELECT id, type, `key`, timestamp, message FROM replay_events WHERE id > ? ORDER BY id"
+
+
+class Audit:
+    """The log and the tables as they have been seen so far."""
+
+    def __init__(self, backend: Backend, programs: Mapping[tuple[str, str], Program]) -> None:
+        self.events: dict[int, Event] = {}
+        #: The tick at which an event, or a signal, was first seen.
+        self.seen_at: dict[int, int] = {}
+        self.signal_seen_at: dict[int, int] = {}
+        self.by_key: dict[tuple[EventType, str], Event] = {}
+        self.settled = 0  # up to this id there is no hole
+        self.cursors: dict[str, int] = {}
+        self.tick = 0
+        self._backend = backend
+        self._programs = programs
+        self._rows: dict[int, object] = {}
+
+    def look(self) -> None:
+        """Check everything; called after each step."""
+        self.tick += 1
+        new = self._read()
+        moved = self._cursors()
+        if new or moved:
+            self._restarts()
+            self._effects()
+        self._signals()
+        self._sleeps()
+
+    def _read(self) -> bool:
+        """L1, L2, A1: events are new, unique, and answers have their requests."""
+        found = False
+        for row in self._backend.query(_EVENTS, (self.settled,)):
+            if row[0] in self._rows:
+                continue
+            found, event = True, _event(row)
+            self._rows[event.id] = row
+            self.events[event.id] = event
+            self.seen_at[event.id] = self.tick
+            if event.type is EventType.NOOP:
+                continue
+            place = (event.type, event.text)
+            assert place not in self.by_key, f"L2: {event!r} is {self.by_key[place]!r} again"
+            self.by_key[place] = event
+            if event.type is EventType.ACTIVITY_RESPONSE:
+                asked = self.by_key.get((EventType.ACTIVITY_REQUEST, event.text))
+                assert asked is not None, f"A1: {event!r} answers nothing"
+                assert asked.id < event.id, f"A1: {event!r} comes before {asked!r}"
+        while self.settled + 1 in self.events:
+            self.settled += 1
+        return found
+
+    def _cursors(self) -> bool:
+        """L1, L5: nobody has read past a hole, and no cursor goes back unless it is put back."""
+        moved = False
+        query = "SELECT id, last_event_id FROM replay_cursors WHERE id <> 'replay_signal/seen'"
+        for name, position in self._backend.query(query):
+            assert position <= self.settled, f"L1: {name} is at {position}, past {self.settled}"
+            before = self.cursors.get(name, 0)
+            assert position >= before, f"L5: the cursor of {name} went back from {before}"
+            moved |= position > before
+            self.cursors[name] = int(position)
+        return moved
+
+    def _restarts(self) -> None:
+        """R6: an iteration's end and the next one's beginning come together."""
+        for (type, text), event in self.by_key.items():
+            if type is not EventType.RUN_COMPLETED:
+                continue
+            key = event.key
+            program = self._programs[key.namespace, key.run]
+            if key.iteration + 1 < len(program.iterations):
+                next = (EventType.RUN_CREATED, str(Key(*key[:3], key.iteration + 1)))
+                assert next in self.by_key, f"R6: {text} has ended, and its next has not begun"
+
+    def _effects(self) -> None:
+        """L6: what a cursor has passed has had its effect, or is set aside."""
+        rows = self._backend.query("SELECT consumer, event_id, `key` FROM replay_parked")
+        aside = {(str(name), int(id)) for name, id, _ in rows}
+        places = [(name, key) for name, _, key in rows]
+        assert len(places) == len(set(places)), f"R5: set aside twice: {sorted(places)}"
+        for name, position in self.cursors.items():
+            kind, *parts = name.split("/")
+            for event in self.events.values():
+                if event.id > position or (name, event.id) in aside:
+                    continue
+                if kind == "activity" and self._asks(event, parts):
+                    answer = (EventType.ACTIVITY_RESPONSE, event.text)
+                    assert answer in self.by_key, f"L6: {name} passed {event!r} and lost it"
+
+    @staticmethod
+    def _asks(event: Event, parts: list[str]) -> bool:
+        of = [event.key.namespace, event.key.target]
+        # With shards there are other consumers; the end of the simulation tells.
+        return event.type is EventType.ACTIVITY_REQUEST and parts == of
+
+    def answers(self, target: str) -> set[str]:
+        """The keys of the answers of one of the library's own activities."""
+        return {
+            text
+            for (type, text), event in self.by_key.items()
+            if type is EventType.ACTIVITY_RESPONSE and event.key.target == target
+        }
+
+    def _signals(self) -> None:
+        """S2: await, answer and signal change together."""
+        query = "SELECT id, check_id FROM replay_signals WHERE namespace <> ''"
+        signals = self._backend.query(query)
+        for id, _ in signals:
+            self.signal_seen_at.setdefault(id, self.tick)
+        taken = [check for _, check in signals if check is not None]
+        assert len(taken) == len(set(taken)), f"S2: an await took two signals: {taken}"
+        awaits = self._backend.query("SELECT id, `key`, status FROM replay_signal_awaits")
+        assert {id for id, _, status in awaits if status == 3} == set(taken), "S2: signal and await"
+        ended = {key for _, key, status in awaits if status != 1}
+        assert ended == self.answers("replay_signal"), f"S2: await and answer: {ended}"
+
+    def _sleeps(self) -> None:
+        """R7: a sleep is over when its answer is there, and not before its time."""
+        rows = self._backend.query("SELECT `key` FROM replay_sleeps WHERE completed = 1")
+        answered = self.answers("replay_sleep")
+        assert {key for (key,) in rows} == answered, "R7: sleep and answer"
+        for key in answered:
+            asked = self.by_key[EventType.ACTIVITY_REQUEST, key]
+            answer = self.by_key[EventType.ACTIVITY_RESPONSE, key]
+            due = asked.timestamp + asked.message.duration.ToTimedelta()
+            assert answer.timestamp >= due, f"R7: {key} woke {due - answer.timestamp} early"
+
+    def unchanged(self) -> None:
+        """L1: the log is append-only."""
+        rows = {row[0]: row for row in self._backend.query(_EVENTS, (0,))}
+        assert rows == self._rows, "L1: an event was changed or removed"
+
+    def timed_out(self) -> set[str]:
+        """S3, S4: the awaits that ended without a signal, each of which rightly did."""
+        signals = self._sent()
+        out = set()
+        awaits = [e for e in self.events.values() if e.key.target == "replay_signal"]
+        answers = [e for e in awaits if e.type is EventType.ACTIVITY_RESPONSE]
+        for answer in sorted(answers, key=lambda event: event.id):
+            asked = self.by_key[EventType.ACTIVITY_REQUEST, answer.text]
+            until = asked.timestamp + asked.message.duration.ToTimedelta()
+            queue = signals.get((answer.key[:3], answer.key.sequence.partition(":")[0]), [])
+            if answer.message is not None and answer.message.DESCRIPTOR.name == "SleepDone":
+                out.add(answer.text)
+                self._rightly_over(answer, until, queue)
+            else:
+                assert queue, f"S1: {answer!r} has a signal that nobody sent"
+                _, sent = queue.pop(0)
+                early = sent <= until or answer.timestamp < until
+                assert early, f"S4: {answer!r} took a signal that came too late for it"
+        return out
+
+    def _rightly_over(
+        self, answer: Event, until: datetime, queue: list[tuple[int, datetime]]
+    ) -> None:
+        assert answer.timestamp >= until, f"S4: {answer!r} timed out before its time"
+        if queue:
+            id, sent = queue[0]
+            before = self.signal_seen_at[id] < self.seen_at[answer.id]
+            assert not (before and sent <= until), f"S3: {answer!r} overlooked signal {id}"
+
+    def _sent(self) -> dict[tuple[tuple[str, ...], str], list[tuple[int, datetime]]]:
+        found: dict[tuple[tuple[str, ...], str], list[tuple[int, datetime]]] = {}
+        for id, namespace, workflow, run, type, at in self._backend.query(
+            "SELECT id, namespace, workflow, run, type, created_at FROM replay_signals"
+            " WHERE namespace <> '' ORDER BY id"
+        ):
+            place = ((namespace, workflow, run), str(type))
+            found.setdefault(place, []).append((id, from_text(at)))
+        return found

@@ -1,0 +1,98 @@
+"""A thousand histories of a cluster on SQLite, some on each server, and what a failure prints."""
+
+from __future__ import annotations
+
+import pytest
+
+from replay.log import Log, Move
+from tests.simulation.backend import opened
+from tests.simulation.plans import from_token, readable, token
+from tests.simulation.program import FOREVER, Op, Program, predict
+from tests.simulation.run import many, once
+from tests.simulation.world import Action, Plan
+
+SEEDS = range(10)
+HISTORIES = 100
+
+PROGRAM = Program(
+    ("n", "r1"),
+    (
+        (Op("call", ("a",)), Op("gather", ("a", "b")), Op("sleep", ms=400)),
+        (Op("signal", ms=0, signal=1), Op("signal", ms=FOREVER, signal=0), Op("output", ("o",))),
+    ),
+)
+BUSY = (Action("begin"), *[Action("round")] * 6, Action("signal", n=10), Action("time", n=400))
+
+
+@pytest.mark.parametrize("number", SEEDS)
+def test_sqlite(number: int) -> None:
+    """L1, L2, L5, L6, L7, R1 to R8, R10, R11, A1, A2, A4, A5, S1 to S5, O1, O2, H2: whatever
+    happens to a cluster, its runs leave what plain Python predicts, and nothing is done twice."""
+    with opened("sqlite://") as backend:
+        fired = many(backend, "sqlite://", number, HISTORIES)
+    assert fired["histories"] >= HISTORIES
+
+
+def test_url(url: str) -> None:
+    """The same promises, where locks, ids and transactions that stay open are a server's."""
+    with opened(url) as backend:
+        assert many(backend, url, 1000, 25)["histories"] >= 25
+
+
+def test_busy(url: str) -> None:
+    """R2, R6, S3: two histories in one database: the second finds nothing of the first."""
+    plan = Plan((PROGRAM,), BUSY)
+    with opened(url) as backend:
+        first, second = (once(backend, plan, url) for _ in range(2))
+    assert first.audit.by_key.keys() == second.audit.by_key.keys()
+
+
+def test_failure_tells_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L6: a cursor stored without the events that follow from it is found, and said readably."""
+    commit = Log.commit
+
+    def without_events(log: Log, events: list[object], move: Move | None = None) -> list[bool]:
+        keep = [] if move is not None and move.consumer.startswith("activity") else events
+        return commit(log, keep, move)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Log, "commit", without_events)
+    with opened("sqlite://") as backend, pytest.raises(AssertionError, match="L6: ") as caught:
+        many(backend, "sqlite://", 0, 50)
+    history, command = caught.value.__notes__[:2]
+    assert "run n/r1" in history
+    assert len(history.splitlines()) < 8  # it has been made small
+    plan = from_token(command.split()[-1])
+    assert readable(plan) in history
+    with opened("sqlite://") as backend, pytest.raises(AssertionError, match="L6: "):
+        once(backend, plan, "sqlite://")
+
+
+def test_plan_as_a_word() -> None:
+    """A plan survives its way to the command line and back."""
+    plan = Plan((PROGRAM,), BUSY, max_cached=0)
+    assert from_token(token(plan)) == plan
+
+
+def test_plain_python() -> None:
+    """The oracle by hand: a restart, an await that timed out, and one that took a signal."""
+    lines = predict(PROGRAM, {0: [5]}, {"n/w/r1/1/replay_signal/1:0"})
+    shown = [f"{line.type} {line.key.removeprefix('n/w/r1/')} {line.message}" for line in lines]
+    assert shown == [
+        "RUN_CREATED 0 1",
+        "ACTIVITY_REQUEST 0/a/0 1",
+        "ACTIVITY_RESPONSE 0/a/0 8",
+        "ACTIVITY_REQUEST 0/a/1 8",
+        "ACTIVITY_REQUEST 0/b/0 8",
+        "ACTIVITY_RESPONSE 0/a/1 57",
+        "ACTIVITY_RESPONSE 0/b/0 11",
+        "ACTIVITY_REQUEST 0/replay_sleep/0 0:00:00.400000",
+        "ACTIVITY_RESPONSE 0/replay_sleep/0 done",
+        "RUN_COMPLETED 0 None",
+        "RUN_CREATED 1 79",
+        "ACTIVITY_REQUEST 1/replay_signal/1:0 0:00:00",
+        "ACTIVITY_RESPONSE 1/replay_signal/1:0 done",
+        "ACTIVITY_REQUEST 1/replay_signal/0:0 115 days, 17:46:40",
+        "ACTIVITY_RESPONSE 1/replay_signal/0:0 5",
+        "RUN_OUTPUT 1/o/0 5080",
+        "RUN_COMPLETED 1 None",
+    ]
