@@ -109,7 +109,7 @@ class Log:
         #: if it has the name by lease alone.
         self._process = f"|{socket.gethostname()[:64]}:{os.getpid()}:{token}"
         self._owners: dict[str, str] = {}
-        self._polling = threading.Lock()
+        self._polling = threading.RLock()
         self._losses = 0
         self._renew_at = time.monotonic()
 
@@ -128,10 +128,13 @@ class Log:
         Who holds anything that was read before a loss has to drop it too: a server that comes back
         may have lost the last transactions, and give their ids to others.
         """
-        if (losses := self.database.losses) != self._losses:
-            self.tail.reset(self._settled(self.database.newest()[0]))
-            self._losses = losses
-        return losses
+        if self.database.losses == self._losses:
+            return self._losses
+        with self._polling:  # what is being read just now may be lost, too
+            if (losses := self.database.losses) != self._losses:
+                self.tail.reset(self._settled(self.database.newest()[0]))
+                self._losses = losses
+            return losses
 
     def event(self, type: EventType, key: Key, message: Message | None = None) -> Event:
         """An event to be added.  Raises `InvalidName` for too long a key, and `MessageError`."""

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from replay import Client, EventType
-from tests import crash_worker, journey
-from tests.crash_worker import NAMESPACE
+from tests import journey
+from tests.crash import worker
+from tests.crash.worker import NAMESPACE
 from tests.example_pb2 import Int
 from tests.support import listing, stepped
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 LIMIT = 60  # seconds until something that has to happen has not happened
 
 
@@ -37,7 +38,7 @@ class Workers:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start one; give it when its consumers run or stand by."""
-        command = [sys.executable, "-m", "tests.crash_worker", self.url, str(self._notes)]
+        command = [sys.executable, "-m", "tests.crash.worker", self.url, str(self._notes)]
         process = subprocess.Popen(
             [*command, *arguments],
             cwd=ROOT,
@@ -93,8 +94,8 @@ def test_r2_l7_a_run_goes_on_in_another_process(
         kill(victim)
         heir = heir or workers.start()
         client.await_completion(NAMESPACE, "count", "r", LIMIT)
-        assert listing(client, NAMESPACE, "count", "r") == crash_worker.events("r", 60)
-        assert listing(client, NAMESPACE, "count", "whole") == crash_worker.events("whole", 20)
+        assert listing(client, NAMESPACE, "count", "r") == worker.events("r", 60)
+        assert listing(client, NAMESPACE, "count", "whole") == worker.events("whole", 20)
     executed = Counter(workers.executed())
     assert set(executed) == {f"{NAMESPACE}/count/r/0/add_one/{n}" for n in range(60)} | {
         f"{NAMESPACE}/count/whole/0/add_one/{n}" for n in range(20)

@@ -1,4 +1,4 @@
-"""A worker process for the tests to kill: python -m tests.crash_worker URL FILE [STEP].
+"""A worker process for the tests to kill: python -m tests.crash.worker URL FILE [STEP].
 
 It notes in FILE each activity that it executes, before it does so.  It hangs in the activity of
 that STEP, and ends when the process that started it does.

@@ -1,0 +1,28 @@
+"""Workers and servers killed with -9 at moments that a seed says."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.siege import Siege
+from tests.servers import Server
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_l6_r2_s2_workers_are_killed_on_sqlite(tmp_path: Path, seed: int) -> None:
+    """A1, L1, L2, L6, L7, R2, R3, S1, S2, O1: 60 kills, and the log of a day without any."""
+    Siege(f"sqlite:///{tmp_path / 'replay.db'}", tmp_path / "executed", seed).hold(kills=60)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_l6_r2_s2_p16_workers_and_their_server_are_killed(
+    own_server: Server, tmp_path: Path, seed: int
+) -> None:
+    """A1, L1, L2, L6, L7, P16, R2, R3, S1, S2, O1: 60 kills, some of them of the server, which is
+
+    frozen at times too, and the log of a day without any.
+    """
+    siege = Siege(own_server.url, tmp_path / "executed", seed, own_server)
+    siege.hold(kills=60)
+    assert siege.kills["server"] >= 10
+    assert siege.lost == 0
