@@ -25,7 +25,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name
-from .consumer import Batch, Consumer, Metrics, Window
+from .consumer import FAILURES, Batch, Consumer, Metrics, Window
 from .event import Event, EventType, MessageError, check_name, check_target
 from .log import Log, Parked
 from .shard import Shard
@@ -167,7 +167,7 @@ class ActivityConsumer(Consumer):
         now = self._log.database.now()
         for id, running in self._running.items():
             if id not in self._parked:
-                batch.parked.append(Parked(id, str(running.event.key), 0, now, "running"))
+                batch.parked.append(Parked(id, running.event.text, 0, now, "running"))
 
     def can_retry(self, parked: Parked) -> bool:
         """As in `Consumer`: not what runs just now, nor while all workers are busy."""
@@ -214,7 +214,7 @@ class ActivityConsumer(Consumer):
         """Add the response, or set the request aside."""
         try:
             response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result())
-        except (Exception, SystemExit) as error:  # sys.exit() in an activity is a failure of it
+        except FAILURES as error:
             self.park(batch, event.id, event.key, attempts + 1, error)
             return
         batch.events.append(response)

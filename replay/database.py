@@ -128,6 +128,13 @@ class Statement(NamedTuple):
     must_find: int | None = None
 
 
+def insertion(table: str, columns: str, rows: Sequence[Row], ending: str = "") -> Statement:
+    """A statement that inserts all these rows."""
+    values = ",".join([f"({marks(len(rows[0]))})"] * len(rows))
+    sql = f"INSERT INTO {table} ({columns}) VALUES {values}{ending}"
+    return Statement(sql, [value for row in rows for value in row])
+
+
 class Insert(NamedTuple):
     """Rows for a table with automatic ids."""
 
@@ -201,12 +208,8 @@ class Database(ABC):
 
     def insert_missing(self, table: str, columns: str, rows: Sequence[Row]) -> list[Statement]:
         """Statements that insert those rows whose unique key is not there yet."""
-        made = []
-        for some in portions(rows):
-            values = ",".join([f"({marks(len(some[0]))})"] * len(some))
-            sql = f"INSERT INTO {table} ({columns}) VALUES {values}{self.skip_duplicates}"
-            made.append(Statement(sql, [value for row in some for value in row]))
-        return made
+        ending = self.skip_duplicates
+        return [insertion(table, columns, some, ending) for some in portions(rows)]
 
     @abstractmethod
     def _translated(self, committing: bool = False) -> contextlib.AbstractContextManager[None]:
@@ -237,18 +240,16 @@ class Database(ABC):
     def close(self) -> None:
         """Close all connections."""
 
-    def fence(self, table: str, columns: str, rows: Sequence[Row]) -> None:
+    def fence(self, table: str, columns: str, rows: Sequence[Row]) -> bool:
         """Take the ids of `rows`, so that nobody else can ever commit a row with one of them.
 
         An open transaction that holds such an id is waited for, a second or so at a time.  Whether
-        it came out that the ids are taken, were used, or are still held is for the caller to read.
+        the first id has come to a row, this one or another's, so that reading on is worth while.
         """
         with contextlib.suppress(IdTaken, Duplicate, Unavailable):
             for some in portions(rows):
-                values = ",".join([f"({marks(len(some[0]))})"] * len(some))
-                flat = [value for row in some for value in row]
-                sql = f"INSERT INTO {table} ({columns}) VALUES {values}"
-                self.write([Statement(sql, flat)], attempts=1)
+                self.write([insertion(table, columns, some)], attempts=1)
+        return bool(self.query(f"SELECT 1 FROM {table} WHERE id = ?", (rows[0][0],)))
 
     def went_away(self, error: object, tried_at: float = math.inf) -> None:
         """Say once, not for each thread and attempt, that the database cannot be reached.

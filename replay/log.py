@@ -329,8 +329,7 @@ class Log:
         """Take ids that nobody has; whether reading on is worth while."""
         now = to_text(self.database.now())
         rows = [(n, f"replay_noop/{n}", "", "", None, 0, 0, now, None) for n in ids]
-        self.database.fence("replay_events", "id, " + _COLUMNS, rows)
-        return bool(self.database.query("SELECT 1 FROM replay_events WHERE id = ?", (ids.start,)))
+        return self.database.fence("replay_events", "id, " + _COLUMNS, rows)
 
     def poll(self, grace: float = 0) -> bool:
         """Look for what other processes have added, and renew this process's leases in time.

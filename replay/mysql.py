@@ -19,7 +19,6 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, unquote
@@ -43,6 +42,7 @@ from .database import (
     Statement,
     Unavailable,
     from_text,
+    insertion,
 )
 
 _ROWS_PER_INSERT = 500
@@ -141,7 +141,6 @@ class MySQL(Database):
                 " 'wsrep_on', 'wsrep_node_name', 'auto_increment_increment')"
             )
             self._know(dict(cursor.fetchall()))
-            cursor.execute("SELECT UTC_TIMESTAMP(6)")
             began = datetime.now(UTC)
             cursor.execute("SELECT UTC_TIMESTAMP(6)")
             self._adjust(began, cursor.fetchone()[0])
@@ -212,16 +211,15 @@ class MySQL(Database):
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         cursor = self._connection().cursor()
         script = ["BEGIN"]
-        for sql, parameters, must_find in statements:
+        chunks = list(self._chunks(insert.rows)) if insert else []
+        inserts = [insertion(*insert[:2], chunk) for chunk in chunks] if insert else []
+        for sql, parameters, must_find in (*statements, *inserts):
             script.append(cursor.mogrify(_percent(sql), parameters or None))
             if must_find is not None:
                 script.append(_GUARD.format(must_find))
-        before, chunks = len(script), list(self._chunks(insert.rows)) if insert else []
-        if insert is not None:
-            script += [self._insert(cursor, insert, chunk) for chunk in chunks]
         script.append("COMMIT")
         try:
-            first = self._send(cursor, script)[before:-1]
+            first = self._send(cursor, script)[-len(chunks) - 1 : -1]
         except BaseException as error:
             self._rollback(error)
             raise
@@ -230,12 +228,6 @@ class MySQL(Database):
             # InnoDB gives the rows of an INSERT ... VALUES ids in a row, in each of its lock modes.
             ids += range(id, id + len(chunk) * self._step, self._step)
         return ids
-
-    @staticmethod
-    def _insert(cursor: Any, insert: Insert, rows: Sequence[Row]) -> str:
-        one = f"({','.join(['%s'] * len(rows[0]))})"
-        sql = f"INSERT INTO {insert.table} ({insert.columns}) VALUES {','.join([one] * len(rows))}"
-        return str(cursor.mogrify(sql, [value for row in rows for value in row]))
 
     def _send(self, cursor: Any, script: Sequence[str]) -> list[int]:
         """Run a script in as few packets as hold it; the id that each statement gave first."""
@@ -352,7 +344,6 @@ class MySQL(Database):
 _GUARD = "SET @replay = IF(ROW_COUNT() = {}, 0, (SELECT 1 UNION ALL SELECT 2))"
 
 
-@lru_cache(maxsize=512)
 def _percent(sql: str) -> str:
     return sql.replace("?", "%s")
 

@@ -37,6 +37,7 @@ from google.protobuf.message import Message
 from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
+from .consumer import FAILURES
 from .database import Error
 from .event import Event, EventType, Key, check_target
 from .proto.replaypb_pb2 import SleepDone, SleepRequest
@@ -217,7 +218,7 @@ class Run:
             pass
         except greenlet.GreenletExit as error:
             raise OutsideOfRun(f"run {self.name}: GreenletExit is not to be raised") from error
-        except (Exception, SystemExit):
+        except FAILURES:
             if self._failure is None:
                 raise
         if self._failure is not None:

@@ -158,6 +158,7 @@ class Matcher(Consumer):
         self._blocked = False  # by a hole in the signals' ids
         self._behind = False  # whether there may be signals that have not been looked at
         self._begun: dict[str, _Await] = {}
+        self._rows: list[Row] = []  # of those
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
@@ -172,7 +173,7 @@ class Matcher(Consumer):
 
     def forget(self) -> None:
         """As in `Consumer`."""
-        self._begun = {}
+        self._begun, self._rows = {}, []
 
     def due(self) -> datetime | None:
         """As in `Consumer`."""
@@ -195,6 +196,9 @@ class Matcher(Consumer):
             if event.key not in known:
                 self._begin(event, 1, batch)
         step, self._begun = _Step(self._begun, [], [], []), {}
+        columns = "`key`, created_at, timeout_at, status"
+        rows, self._rows = self._rows, []
+        batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, rows)
         self._answer(step, batch)
 
     def retry(self, parked: Parked, batch: Batch) -> None:
@@ -210,11 +214,10 @@ class Matcher(Consumer):
         except (MessageError, InvalidName) as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        self._begun[str(event.key)] = found
-        self._timers.add(found.timeout_at, str(event.key))
-        row = (str(event.key), to_text(event.timestamp), to_text(found.timeout_at), PENDING)
-        columns = "`key`, created_at, timeout_at, status"
-        batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, [row])
+        key, timeout_at = event.text, found.timeout_at
+        self._begun[key] = found
+        self._rows.append((key, to_text(event.timestamp), to_text(timeout_at), PENDING))
+        self._timers.add(timeout_at, key)
         return True
 
     def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
@@ -253,9 +256,7 @@ class Matcher(Consumer):
             name = f"replay_noop/{id}"
             mark = signal_hash("", "", "", 0, name)
             rows.append((id, "", "", "", mark, 0, name, None, now, 0))
-        self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
-        query = "SELECT 1 FROM replay_signals WHERE id = ?"
-        return bool(self._log.database.query(query, (ids.start,)))
+        return self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
 
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()

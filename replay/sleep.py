@@ -137,7 +137,7 @@ class Sleeper(Consumer):
         except MessageError as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        key = str(event.key)
+        key = event.text
         rows.append((key, to_text(event.timestamp), to_text(complete_at), 0))
         self._timers.add(complete_at, key)
         return True

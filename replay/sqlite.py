@@ -31,7 +31,7 @@ from .database import (
     Row,
     Statement,
     Unavailable,
-    marks,
+    insertion,
     portions,
 )
 
@@ -153,12 +153,8 @@ class Sqlite(Database):
         found = self._execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
         first = found[0][0] + 1 if found else 1
         ids = list(range(first, first + len(rows)))
-        one = f"({marks(len(rows[0]) + 1)})"
-        for some in portions(list(zip(ids, rows, strict=True))):
-            self._connection.execute(
-                f"INSERT INTO {table} (id, {columns}) VALUES {','.join([one] * len(some))}",
-                [value for id, row in some for value in (id, *row)],
-            )
+        for some in portions([(id, *row) for id, row in zip(ids, rows, strict=True)]):
+            self._connection.execute(*insertion(table, f"id, {columns}", some)[:2])
         return ids
 
     def newest(self) -> tuple[int, int]:

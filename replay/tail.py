@@ -113,8 +113,7 @@ class Tail:
             self._bytes = sum(len(event.raw) for event in self._events if event.raw)
         for waiter in self._waiters:
             if not waiter.woken and self._concerns(waiter, events):
-                waiter.woken = True
-                waiter.condition.notify()
+                self._wake(waiter)
 
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
         try:

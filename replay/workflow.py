@@ -63,7 +63,7 @@ class WorkflowConsumer(Consumer):
         self._max_cached = max_cached
         self._runs: OrderedDict[RunKey, tuple[Run, datetime]] = OrderedDict()  # oldest use first
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
-        self._aside: set[str] = set()  # keys of parked runs
+        self._aside: set[RunKey] = set()  # parked runs
         self._known_up_to = 0
         self._begun: set[Key] = set()  # of the runs whose creation is at hand
         self._now = events.database.now()
@@ -82,7 +82,7 @@ class WorkflowConsumer(Consumer):
         """As in `Consumer`."""
         # Of runs created later than this there is no history: nobody else has run them.
         self._known_up_to = self._log.database.newest()[0]
-        self._aside = {parked.key for parked in self._parked.values()}
+        self._aside = {Key.parse(parked.key)[:4] for parked in self._parked.values()}
 
     def forget(self) -> None:
         """As in `Consumer`."""
@@ -99,7 +99,7 @@ class WorkflowConsumer(Consumer):
         )
         for event in events:
             key: RunKey = event.key[:4]
-            if self._aside and str(event.key.iteration_key()) in self._aside:
+            if key in self._aside:
                 continue  # it comes back from its history
             history = self._history_for(key, event)
             try:
@@ -123,14 +123,14 @@ class WorkflowConsumer(Consumer):
         except FAILURES as error:
             self._set_aside(key, parked.event_id, parked.attempts + 1, error, batch)
         else:
-            self._aside.discard(parked.key)
+            self._aside.discard(key)
             batch.unparked.append(parked.event_id)
 
     def _set_aside(
         self, key: RunKey, event_id: int, attempts: int, error: BaseException, batch: Batch
     ) -> None:
         self._drop(key)
-        self._aside.add(str(Key(*key)))
+        self._aside.add(key)
         self.park(batch, event_id, Key(*key), attempts, error)
 
     def _history_for(self, key: RunKey, event: Event) -> History | None:

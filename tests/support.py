@@ -19,6 +19,7 @@ from replay.database import Database, Insert, OutcomeUnknown, Row, Statement, Un
 from replay.mysql import MySQL
 from replay.sqlite import Sqlite
 from tests import servers
+from tests.example_pb2 import Int
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -278,7 +279,18 @@ def endure(*consumers: Consumer) -> int:
     return failed
 
 
+def set_back(client: Client, name: str) -> None:
+    """Set the cursor of this name back to the beginning of the log."""
+    update = "UPDATE replay_cursors SET last_event_id = 0 WHERE id = ? AND last_event_id > 0"
+    client.log.database.write([Statement(update, (name,), must_find=1)])
+
+
 def rewind(client: Client, consumer: Consumer) -> None:
     """Set a consumer's cursor back to the beginning of the log."""
-    update = "UPDATE replay_cursors SET last_event_id = 0 WHERE id = ? AND last_event_id > 0"
-    client.log.database.write([Statement(update, (consumer.name,), must_find=1)])
+    set_back(client, consumer.name)
+
+
+def start_runs(client: Client, *names: str) -> None:
+    """Start runs that nobody serves."""
+    for name in names:
+        assert client.run_workflow("ns", "flow", name, Int(value=1))

@@ -38,18 +38,16 @@ from tests.support import (
     crash,
     cursor,
     drain,
+    endure,
     listing,
     rows,
+    set_back,
+    start_runs,
     stepped,
     take_over,
 )
 
 LIMIT = 60  # seconds until something that has to happen has not happened
-
-
-def start_runs(client: Client, *names: str) -> None:
-    for name in names:
-        assert client.run_workflow("ns", "flow", name, Int(value=1))
 
 
 class Seen(list[str]):
@@ -381,7 +379,7 @@ def test_l6_a_fault_at_any_commit_changes_nothing(url: str, kind: str) -> None:
             setattr(faults, kind, int(run))
             broken = 0
             for _ in range(3):
-                broken += try_drain(consumers)
+                broken += endure(*consumers)
                 clock.forward(seconds=1)
             setattr(faults, kind, 0)
             go_on(clock, *consumers)
@@ -389,21 +387,6 @@ def test_l6_a_fault_at_any_commit_changes_nothing(url: str, kind: str) -> None:
             expected = journey.calls_of(run)
             assert sorted(set(calls)) == expected
             assert len(calls) <= len(expected) + 2 * broken  # two at once are one commit
-
-
-def try_drain(consumers: list[Consumer]) -> int:
-    """As `drain`, with errors allowed; how many there were."""
-    broken = 0
-    while True:
-        done = 0
-        for consumer in consumers:
-            try:
-                done += consumer.step()
-            except Unavailable:
-                broken += 1
-                done += 1
-        if not done:
-            return broken
 
 
 # Cursors set back, and places lost.
@@ -449,11 +432,6 @@ def test_p12_a_cursor_set_back_under_a_live_consumer_repeats_nothing(url: str, n
         # Executing what then cannot be committed is at least once (A1).
         again = ["trip/journey/s/0/double/0"] if name == "activity/trip/double" else []
         assert calls == journey.calls_of("r") + again + journey.calls_of("s")
-
-
-def set_back(client: Client, name: str) -> None:
-    update = "UPDATE replay_cursors SET last_event_id = 0 WHERE id = ? AND last_event_id > 0"
-    client.log.database.write([Statement(update, (name,), must_find=1)])
 
 
 def test_p12_a_user_sets_his_consumers_cursor_back_to_read_again(url: str) -> None:

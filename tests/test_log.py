@@ -159,13 +159,13 @@ def test_an_event_that_comes_into_a_hole_while_it_is_fenced(
     client: Client, other: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L1: who fences a hole and finds part of it used loses neither that nor the rest."""
-    fence: Callable[..., None] = client.log.database.fence
+    fence: Callable[..., bool] = client.log.database.fence
     late = iter([2])
 
-    def fence_late(*arguments: Any) -> None:
+    def fence_late(*arguments: Any) -> bool:
         for id in late:
             other.add(run("late"), id=id)
-        fence(*arguments)
+        return fence(*arguments)
 
     monkeypatch.setattr(client.log.database, "fence", fence_late)
     other.add(run("last"), id=4)

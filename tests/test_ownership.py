@@ -12,7 +12,6 @@ from replay import Client, Consumer, Event, connect, consume
 from replay.database import Row, Statement, Unavailable, to_text
 from replay.log import LostPlace
 from tests import journey
-from tests.example_pb2 import Int
 from tests.servers import connect as connect_to_server
 from tests.support import (
     Clock,
@@ -23,8 +22,10 @@ from tests.support import (
     drain,
     listing,
     rows,
+    start_runs,
     stepped,
     take_over,
+    with_options,
 )
 
 LIMIT = 60  # seconds until something that has to happen has not happened
@@ -33,12 +34,7 @@ NAME = "consumer/mine"
 
 def long_lease(url: str) -> str:
     """With a lease of an hour, what happens soon does not happen because a lease has ended."""
-    return f"{url}{'&' if '?' in url else '?'}lease=3600"
-
-
-def start_runs(client: Client, *names: str) -> None:
-    for name in names:
-        assert client.run_workflow("ns", "flow", name, Int(value=1))
+    return with_options(url, lease=3600)
 
 
 def mine(client: Client, seen: list[str]) -> Consumer:

@@ -148,10 +148,10 @@ class Port(Database):
         self._after(due, committing=False)
         return found
 
-    def fence(self, table: str, columns: str, rows: Sequence[Row]) -> None:
+    def fence(self, table: str, columns: str, rows: Sequence[Row]) -> bool:
         """As in `Database`: what an open transaction holds is waited for, here for no time."""
-        if not any((table, row[0]) in self._shared.held for row in rows):
-            super().fence(table, columns, rows)
+        held = any((table, row[0]) in self._shared.held for row in rows)
+        return not held and super().fence(table, columns, rows)
 
     def lock(self, name: str, wait: float) -> bool:
         """As in `Database`: held by the process, gone with it."""
