@@ -149,8 +149,6 @@ class Database(ABC):
     #: Ends an INSERT that shall skip rows whose unique key exists.
     skip_duplicates: str
     _types: Mapping[str, str]
-    #: Names of owners begin with this; a lock says something only about owners of the same domain.
-    domain: str
 
     def __init__(self, name: str, options: dict[str, str]) -> None:
         self.name = name
@@ -174,9 +172,14 @@ class Database(ABC):
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
-        """All rows of one query, outside of a transaction."""
-        with self._translated():
-            return self._execute(sql, parameters)
+        """All rows of one query, outside of a transaction.  Raises as `write` does."""
+        for attempt in itertools.count(1):
+            try:
+                with self._translated():
+                    return self._execute(sql, parameters)
+            except BrokenOff as error:
+                self._pause(error, attempt, _ATTEMPTS)
+        raise AssertionError
 
     def write(
         self,
@@ -186,7 +189,7 @@ class Database(ABC):
     ) -> list[int]:
         """Run `statements`, then `insert`, in one transaction; the ids of the rows inserted.
 
-        No ids are returned where they are not known (under Galera).  It is run again from the
+        No ids are returned where they are not known (see `mysql`).  It is run again from the
         start, up to `attempts` times, when the database breaks it off.  Raises `NotFound`,
         `Duplicate`, `IdTaken`, `Unavailable` and other errors of this module; then nothing is
         stored, except that `OutcomeUnknown` says that it may have been.
@@ -199,12 +202,16 @@ class Database(ABC):
                 self.came_back(tried_at)
                 return ids
             except BrokenOff as error:
-                if attempt >= attempts:
-                    if attempt > 1:
-                        self.went_away(error)
-                    raise Unavailable(f"{self.name}: {error}, {attempt} times") from error
-                time.sleep(random.uniform(0, 0.002 * attempt))
+                self._pause(error, attempt, attempts)
         raise AssertionError
+
+    def _pause(self, error: BrokenOff, attempt: int, most: int) -> None:
+        """Wait a moment before the next attempt; raise `Unavailable` after the last."""
+        if attempt >= most:
+            if attempt > 1:
+                self.went_away(error)
+            raise Unavailable(f"{self.name}: {error}, {attempt} times") from error
+        time.sleep(random.uniform(0, 0.002 * attempt))
 
     def insert_missing(self, table: str, columns: str, rows: Sequence[Row]) -> list[Statement]:
         """Statements that insert those rows whose unique key is not there yet."""
@@ -225,8 +232,11 @@ class Database(ABC):
         """The largest id of an event and of a signal: they grow when anybody adds one."""
 
     @abstractmethod
-    def lock(self, name: str, wait: float) -> bool:
-        """Take the lock that dies with its holder, waiting up to `wait` seconds for it."""
+    def lock(self, name: str, wait: float) -> str:
+        """Take the lock that dies with its holder, waiting up to `wait` seconds for it.
+
+        The domain that the lock is had in, and says something about; nothing if it is not had.
+        """
 
     @abstractmethod
     def unlock(self, name: str) -> None:

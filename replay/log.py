@@ -250,9 +250,9 @@ class Log:
         return names & set(self._existing(type, list(names)))
 
     def answered(self, requests: Sequence[Event]) -> set[Key]:
-        """Those requests that have a response; as far as the tail reaches, without a query (A4)."""
+        """Those requests that have a response (A4); without a query where the tail has them all."""
         keys = {event.key for event in requests}
-        later = self.tail.slice(requests[0].id, None) if requests else []
+        later = self.tail.since(requests[0].id) if requests else []
         if later is None:
             responses = self.among(EventType.ACTIVITY_RESPONSE, list(keys))
             return {key for key in keys if str(key) in responses}
@@ -342,6 +342,7 @@ class Log:
             self.refresh()
             self._renew()
             newest, signals = self.database.newest()
+            self.tail.saw(newest)
             if newest > self.tail.end:
                 time.sleep(grace)
             before = self.tail.end
@@ -358,17 +359,17 @@ class Log:
         it; where the lock says nothing (another node of a cluster, a connection half open), by its
         lease.
         """
-        locked, cursor = self.database.lock(name, wait), None
+        domain, cursor = self.database.lock(name, wait), None
         try:
-            cursor = self._claim(name, locked)
+            cursor = self._claim(name, domain)
         finally:
-            if cursor is None and locked:
+            if cursor is None and domain:
                 self.database.unlock(name)
-        if cursor is None and locked:
+        if cursor is None and domain:
             time.sleep(min(wait, 0.5))
         return cursor
 
-    def _claim(self, name: str, locked: bool) -> int | None:
+    def _claim(self, name: str, domain: str) -> int | None:
         query = "SELECT last_event_id, owner, lease_until FROM replay_cursors WHERE id = ?"
         now = self.database.now()
         if not (rows := self.database.query(query, (name,))):
@@ -380,12 +381,12 @@ class Log:
             rows = self.database.query(query, (name,))
         cursor, owner, lease = rows[0]
         expired = lease is None or from_text(lease) <= now
-        same_domain = owner.partition("|")[0] == self.database.domain
+        dead = domain != "" and owner.partition("|")[0] == domain
         ours = owner in ("", self._owners.get(name))
-        if not (ours or expired or (locked and same_domain)):
+        if not (ours or expired or dead):
             return None
         lease = to_text(now + self.database.lease)
-        mine = (self.database.domain if locked else "") + self._process
+        mine = domain + self._process
         take = Statement(
             "UPDATE replay_cursors SET owner = ?, lease_until = ?, updated_at = ?"
             " WHERE id = ? AND owner = ? AND last_event_id = ?",

@@ -62,7 +62,7 @@ class MySQL(Database):
     )
 
     #: Server errors after which the same transaction may succeed.
-    _BROKEN_OFF = (1205, 1213)
+    _BROKEN_OFF = (1205, 1213, 3101)
     #: Errors that mean that the server, or the way to it, is gone for now.
     _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1927)
     _AWAY += (2002, 2003, 2006, 2013, 2014, 2055, 4031)
@@ -77,7 +77,8 @@ class MySQL(Database):
         self._mutex = threading.Lock()
         self._timeout: float | None = 30  # seconds until a server that does not answer is gone
         self._offset = timedelta(0)
-        self._step = 1
+        self._step = 1  # between the ids of an INSERT of many rows; 0 if it is not known
+        self._cluster = False
         with self._translated():
             self._connection()
         self._check_packet()
@@ -138,9 +139,13 @@ class MySQL(Database):
             )
             cursor.execute(
                 "SHOW VARIABLES WHERE Variable_name IN ('hostname', 'port', 'server_uuid',"
-                " 'wsrep_on', 'wsrep_node_name', 'auto_increment_increment')"
+                " 'wsrep_on', 'wsrep_node_name', 'wsrep_auto_increment_control',"
+                " 'auto_increment_increment')"
             )
             self._know(dict(cursor.fetchall()))
+            if self._cluster:
+                # What one node has committed is read on any other.
+                cursor.execute("SET SESSION wsrep_sync_wait = 1")
             began = datetime.now(UTC)
             cursor.execute("SELECT UTC_TIMESTAMP(6)")
             self._adjust(began, cursor.fetchone()[0])
@@ -150,11 +155,14 @@ class MySQL(Database):
         return connection
 
     def _know(self, variables: dict[str, str]) -> None:
-        # Under Galera the step between ids changes with the number of nodes: they are not known.
-        cluster = variables.get("wsrep_on", "OFF") == "ON"
-        self._step = 0 if cluster else int(variables.pop("auto_increment_increment"))
-        identity = ":".join(f"{k}={v}" for k, v in sorted(variables.items()))
-        self.domain = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self._cluster = variables.get("wsrep_on") == "ON"
+        # Unless told not to, Galera changes the step with the number of nodes.
+        unknown = self._cluster and variables.get("wsrep_auto_increment_control") != "OFF"
+        self._step = 0 if unknown else int(variables["auto_increment_increment"])
+        own = ("hostname", "port", "server_uuid", "wsrep_node_name")
+        identity = ":".join(f"{name}={variables.get(name)}" for name in own)
+        # Of this connection: those of one process may lead to different nodes.
+        self._local.domain = hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def _adjust(self, began: datetime, server: str) -> None:
         """Keep the clock within what this answer of the server proves."""
@@ -235,7 +243,8 @@ class MySQL(Database):
         packets: list[list[str]] = [[]]
         size = 0
         for sql in script:
-            if packets[-1] and size + len(sql) > self._packet:
+            # A Galera node that breaks a transaction off in the middle of a packet does not say so.
+            if packets[-1] and (self._cluster or size + len(sql) > self._packet):
                 packets.append([])
                 size = 0
             packets[-1].append(sql)
@@ -280,9 +289,10 @@ class MySQL(Database):
         self._adjust(began, moment)
         return int(events), int(signals)
 
-    def lock(self, name: str, wait: float) -> bool:
+    def lock(self, name: str, wait: float) -> str:
         """As in `Database`: GET_LOCK, which the server gives back when the connection ends."""
-        return bool(self.query("SELECT GET_LOCK(?, ?)", (self._lock_name(name), wait))[0][0])
+        locked = self.query("SELECT GET_LOCK(?, ?)", (self._lock_name(name), wait))[0][0]
+        return str(self._local.domain) if locked else ""
 
     def unlock(self, name: str) -> None:
         """As in `Database`."""
@@ -330,10 +340,10 @@ class MySQL(Database):
     def _alter(self, sql: str) -> None:
         # 1060, 1061: another process that connected just now was faster.
         try:
-            self._execute(sql, ())
-        except pymysql.err.Error as error:
-            if error.args[0] not in (1060, 1061):
-                raise self._meaning(error, committing=False) from error
+            self.query(sql)
+        except DatabaseError as error:
+            if not error.__cause__ or error.__cause__.args[0] not in (1060, 1061):
+                raise
 
     def _index(self, table: str, name: str, unique: bool, on: str) -> None:
         self._alter(f"CREATE {'UNIQUE ' if unique else ''}INDEX {name} ON {table} ({on})")

@@ -40,6 +40,7 @@ try:
 except ImportError:  # pragma: no cover - Windows: there the lease alone says who owns a name
     fcntl = None  # type: ignore[assignment]
 
+_DOMAIN = "file"  # one for all processes: whoever opens the file sees the same locks
 _BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
 
 
@@ -54,7 +55,6 @@ class Sqlite(Database):
     _types = MappingProxyType(
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
     )
-    domain = "file"
 
     def __init__(self, path: str, options: dict[str, str]) -> None:
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
@@ -171,13 +171,13 @@ class Sqlite(Database):
                 self._seen = (version + own, (ids[0], ids[1]))
             return self._seen[1]
 
-    def lock(self, name: str, wait: float) -> bool:
+    def lock(self, name: str, wait: float) -> str:
         """As in `Database`: a lock on a file beside the database, which no process outlives."""
         if self._path == ":memory:" or name in self._locks:
-            return True
+            return _DOMAIN
         if fcntl is None:  # pragma: no cover
             time.sleep(min(wait, 0.5))
-            return False
+            return ""
         directory = f"{self._path}-locks"
         os.makedirs(directory, exist_ok=True)
         file = f"{directory}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
@@ -186,10 +186,10 @@ class Sqlite(Database):
         while not _flock(handle):
             if time.monotonic() >= deadline:
                 os.close(handle)
-                return False
+                return ""
             time.sleep(0.05)
         self._locks[name] = handle
-        return True
+        return _DOMAIN
 
     def unlock(self, name: str) -> None:
         """As in `Database`."""

@@ -54,6 +54,7 @@ class Tail:
     def __init__(self, end: int) -> None:
         self.lock = threading.Lock()
         self.end = end
+        self.newest = end  # of the ids that are known to exist; beyond a hole they are not here
         self.signals = 0
         self._events: list[Event] = []
         self._bytes = 0
@@ -67,20 +68,28 @@ class Tail:
         """Forget everything, and go on behind `end`."""
         with self.lock:
             self._events, self._bytes, self._apart = [], 0, {}
-            self.end, self.signals = end, 0
+            self.end = self.newest = end
+            self.signals = 0
             for waiter in self._waiters:
                 self._wake(waiter)
 
-    def slice(self, after: int, limit: int | None) -> list[Event] | None:
+    def slice(self, after: int, limit: int) -> list[Event] | None:
         """Up to `limit` events behind id `after`; None if the tail begins later than that."""
         with self.lock:
             skip = len(self._events) - (self.end - after)
-            end = None if limit is None else skip + limit
-            return self._events[skip:end] if skip >= 0 else None
+            return self._events[skip : skip + limit] if skip >= 0 else None
+
+    def since(self, after: int) -> list[Event] | None:
+        """All events behind id `after`; None if the log is known to have others, too."""
+        with self.lock:
+            skip = len(self._events) - (self.end - after)
+            return self._events[skip:] if skip >= 0 and self.end >= self.newest else None
 
     def join(self, events: list[Event]) -> None:
         """Put in what this process has just committed; have the rest polled for soon."""
         with self.lock:
+            if events:
+                self.newest = max(self.newest, events[-1].id)
             if events and events[0].id > self.end:
                 if len(self._apart) >= _APART:
                     self._apart.clear()  # to be read from the database, if anybody asks for it
@@ -120,6 +129,11 @@ class Tail:
             return self.end - waiter.position >= BATCH or any(map(waiter.wants, events))
         except Exception:  # of a user's shard: it is the waiter who shall meet it, not this thread
             return True
+
+    def saw(self, newest: int) -> None:
+        """The newest event's id."""
+        with self.lock:
+            self.newest = max(self.newest, newest)
 
     def saw_signals(self, newest: int) -> bool:
         """The newest signal's id; whether it is new: then those who take signals are woken."""

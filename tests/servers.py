@@ -85,10 +85,10 @@ class Program:
     version: str
     path: str
 
-    def arguments(self, data: Path) -> list[str]:
+    def arguments(self, data: Path, account: str = "root") -> list[str]:
         """Give what initialising and running have in common."""
         # It refuses to run as root unless told to.
-        user = [] if os.geteuid() else ["--user=root"]
+        user = [] if os.geteuid() else [f"--user={account}"]
         return ["--no-defaults", f"--datadir={data}", *user, *FLAVOUR_OPTIONS[self.flavour]]
 
     def initialise(self, data: Path) -> None:
@@ -146,7 +146,7 @@ class Server(ABC):
     """A private server whose address and data stay the same when it is started again."""
 
     def __init__(self) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._guard: subprocess.Popen[bytes] | None = None
 
     @property
@@ -202,12 +202,14 @@ class ProcessServer(Server):
     def __init__(self, program: Program) -> None:
         super().__init__()
         self.program = program
+        self.options = list(OPTIONS)
+        self.account = "root"  # whose process it is, if we are root
         template = program.template()
         self.directory = Path(tempfile.mkdtemp(prefix="replay-", dir=_short_directory()))
         self.socket = self.directory / "sock"
         self._process: subprocess.Popen[bytes] | None = None
         shutil.copytree(template, self.directory / "data")
-        (self.directory / "init.sql").write_text(ACCOUNT_SQL)
+        self.initial_sql = ACCOUNT_SQL
         (self.directory / "tmp").mkdir()
 
     @property
@@ -218,19 +220,20 @@ class ProcessServer(Server):
 
     def start(self) -> None:
         """Start it on what is in its directory."""
+        (self.directory / "init.sql").write_text(self.initial_sql)
         # mysqld takes what it left when it was killed for another server's.
         for left in (self.socket, self.directory / "sock.lock"):
             left.unlink(missing_ok=True)
         command = [
             self.program.path,
-            *self.program.arguments(self.directory / "data"),
+            *self.program.arguments(self.directory / "data", self.account),
             f"--socket={self.socket}",
             f"--port={self.port}",
             f"--pid-file={self.directory / 'pid'}",
             f"--init-file={self.directory / 'init.sql'}",
             # One that starts deletes what others, which then crash, have in a directory they share.
             f"--tmpdir={self.directory / 'tmp'}",
-            *OPTIONS,
+            *self.options,
         ]
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
@@ -362,6 +365,11 @@ def fresh_database(url: str) -> Iterator[str]:
     name = f"replay_test_{uuid.uuid4().hex}"
     with connect(url) as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
+    # Where the URL leads to several nodes, each has to have it before anybody connects to it.
+    for node in os.environ.get("REPLAY_TEST_NODES", "").split():
+        with connect(node) as connection, connection.cursor() as cursor:
+            cursor.execute("SET SESSION wsrep_sync_wait = 1")
+            cursor.execute("SELECT 1")
     try:
         yield urlsplit(url)._replace(path=f"/{name}").geturl()
     finally:
@@ -425,7 +433,7 @@ def _wait_for_answer(url: str, alive: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Find a port that no system gives out by itself: it must stay free while a server is down."""
     while True:
         port = random.SystemRandom().randrange(24000, 32000)

@@ -69,11 +69,18 @@ def listing(client: Client, namespace: str = "", workflow: str = "", run: str = 
 
 
 def crash(client: Client, *consumers: Consumer) -> None:
-    """Leave the database as a killed process does: connections and locks gone, rows left."""
+    """Leave the database as a killed process does: connections and locks gone, rows left.
+
+    On a cluster, where another node knows of a death by the lease alone, that has run out.
+    """
     for consumer in consumers:
         consumer._position = None
         consumer.forget()
-    client.log.database.close()
+    database = client.log.database
+    if isinstance(database, MySQL) and database._cluster:
+        owners = f"%{client.log._process}"
+        database.query("UPDATE replay_cursors SET lease_until = NULL WHERE owner LIKE ?", (owners,))
+    database.close()
 
 
 class Faults:

@@ -38,6 +38,7 @@ from tests.support import (
     drain,
     endure,
     listing,
+    raw,
     request,
     rewind,
     stepped,
@@ -261,6 +262,23 @@ def test_a4_p12_a_cursor_set_back_executes_nothing(url: str, calls: Calls) -> No
         consumer.stop()
         assert cursor(client, consumer.name)[0] == 7
     assert calls.seen == ["a", "b", "c", "c"]  # the last of these lost its place
+
+
+@pytest.mark.one_server
+def test_a4_a_response_behind_a_hole_is_found(server_url: str, calls: Calls) -> None:
+    """A4: a cursor is set back while an earlier id is held by a transaction that is still open."""
+    with stepped(server_url) as client, raw(server_url) as other:
+        ask(client, "r")
+        other.run("BEGIN")
+        other.add(Key("ns", "flow", "late"))
+        consumer = calls.register(client)
+        drain(consumer)
+        consumer.stop()
+        rewind(client, consumer)
+        drain(consumer)
+        other.run("COMMIT")
+        drain(consumer)
+        assert (calls.seen, answered(client)) == (["r"], ["r r!"])
 
 
 def test_a4_other_names_and_shards_execute_nothing_again(url: str, calls: Calls) -> None:

@@ -274,6 +274,7 @@ def hold_an_id(url: str) -> "pymysql.Connection[Any]":
     return raw
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("bound", ["from_head", "to_head"])
 def test_l4_p14_a_head_waits_for_what_commits_late(server_url: str, bound: str) -> None:
     """L4, P14: the head is not the newest id: a smaller one that is on its way is behind it."""

@@ -212,6 +212,7 @@ def test_a_handler_that_exits_has_failed(url: str, caplog: pytest.LogCaptureFixt
     assert caplog.messages == ["consumer/mine: attempt 1 of event 1 (ns/flow/a/0) failed"]
 
 
+@pytest.mark.one_server
 def test_a_thread_that_is_ended_leaves_the_name_to_others(url: str) -> None:
     """L7: what is not for us to catch ends the thread, with a word, and a stand-by goes on."""
     lease = f"{url}{'&' if '?' in url else '?'}lease=3600"

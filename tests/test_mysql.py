@@ -29,6 +29,8 @@ from tests.example_pb2 import Int, String
 from tests.servers import Server, fresh_database
 from tests.support import Clock, Raw, drain, listing, raw, rows, stepped
 
+pytestmark = pytest.mark.one_server
+
 PATIENCE = 60.0
 POSITIONS = "SELECT id, last_event_id FROM replay_cursors ORDER BY id"
 
@@ -383,7 +385,7 @@ def test_each_thread_has_a_connection(client: Client, other: Raw) -> None:
     database = client.log.database
     first = database.query("SELECT CONNECTION_ID()")[0][0]
     aside = Aside(client, lambda: database.lock("name", 0))
-    assert aside.join() is True
+    assert aside.join()
     assert aside.connection != first
     assert database.query("SELECT CONNECTION_ID()")[0][0] == first
     assert database.lock("name", 10)
@@ -650,15 +652,39 @@ def test_a_cluster_does_not_reckon_ids(client: Client) -> None:
     assert listing(client) == ["RUN_CREATED n/w/a/0 -", "RUN_CREATED n/w/b/0 -"]
 
 
+def test_in_a_cluster_each_statement_is_sent_alone(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L6: a Galera node that breaks a transaction off within a packet says yes to its COMMIT."""
+    database = client.log.database
+    assert isinstance(database, MySQL)
+    connection = database._connection()
+    sent: list[str] = []
+    query = connection.query
+
+    def spy(sql: str, unbuffered: bool = False) -> int:
+        sent.append(sql.split()[0])
+        return query(sql, unbuffered)
+
+    monkeypatch.setattr(connection, "query", spy)
+    update = Statement("UPDATE replay_cursors SET owner = '' WHERE id = 'x'", must_find=0)
+    database._cluster = False
+    database.write([update])
+    database._know({"wsrep_on": "ON", "wsrep_node_name": "n1", "auto_increment_increment": "1"})
+    database.write([update])
+    assert sent == ["BEGIN;UPDATE", "BEGIN", "UPDATE", "SET", "COMMIT"]
+
+
 def test_servers_have_different_domains(client: Client) -> None:
     """L7: locks of two servers, or of two nodes of a cluster, say nothing about each other."""
     database = client.log.database
     assert isinstance(database, MySQL)
-    domains = {database.domain}
+    domains = {database.lock("c", 0)}
     for identity in ({"hostname": "x"}, {"hostname": "x", "wsrep_node_name": "n2"}):
         database._know({"auto_increment_increment": "1", **identity})
-        domains.add(database.domain)
+        domains.add(database.lock("c", 0))
     assert len(domains) == 3
+    assert "" not in domains
 
 
 # A server that comes back without its last transactions.

@@ -287,6 +287,7 @@ def test_l7_a_stand_by_in_its_thread_takes_over_when_the_lease_is_over(url: str)
     assert team.seen == [("a", "1")]
 
 
+@pytest.mark.one_server
 def test_l7_on_a_server_the_lock_dies_with_the_connection(server_url: str) -> None:
     """L7: an owner whose connection was killed is replaced at once, and stands by itself."""
     seen_a, seen_b = [], []  # type: ignore[var-annotated]

@@ -655,6 +655,7 @@ def test_p12_a_cursor_set_back_repeats_no_answer(url: str) -> None:
 # Signals' ids have holes as well.
 
 
+@pytest.mark.one_server
 def test_s2_a_signal_that_commits_late_is_waited_for(server_url: str) -> None:
     """S2, L1, P14: a later one that is stored already does not overtake it."""
     with stepped(server_url, Clock()) as client, raw(server_url) as other:
@@ -672,6 +673,7 @@ def test_s2_a_signal_that_commits_late_is_waited_for(server_url: str) -> None:
         assert takers(client) == ["0:0", "0:1"]
 
 
+@pytest.mark.one_server
 def test_s2_a_signal_that_was_rolled_back_is_not_waited_for(server_url: str) -> None:
     """S2, P2: the hole is closed by a row that no await takes; the next signal comes at once."""
     with stepped(server_url, Clock()) as client, raw(server_url) as other:

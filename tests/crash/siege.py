@@ -53,9 +53,9 @@ def serve(url: str, notes: str, driver: Connection) -> None:
 class Team:
     """Worker processes, each of which is replaced as soon as it is killed."""
 
-    def __init__(self, url: str, notes: Path, size: int = 2) -> None:
-        # With this lease nobody takes over in time but by the lock that dies with its owner.
-        self._url = f"{url}{'&' if '?' in url else '?'}lease=3600"
+    def __init__(self, url: str, notes: Path, size: int = 2, lease: int = 3600) -> None:
+        # With a long lease nobody takes over in time but by the lock that dies with its owner.
+        self._url = f"{url}{'&' if '?' in url else '?'}lease={lease}"
         self._notes = notes
         self._workers: list[tuple[BaseProcess, Connection]] = []
         self._size = size
@@ -94,7 +94,14 @@ class Team:
 class Siege:
     """One siege: as many kills as were asked for, and then the audit."""
 
-    def __init__(self, url: str, notes: Path, seed: int, server: Server | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        notes: Path,
+        seed: int,
+        server: Server | None = None,
+        lease: int = 3600,
+    ) -> None:
         self.kills: Counter[str] = Counter()
         self.runs: dict[str, int] = {}
         self.lost = 0  # times that events were lost which had been acknowledged
@@ -102,12 +109,13 @@ class Siege:
         self._notes = notes
         self._chance = random.Random(seed)
         self._server = server
+        self._lease = lease
 
     def hold(self, kills: int) -> None:
         """Start runs and kill until it is enough; then everything has to end as it should."""
         with ExitStack() as stack:
             client = stack.enter_context(stepped(self._url))
-            team = stack.enter_context(Team(self._url, self._notes))
+            team = stack.enter_context(Team(self._url, self._notes, lease=self._lease))
             self._fight(client, team, kills)
             self._ask_all(client)
             for run in self.runs:

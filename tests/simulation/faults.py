@@ -64,7 +64,6 @@ class Port(Database):
     def __init__(self, inner: Database, shared: Shared) -> None:
         super().__init__(inner.name, {})
         self.skip_duplicates = inner.skip_duplicates
-        self.domain = inner.domain
         self.dead = False
         self._inner = inner
         self._shared = shared
@@ -153,10 +152,10 @@ class Port(Database):
         held = any((table, row[0]) in self._shared.held for row in rows)
         return not held and super().fence(table, columns, rows)
 
-    def lock(self, name: str, wait: float) -> bool:
+    def lock(self, name: str, wait: float) -> str:
         """As in `Database`: held by the process, gone with it."""
         self._due(writing=False)
-        return self._shared.locks.setdefault(name, self) is self
+        return "world" if self._shared.locks.setdefault(name, self) is self else ""
 
     def unlock(self, name: str) -> None:
         """As in `Database`."""

@@ -33,6 +33,7 @@ def test_sqlite(number: int) -> None:
     assert fired["histories"] >= HISTORIES
 
 
+@pytest.mark.one_server
 def test_url(url: str) -> None:
     """The same promises, where locks, ids and transactions that stay open are a server's."""
     with opened(url) as backend:
