@@ -137,7 +137,10 @@ class ActivityConsumer(Consumer):
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
         answered = self._log.answered(events)
-        waiting = deque(event for event in events if event.key not in answered)
+        # After a cursor was set back there may be some that wait for their next attempt.
+        waiting = deque(
+            event for event in events if event.key not in answered and event.id not in self._parked
+        )
         window = Window()
         if self._pool is not None:
             self._execute_pooled(waiting, window, batch)

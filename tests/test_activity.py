@@ -309,6 +309,22 @@ def test_a4_a_request_answered_while_it_was_set_aside_is_not_executed(
         assert (calls.seen, answered(client), consumer.parked()) == (["r"], ["r r!"], [])
 
 
+def test_a2_a_cursor_set_back_does_not_hasten_an_attempt(url: str, calls: Calls) -> None:
+    """A2, P12: what is set aside waits for its time, and is not tried twice in one step."""
+    with stepped(url, clock := Clock()) as client:
+        ask(client, "r")
+        calls.bad = {"r"}
+        drain(consumer := calls.register(client))
+        consumer.stop()
+        rewind(client, consumer)
+        drain(consumer)  # once: at a start what is set aside is due
+        assert calls.seen == ["r", "r"]
+        calls.bad = set()
+        clock.forward(seconds=2)
+        drain(consumer)
+        assert (calls.seen, answered(client), consumer.parked()) == (["r"] * 3, ["r r!"], [])
+
+
 def test_a4_a_request_that_is_gone_is_not_tried_again(url: str, calls: Calls) -> None:
     """A4: what was set aside and then removed from the log is forgotten."""
     with stepped(url, clock := Clock()) as client:

@@ -1,0 +1,163 @@
+"""Draws architecture.svg: `python docs/architecture.py` rewrites it beside this file.
+
+Columns from left to right: the database, one process, the user's functions.  A test fails when the
+picture is not what this draws.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT = 1230, 664
+STYLE = """
+  text { font: 13px ui-sans-serif, system-ui, sans-serif; fill: #1f2933 }
+  .title { font-weight: 600 }
+  .small { font-size: 11.5px; fill: #52606d }
+  .code { font: 12.5px ui-monospace, monospace }
+  .box { fill: #ffffff; stroke: #52606d }
+  .area { fill: #f5f7fa; stroke: #9aa5b1 }
+  path { fill: none; stroke: #52606d; stroke-width: 1.5 }
+  path.read { stroke: #2f6fd0 }
+  path.add { stroke: #b3541e }
+  text.read { fill: #2f6fd0 }
+  text.add { fill: #b3541e }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e4e7eb }
+    .small { fill: #9aa5b1 }
+    .box { fill: #28333e; stroke: #9aa5b1 }
+    .area { fill: #161d24; stroke: #52606d }
+    path { stroke: #9aa5b1 }
+    path.read { stroke: #7fb1f5 }
+    path.add { stroke: #f0a070 }
+    text.read { fill: #7fb1f5 }
+    text.add { fill: #f0a070 }
+  }
+"""
+TABLES = [
+    ("replay_events", "the event log: only added to"),
+    ("replay_cursors", "how far each consumer is, and whose"),
+    ("replay_parked", "what failed and is tried again"),
+    ("replay_sleeps", "when each sleep is due"),
+    ("replay_signals", "what was sent, and who took it"),
+    ("replay_signal_awaits", "who waits, and until when"),
+]
+#: Of each row of a process: its module, what it does, what it reads, what it adds, whom it calls.
+ROWS = [
+    ("client.py", "starts and signals runs", "all", "cre, signals", "your program"),
+    ("workflow.py", "gives runs their events", "cre, res", "req, out, com", ""),
+    ("activity.py", "executes, tries again", "req", "res", "activity(ctx, backends, message)"),
+    ("sleep.py", "waits until it is due", "req: sleeps", "res", ""),
+    ("signal.py", "gives signals to awaits", "req: awaits", "res", ""),
+    ("consumer.py", "consumers of your own", "all", "their cursor", "handler(event)"),
+]
+LEGEND = (
+    "cre RUN_CREATED    req ACTIVITY_REQUEST    res ACTIVITY_RESPONSE    out RUN_OUTPUT"
+    "    com RUN_COMPLETED    (a restart: com and cre)"
+)
+TOP, STEP, TALL = 96, 83, 70  # of the rows
+
+
+def text(x: int, y: int, words: str, kind: str = "", anchor: str = "start") -> str:
+    """A line of text."""
+    where = f'x="{x}" y="{y}" text-anchor="{anchor}"'
+    return f'<text {where} class="{kind}" xml:space="preserve">{escape(words)}</text>'
+
+
+def box(x: int, y: int, width: int, height: int, kind: str = "box") -> str:
+    """A box with round corners."""
+    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" class="{kind}"/>'
+
+
+def named_box(x: int, y: int, width: int, name: str, words: str) -> str:
+    """A box with a name in the program, and what it is for."""
+    lines = text(x + 12, y + 30, name, "code"), text(x + 12, y + 51, words, "small")
+    return "\n".join((box(x, y, width, TALL), *lines))
+
+
+def arrow(x: int, y: int, to: int, kind: str = "", words: str = "") -> str:
+    """A level arrow from x to `to`, with words above it."""
+    back = -7 if to > x else 7
+    line = f'<path d="M{x} {y}H{to}m{back} -4L{to} {y}l{back} 4" class="{kind}"/>'
+    return line + text((x + to) // 2, y - 6, words, f"small {kind}", "middle") if words else line
+
+
+def database() -> list[str]:
+    """The left column."""
+    parts = [box(20, 50, 266, 560, "area"), text(36, 74, "database", "title")]
+    parts.append(text(114, 74, "SQLite, MariaDB or MySQL", "small"))
+    for n, (table, holds) in enumerate(TABLES):
+        parts.append(named_box(36, TOP + n * STEP, 234, table, holds))
+    return parts
+
+
+def process() -> list[str]:
+    """The middle column: the log as one process sees it, and its consumers."""
+    parts = [box(394, 62, 550, 560, "area"), box(382, 50, 550, 560, "area")]
+    parts += [text(398, 74, "a process", "title")]
+    parts.append(
+        text(476, 74, "any number of them; of a consumer's name one has it at a time", "small")
+    )
+    parts.append(box(398, TOP, 92, 485))
+    for n, module in enumerate(("log.py", "event.py", "tail.py", "database.py")):
+        parts.append(text(444, 310 + n * 24, module, "code", "middle"))
+    parts.append(arrow(286, 250, 398, "read", "new events"))
+    parts.append(arrow(398, 420, 286, "add", "one transaction"))
+    parts.append(text(342, 437, "with the cursor", "small add", "middle"))
+    for n, (module, does, reads, adds, _) in enumerate(ROWS):
+        y = TOP + n * STEP
+        parts.append(arrow(490, y + 26, 590, "read", reads))
+        parts.append(arrow(590, y + 58, 490, "add", adds))
+        parts.append(named_box(590, y, 178, module, does))
+    return parts
+
+
+def runs() -> list[str]:
+    """The runs that a workflow's consumer holds, each a function in a greenlet."""
+    y = TOP + STEP
+    parts = [box(826 - shift, y - 6 + shift, 96, TALL - 10) for shift in (0, 6, 12)]
+    parts.append(text(862, y + 37, "run.py", "code", "middle"))
+    parts.append(text(862, y + 55, "a greenlet each", "small", "middle"))
+    return [arrow(768, y + 26, 814), arrow(814, y + 50, 768), *parts]
+
+
+def users() -> list[str]:
+    """The right column: the functions that the process calls, and the program that calls it."""
+    parts = [text(972, 74, "yours", "title")]
+    for n, (*_, function) in enumerate(ROWS):
+        if function:
+            y = TOP + n * STEP + TALL // 2
+            ends = (966, 768) if function == "your program" else (768, 966)
+            parts += [arrow(ends[0], y, ends[1]), text(972, y + 4, function, "code")]
+    y = TOP + STEP + TALL // 2
+    parts += [arrow(910, y, 966), text(972, y + 4, "workflow(ctx, message)", "code")]
+    return parts
+
+
+def picture() -> str:
+    """The whole file."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    title = "The event log in a database, the consumers of a process, and the user's functions"
+    return "\n".join(
+        [
+            f'{head} width="{WIDTH}" height="{HEIGHT}" role="img">',
+            f"<title>{escape(title)}</title>",
+            f"<style>{STYLE}</style>",
+            text(
+                20,
+                30,
+                "What happens is an event in the log; who reads the log adds to it.",
+                "title",
+            ),
+            *database(),
+            *process(),
+            *runs(),
+            *users(),
+            text(20, 648, LEGEND, "small"),
+            "</svg>\n",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    Path(__file__).with_suffix(".svg").write_text(picture(), encoding="utf-8")

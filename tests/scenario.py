@@ -1,0 +1,350 @@
+"""Scenarios: commands, and the exact log that they leave, in files that any language can act out.
+
+docs/porting.md says what the commands and the workflows do.  What a scenario prints is rewritten,
+after a change that is meant, by
+
+    python -m tests.scenario --rewrite
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import Int64Value, StringValue
+
+from replay import (
+    ActivityContext,
+    Client,
+    Consumer,
+    Error,
+    Event,
+    EventType,
+    Key,
+    RunContext,
+    Shard,
+    register_activity,
+    register_workflow,
+)
+from replay.database import Statement, from_text, insertion, to_text
+from replay.event import pack, unpack
+from replay.log import Move
+from replay.proto.replaypb_pb2 import SleepDone, SleepRequest
+from tests.support import START, Clock, crash, rows, stepped
+
+FOLDER = Path(__file__).with_name("scenarios")
+_TYPES = {int(type): type.name for type in EventType}
+_MOST = 1000  # steps of one consumer, or rounds of several, before it is called endless
+
+
+# The workflows and activities that scenarios use.
+
+
+def greet(ctx: RunContext, name: StringValue) -> None:
+    enriched = ctx.exec_activity(enrich, name)
+    ctx.emit_output("greeting", StringValue(value=f"Hello {enriched.value}"))
+
+
+def wait(ctx: RunContext, times: Int64Value) -> None:
+    for _ in range(times.value):
+        signal = ctx.await_signal(1, timedelta(seconds=10))
+        heard = "nothing" if signal is None else signal.message.value
+        ctx.emit_output("heard", StringValue(value=heard))
+
+
+def nap(ctx: RunContext, milliseconds: Int64Value) -> None:
+    ctx.sleep(timedelta(milliseconds=milliseconds.value))
+
+
+def count(ctx: RunContext, left: Int64Value) -> None:
+    if left.value < 0:
+        raise ValueError(f"cannot count {left.value} times")
+    if left.value:
+        ctx.restart(Int64Value(value=left.value - 1))
+
+
+def fan(ctx: RunContext, name: StringValue) -> None:
+    both = ctx.gather(ctx.call(enrich, name), ctx.call(shout, name))
+    ctx.emit_output("both", StringValue(value=" ".join(answer.value for answer in both)))
+
+
+def fail(ctx: RunContext, times: Int64Value) -> None:
+    ctx.emit_output("attempts", ctx.exec_activity(stumble, times))
+
+
+def enrich(ctx: ActivityContext, executed: list[str], name: StringValue) -> StringValue:
+    executed.append(f"{ctx.idempotency_key} attempt {ctx.attempt}")
+    return StringValue(value=f"[{name.value}]")
+
+
+def shout(ctx: ActivityContext, executed: list[str], name: StringValue) -> StringValue:
+    executed.append(f"{ctx.idempotency_key} attempt {ctx.attempt}")
+    return StringValue(value=f"{name.value}!")
+
+
+def stumble(ctx: ActivityContext, executed: list[str], times: Int64Value) -> Int64Value:
+    executed.append(f"{ctx.idempotency_key} attempt {ctx.attempt}")
+    if ctx.attempt <= times.value:
+        raise ValueError(f"attempt {ctx.attempt} of those that fail")
+    return Int64Value(value=ctx.attempt)
+
+
+WORKFLOWS = {each.__name__: each for each in (greet, wait, nap, count, fan, fail)}
+ACTIVITIES = {each.__name__: each for each in (enrich, shout, stumble)}
+
+
+class BadScenario(Exception):
+    """A scenario that says what cannot be done."""
+
+
+class Killed(Exception):
+    """Ends a process at its transaction."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process with one consumer."""
+
+    client: Client
+    consumer: Consumer
+
+    def exhaust(self) -> bool:
+        """Step until there is nothing to do; whether there was anything."""
+        for steps in range(_MOST):
+            if not self.consumer.step():
+                return steps > 0
+        raise BadScenario(f"{self.consumer.name} does not come to an end")
+
+    def die_at_commit(self, stored: bool) -> None:
+        """Step up to the next transaction, and die just before it or just after it."""
+        commit = self.client.log.commit
+
+        def last(events: Sequence[Event], move: Move | None = None) -> list[bool]:
+            if stored:
+                commit(events, move)
+            raise Killed
+
+        self.client.log.commit = last  # type: ignore[method-assign]
+        try:
+            self.exhaust()
+        except Killed:
+            return
+        raise BadScenario(f"{self.consumer.name} has nothing to store")
+
+
+class Stage:
+    """One log, the processes at it, and their clock.  A method `do_X` is the command X."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._clock = Clock()
+        self._executed: list[str] = []
+        self._stack = ExitStack()
+        self._caller = self._stack.enter_context(stepped(url, self._clock))
+        self._processes: dict[str, Process] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def do(self, command: str) -> list[str]:
+        """Perform a command; the lines that it prints."""
+        word, *rest = command.split(" ", 1)
+        if (method := getattr(self, f"do_{word}", None)) is None:
+            raise BadScenario(f"there is no command {word}")
+        printed = method(*rest)
+        return [] if printed is None else list(printed) or ["nothing"]
+
+    # What a caller does.
+
+    def do_run(self, rest: str) -> list[str]:
+        run, value = rest.split(" ", 1)
+        return _answer(lambda: self._caller.run_workflow(*_run(run), _message(value)))
+
+    def do_signal(self, rest: str) -> list[str]:
+        run, type, external_id, value = rest.split(" ", 3)
+        message = _message(value)
+        return _answer(lambda: self._caller.signal_run(*_run(run), int(type), message, external_id))
+
+    # What happens to processes.
+
+    def do_start(self, names: str) -> None:
+        for name in names.split():
+            if name in self._processes:
+                raise BadScenario(f"{name} is running already")
+            client = self._stack.enter_context(stepped(self._url, self._clock))
+            process = Process(client, _consumer(client, name, self._executed))
+            # A server notices in its own time that the last owner is gone.
+            if not process.consumer._claim(10):
+                raise BadScenario(f"{name} belongs to another process")
+            self._processes[name] = process
+
+    def do_drain(self, names: str = "") -> None:
+        processes = [self._processes[name] for name in names.split() or self._processes]
+        for _ in range(_MOST):
+            if not sum(process.exhaust() for process in processes):
+                return
+        raise BadScenario("the consumers do not come to an end")
+
+    def do_crash(self, rest: str) -> None:
+        name, *when = rest.split()
+        process = self._processes.pop(name)
+        if when:
+            process.die_at_commit({"before": False, "after": True}[when[0]])
+        crash(process.client, process.consumer)
+
+    def do_clock(self, forward: str) -> None:
+        milliseconds = round(float(forward.removeprefix("+").removesuffix("s")) * 1000)
+        self._clock.forward(milliseconds=milliseconds)
+
+    def do_cursor(self, rest: str) -> None:
+        name, id = rest.split()
+        if name in self._processes:
+            raise BadScenario(f"{name} is running: only a cursor that nobody uses can be set")
+        update = "UPDATE replay_cursors SET last_event_id = ? WHERE id = ?"
+        self._caller.log.database.write([Statement(update, (int(id), name), must_find=1)])
+
+    def do_insert(self, rest: str) -> None:
+        id, type, text, value = rest.split(" ", 3)
+        key, now = Key.parse(text), to_text(self._clock.now)
+        number = int(type) if type.isdecimal() else EventType[type].value
+        row = (int(id), text, *key[:4], number, now, _pack(value))
+        columns = "id, `key`, namespace, workflow, run, iteration, type, timestamp, message"
+        self._caller.log.database.write([insertion("replay_events", columns, [row])])
+
+    # What there is to see.
+
+    def do_log(self, after: str = "0") -> Iterator[str]:
+        sql = "SELECT id, timestamp, type, `key`, message FROM replay_events WHERE id > ?"
+        for id, at, type, key, raw in rows(self._caller, f"{sql} ORDER BY id", int(after)):
+            yield f"{id} {_since(at)} {_TYPES.get(type, type)} {key} {_text(raw)}"
+
+    def do_signals(self) -> Iterator[str]:
+        found = rows(
+            self._caller,
+            "SELECT s.id, s.created_at, s.namespace, s.workflow, s.run, s.type, s.external_id,"
+            " s.message, a.`key` FROM replay_signals s LEFT JOIN replay_signal_awaits a"
+            " ON a.id = s.check_id ORDER BY s.id",
+        )
+        for id, at, namespace, workflow, run, type, external_id, raw, taker in found:
+            sent = f"{namespace}/{workflow}/{run} {type} {external_id} {_text(raw)}"
+            yield f"{id} {_since(at)} {sent} taken by {taker or '-'}"
+
+    def do_cursors(self) -> Iterator[str]:
+        sql = "SELECT id, last_event_id FROM replay_cursors"
+        for name, id in sorted(rows(self._caller, sql)):
+            yield f"{name} {id}"
+
+    def do_parked(self) -> Iterator[str]:
+        sql = "SELECT consumer, event_id, `key`, attempts FROM replay_parked"
+        for consumer, event_id, key, attempts in sorted(rows(self._caller, sql)):
+            yield f"{consumer} {event_id} {key} attempts {attempts}"
+
+    def do_executed(self) -> Iterator[str]:
+        yield from self._executed
+        self._executed.clear()
+
+
+def _run(text: str) -> tuple[str, str, str]:
+    namespace, workflow, run = text.split("/", 2)
+    return namespace, workflow, run
+
+
+def _answer(call: Callable[[], bool]) -> list[str]:
+    try:
+        return ["yes" if call() else "no"]
+    except Error:
+        return ["refused"]
+
+
+def _consumer(client: Client, name: str, executed: list[str]) -> Consumer:
+    """The consumer with this cursor's name: see docs/format.md."""
+    for loop in client.loops():
+        if loop.name == name:
+            return loop
+    kind, namespace, function, *division = name.split("/")
+    shard = None
+    if division:
+        m, n = map(int, division[0].split("_of_"))
+        shard = Shard.hashed(m - 1, n)
+    if kind == "workflow":
+        workflow = WORKFLOWS[function]
+        return register_workflow(client, namespace, workflow, shard=shard, start=False)
+    activity = ACTIVITIES[function]
+    return register_activity(client, namespace, activity, executed, shard=shard, start=False)
+
+
+def _message(value: str) -> Message | None:
+    """The message that a value in a scenario stands for."""
+    if value == "-":
+        return None
+    plain = json.loads(value)
+    return StringValue(value=plain) if isinstance(plain, str) else Int64Value(value=plain)
+
+
+def _pack(value: str) -> bytes | None:
+    return pack(SleepDone() if value == "done" else _message(value), 1000, value)
+
+
+def _text(raw: bytes | None) -> str:
+    """A stored message as scenarios write it."""
+    message = unpack(raw)
+    if isinstance(message, SleepRequest):
+        return f"{message.duration.ToTimedelta().total_seconds():.3f}s"
+    if isinstance(message, SleepDone):
+        return "done"
+    return "-" if message is None else json.dumps(message.value, ensure_ascii=False)
+
+
+def _since(text: str) -> str:
+    """A stored time, counted from the scenario's start."""
+    return f"+{(from_text(text) - START).total_seconds():.3f}s"
+
+
+def perform(url: str, text: str) -> str:
+    """The scenario as it has to stand in its file: its commands, with what they print here."""
+    blocks = []
+    with Stage(url) as stage:
+        for block in text.strip().split("\n\n"):
+            commands = block.partition("\n----")[0].splitlines()
+            printed: list[str] = []
+            for command in commands:
+                if not command.startswith("#"):
+                    printed += stage.do(command)
+            blocks.append("\n".join([*commands, *(["----", *printed] if printed else [])]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def main() -> int:
+    """Compare all scenarios, or those named, with what they print; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scenario", description=main.__doc__)
+    parser.add_argument("--rewrite", action="store_true", help="put what they print in the files")
+    parser.add_argument("files", nargs="*", type=Path, default=sorted(FOLDER.glob("*.txt")))
+    arguments = parser.parse_args()
+    logging.getLogger("replay").addHandler(logging.NullHandler())  # that some things fail is meant
+    stale = 0
+    for path in arguments.files:
+        with tempfile.TemporaryDirectory() as folder:
+            text = perform(f"sqlite:///{folder}/replay.db", path.read_text())
+        if text != path.read_text():
+            stale += 1
+            print(path.name, "rewritten" if arguments.rewrite else "prints something else")
+            if arguments.rewrite:
+                path.write_text(text)
+    return 1 if stale and not arguments.rewrite else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
