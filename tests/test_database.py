@@ -189,6 +189,7 @@ def test_the_name_of_a_database_holds_no_password(server_url: str) -> None:
     assert name == f"mysql://{parts.hostname}:{parts.port}{parts.path}"
 
 
+@pytest.mark.one_server
 def test_what_a_url_cannot_hold_is_quoted(server_url: str) -> None:
     """User and password may hold any character, written as %XX."""
     with account(server_url, "ALL", password="a/b?c#d@e:f g%") as url:
@@ -319,12 +320,14 @@ def account(url: str, rights: str, password: str = "pw") -> Iterator[str]:
             admin.run(f"DROP USER {name}")
 
 
+@pytest.mark.one_server
 def test_an_account_that_may_not_create_tables(server_url: str) -> None:
     """An empty database and an account that may only read: refused, naming the right."""
     with account(server_url, "SELECT") as url, pytest.raises(ReadOnly, match="give this account"):
         connect(url)
 
 
+@pytest.mark.one_server
 def test_an_account_that_may_only_read(server_url: str) -> None:
     """Such an account can read a log, and is told what it lacks when it writes."""
     with stepped(server_url) as client:
@@ -434,6 +437,7 @@ def test_missing_tables_and_columns_are_added(url: str) -> None:
             other.run("DELETE FROM replay_meta")
 
 
+@pytest.mark.one_server
 def test_tables_that_cannot_be_upgraded(server_url: str) -> None:
     """An account that may write but not alter is told so, instead of failing later."""
     with raw(server_url) as other:

@@ -1,0 +1,1 @@
+"""A namespace with a definition, for the tests of `replay.typed`."""
