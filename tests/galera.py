@@ -22,6 +22,8 @@ import threading
 import time
 from pathlib import Path
 
+import pymysql
+
 from tests.crash.siege import Siege
 from tests.servers import (
     ACCOUNT,
@@ -92,13 +94,20 @@ class Node(ProcessServer):
     def wait_for(self, variable: str, value: str) -> None:
         """Wait until the node says this of its state."""
         limit = time.monotonic() + ANSWER_SECONDS
-        with connect(self.url) as connection, connection.cursor() as cursor:
-            while time.monotonic() < limit:
-                cursor.execute("SHOW STATUS LIKE %s", [variable])
-                if cursor.fetchone() == (variable, value):
+        while self._alive() and time.monotonic() < limit:
+            # While it joins it may still turn connections away.
+            with contextlib.suppress(pymysql.err.OperationalError):
+                if self._says(variable) == value:
                     return
-                time.sleep(0.05)
-        raise ServerError(f"{self._name}: {variable} is not {value}; see {self.directory}/log")
+            time.sleep(0.05)
+        tail = (self.directory / "log").read_text(errors="replace")[-2000:]
+        raise ServerError(f"{self._name}: {variable} is not {value}; its log ends:\n{tail}")
+
+    def _says(self, variable: str) -> str:
+        with connect(self.url) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW STATUS LIKE %s", [variable])
+            row = cursor.fetchone()
+        return str(row[1]) if row else ""
 
 
 def _provider_options(port: int) -> str:
