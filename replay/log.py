@@ -103,7 +103,7 @@ class Log:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.tail = Tail(self._settled(database.newest()[0]))
+        self.tail = Tail(*self._ends())
         token = secrets.token_hex(4)
         #: Who owns a cursor: this process.  In front, where its lock says whether it lives; nothing
         #: if it has the name by lease alone.
@@ -113,14 +113,15 @@ class Log:
         self._losses = 0
         self._renew_at = time.monotonic()
 
-    def _settled(self, newest: int) -> int:
-        """Up to where the log has no hole just now: below the newest id if commits overtook it."""
+    def _ends(self) -> tuple[int, int]:
+        """Up to where the log has no hole just now, and its newest id: more if commits overtook."""
+        newest = self.database.newest()[0]
         start = max(0, newest - BATCH)
         rows = self.database.query(
             "SELECT id FROM replay_events WHERE id > ? ORDER BY id", (start,)
         )
         hole = first_hole(start, [row[0] for row in rows])
-        return newest if hole is None else hole.start - 1
+        return (newest if hole is None else hole.start - 1), newest
 
     def refresh(self) -> int:
         """Drop what is in memory if a connection was lost since; how often that has happened.
@@ -132,7 +133,7 @@ class Log:
             return self._losses
         with self._polling:  # what is being read just now may be lost, too
             if (losses := self.database.losses) != self._losses:
-                self.tail.reset(self._settled(self.database.newest()[0]))
+                self.tail.reset(*self._ends())
                 self._losses = losses
             return losses
 
@@ -342,12 +343,12 @@ class Log:
             self.refresh()
             self._renew()
             newest, signals = self.database.newest()
-            self.tail.saw(newest)
             if newest > self.tail.end:
                 time.sleep(grace)
             before = self.tail.end
             while newest > self.tail.end and (found := self._read(self.tail.end, BATCH)):
                 self.tail.extend(found)
+            self.tail.saw(newest)
             return self.tail.saw_signals(signals) or newest > before
 
     # Cursors.

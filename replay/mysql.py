@@ -2,7 +2,7 @@
 
 Invariant: each thread has a connection of its own, since a consumer's named lock has to live and
 die with the connection that the consumer writes with.  A transaction is sent in one packet, or in
-as few as the server takes.
+as few as the server takes; to a Galera node each statement is sent alone.
 
 The clock is the server's: this process's, corrected by what the server's answers prove.
 

@@ -51,10 +51,10 @@ class Tail:
     that would cost more than the work itself.
     """
 
-    def __init__(self, end: int) -> None:
+    def __init__(self, end: int, newest: int) -> None:
         self.lock = threading.Lock()
         self.end = end
-        self.newest = end  # of the ids that are known to exist; beyond a hole they are not here
+        self.newest = newest  # of the ids that are known to exist; beyond a hole they are not here
         self.signals = 0
         self._events: list[Event] = []
         self._bytes = 0
@@ -64,12 +64,11 @@ class Tail:
         self._poke = threading.Event()
         self._closed = False
 
-    def reset(self, end: int) -> None:
-        """Forget everything, and go on behind `end`."""
+    def reset(self, end: int, newest: int) -> None:
+        """Forget everything, and go on behind `end`, of a log that goes up to `newest`."""
         with self.lock:
             self._events, self._bytes, self._apart = [], 0, {}
-            self.end = self.newest = end
-            self.signals = 0
+            self.end, self.newest, self.signals = end, newest, 0
             for waiter in self._waiters:
                 self._wake(waiter)
 

@@ -79,14 +79,14 @@ def asleep(tail: Tail, waiter: Waiter, position: int, timeout: float | None = No
 )
 def test_a_reader_finds_his_place(after: int, limit: int, found: list[int] | None) -> None:
     """What follows an id, up to a limit; None where the database has to be asked."""
-    tail = Tail(4)
+    tail = Tail(4, 4)
     tail.extend(events(5, 6, 7))
     assert ids(tail.slice(after, limit)) == found
 
 
 def test_what_is_known_to_stand_behind_a_hole_is_not_left_out() -> None:
     """A4: all that follows an id is told only while nothing is known to be missing."""
-    tail = Tail(4)
+    tail = Tail(4, 4)
     assert tail.since(3) is None
     tail.extend(events(5, 6))
     assert ids(tail.since(4)) == [5, 6]
@@ -96,13 +96,13 @@ def test_what_is_known_to_stand_behind_a_hole_is_not_left_out() -> None:
     assert ids(tail.since(5)) == [6, 7, 8]
     tail.saw(10)  # another process's
     assert tail.since(5) is None
-    tail.reset(8)
+    tail.reset(8, 8)
     assert ids(tail.since(8)) == []
 
 
 def test_an_empty_tail_has_nothing_new() -> None:
     """L1: a process that starts on an empty log reads from its first event on."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     assert tail.slice(0, 100) == []
     tail.extend([])
     assert tail.slice(0, 100) == []
@@ -112,7 +112,7 @@ def test_an_empty_tail_has_nothing_new() -> None:
 
 def test_what_has_been_read_again_is_not_there_twice() -> None:
     """L1: an event that two ways bring in is given out once, in order."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.join(events(1, 2))
     tail.extend(events(1, 2, 3))
     tail.join(events(2, 3))
@@ -124,7 +124,7 @@ def test_what_has_been_read_again_is_not_there_twice() -> None:
 
 def test_own_commits_join_in_the_order_of_their_ids() -> None:
     """L1: a commit that is put in before its predecessors waits for them."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.join(events(4, 5))
     tail.join(events(3))
     assert ids(tail.slice(0, 100)) == []
@@ -135,7 +135,7 @@ def test_own_commits_join_in_the_order_of_their_ids() -> None:
 
 def test_own_commits_join_behind_what_others_committed() -> None:
     """L1: what was read fills the hole before an own commit."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.join(events(3, 4))
     tail.extend(events(1, 2))
     tail.join(events(5))
@@ -144,7 +144,7 @@ def test_own_commits_join_behind_what_others_committed() -> None:
 
 def test_what_was_read_replaces_own_commits_that_waited() -> None:
     """An own commit that others' reading has passed is not kept for ever."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.join(events(3, 4))
     tail.extend(events(1, 2, 3, 4))
     tail.join(events(5))
@@ -154,7 +154,7 @@ def test_what_was_read_replaces_own_commits_that_waited() -> None:
 
 def test_own_commits_do_not_wait_without_limit() -> None:
     """Memory is bounded while a predecessor is missing; what was let go is read instead."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     for id in range(2, 1002):
         tail.join(events(id))
         assert len(tail._apart) <= replay.tail._APART
@@ -166,7 +166,7 @@ def test_own_commits_do_not_wait_without_limit() -> None:
 @pytest.mark.parametrize("committed", [[], events(2), events(1, 3), events(1, 2, 4)])
 def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
     """L1: ids that are unknown, or have a hole, are not put in; the log is read soon instead."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.join(committed)
     assert ids(tail.slice(0, 100)) == []
     assert tail._poke.is_set()
@@ -174,14 +174,14 @@ def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
 
 def test_what_joins_on_is_not_read_back() -> None:
     """P21: a commit of this process costs no query."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.join(events(1, 2))
     assert not tail._poke.is_set()
 
 
 def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
     """L1: a poll that stopped within an own commit goes on with the rest."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.extend(events(1, 2))
     tail.join(events(1, 2, 3))
     assert ids(tail.slice(0, 100)) == [1, 2]
@@ -194,7 +194,7 @@ def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
 def test_the_oldest_events_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by the number of events: the newest stay, without a hole."""
     monkeypatch.setattr(replay.tail, "_EVENTS", 5)
-    tail = Tail(0)
+    tail = Tail(0, 0)
     for id in range(1, 101):
         tail.extend(events(id))
         kept = tail._events
@@ -207,7 +207,7 @@ def test_the_oldest_events_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_large_events_are_dropped_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by the size of the messages, too."""
     monkeypatch.setattr(replay.tail, "_BYTES", 1000)
-    tail = Tail(0)
+    tail = Tail(0, 0)
     for id in range(1, 101):
         tail.join(events(id, size=300))
         assert sum(len(kept.raw or b"") for kept in tail._events) <= 1000
@@ -219,7 +219,7 @@ def test_large_events_are_dropped_earlier(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_who_has_seen_all_falls_asleep() -> None:
     """A waiter with nothing to do sleeps, for as long as it said."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.extend(events(1))
     waiter = Waiter(tail, anything)
     assert asleep(tail, waiter, 1, 2.5) == 2.5
@@ -228,7 +228,7 @@ def test_who_has_seen_all_falls_asleep() -> None:
 
 def test_what_came_after_the_last_look_is_not_slept_over() -> None:
     """P1: an event that comes between a look and the wait is seen by the wait."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     waiter = Waiter(tail, of_run("r"))
     assert asleep(tail, waiter, 0) is None
     assert ids(tail.slice(0, 100)) == []  # the look
@@ -239,7 +239,7 @@ def test_what_came_after_the_last_look_is_not_slept_over() -> None:
 
 def test_what_came_before_the_first_wait_is_not_slept_over() -> None:
     """P1: so it is for who waits for the first time, whom nobody could have woken."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.extend([event(1, "a"), event(2, "b")])
     assert asleep(tail, Waiter(tail, of_run("b")), 0) == "awake"
     assert asleep(tail, Waiter(tail, of_run("b")), 1) == "awake"
@@ -248,7 +248,7 @@ def test_what_came_before_the_first_wait_is_not_slept_over() -> None:
 
 def test_a_wake_up_before_the_wait_counts() -> None:
     """P1: who is told to look between its look and its wait does not sleep, once."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     waiter = Waiter(tail, of_run("nobody"))
     tellings: list[Callable[[], None]] = [lambda: tail.wake(waiter), tail.wake_all]
     for tell in tellings:
@@ -260,7 +260,7 @@ def test_a_wake_up_before_the_wait_counts() -> None:
 
 def test_only_those_concerned_are_woken() -> None:
     """P21: an event wakes who wants it, and who wants anything, but nobody else."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     waiters = {run: Waiter(tail, of_run(run)) for run in ("a", "b", "c")}
     waiters["any"] = Waiter(tail, anything)
     for waiter in waiters.values():
@@ -272,7 +272,7 @@ def test_only_those_concerned_are_woken() -> None:
 
 def test_own_commits_wake_those_concerned() -> None:
     """P1: what this process commits wakes its waiters as what others commit does."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     concerned, other = Waiter(tail, of_run("a")), Waiter(tail, of_run("b"))
     asleep(tail, concerned, 0)
     asleep(tail, other, 0)
@@ -285,7 +285,7 @@ def test_own_commits_wake_those_concerned() -> None:
 def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter that wants nothing of what comes is woken before the tail drops it."""
     monkeypatch.setattr(replay.tail, "BATCH", 5)
-    tail = Tail(10)
+    tail = Tail(10, 10)
     waiter = Waiter(tail, of_run("b"))
     asleep(tail, waiter, 10)
     tail.extend(events(11, 12, 13, 14))
@@ -298,7 +298,7 @@ def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_is_behind_the_tail_looks_again_soon() -> None:
     """P1: a reader of the database that met a hole there is not woken by the tail, so it polls."""
-    tail = Tail(10)
+    tail = Tail(10, 10)
     waiter = Waiter(tail, of_run("b"))
     assert asleep(tail, waiter, 7, None) == PAUSE_MAX
     assert asleep(tail, waiter, 7, 100.0) == PAUSE_MAX
@@ -306,7 +306,7 @@ def test_who_is_behind_the_tail_looks_again_soon() -> None:
 
 def test_signals_wake_those_who_take_them_once() -> None:
     """P1, P21: a new signal wakes the matcher though it is no event; an old one wakes nobody."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     matcher, other = Waiter(tail, of_run("nobody")), Waiter(tail, of_run("nobody"))
     matcher.signals = True
     for waiter in (matcher, other):
@@ -321,7 +321,7 @@ def test_signals_wake_those_who_take_them_once() -> None:
 
 def test_who_cannot_say_what_he_wants_is_woken() -> None:
     """R5: what a user's function raises is met by its own consumer, and stops nobody else."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     broken, other = Waiter(tail, lambda event: bool(1 / 0)), Waiter(tail, anything)
     for waiter in (broken, other):
         asleep(tail, waiter, 0)
@@ -332,7 +332,7 @@ def test_who_cannot_say_what_he_wants_is_woken() -> None:
 
 def test_who_has_left_is_not_woken() -> None:
     """A waiter that will not wait again costs nothing."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     waiter = Waiter(tail, anything)
     asleep(tail, waiter, 0)
     tail.leave(waiter)
@@ -343,7 +343,7 @@ def test_who_has_left_is_not_woken() -> None:
 
 def test_nobody_sleeps_in_a_closed_tail() -> None:
     """Closing lets everybody go, also who comes later."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     waiter = Waiter(tail, anything)
     asleep(tail, waiter, 0)
     tail.close()
@@ -356,7 +356,7 @@ def test_no_wake_up_is_lost_between_threads() -> None:
 
     Each event is put in only after the one before was seen, so a lost wake-up is a stand-still.
     """
-    tail = Tail(0)
+    tail = Tail(0, 0)
     waiter = Waiter(tail, of_run("r"))
     seen: list[int] = []
     step = threading.Semaphore(0)
@@ -399,7 +399,7 @@ class Pauses:
 
 def pauses(results: Iterator[bool | Exception], most: int) -> list[float]:
     """The pauses of a poll loop whose polls have these results."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     poke = Pauses(tail, most)
     tail._poke = poke  # type: ignore[assignment]
 
@@ -440,7 +440,7 @@ def test_a_poll_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> N
 
 def test_one_thread_polls_until_the_tail_is_closed() -> None:
     """Polling starts once, whoever asks for it, goes on by itself, and ends with the tail."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     pollers: set[threading.Thread] = set()
     twice = threading.Semaphore(0)
 
@@ -461,7 +461,7 @@ def test_one_thread_polls_until_the_tail_is_closed() -> None:
 
 def test_a_closed_tail_does_not_begin_to_poll() -> None:
     """Closing is final."""
-    tail = Tail(0)
+    tail = Tail(0, 0)
     tail.close()
     tail.keep_polling(lambda grace: pytest.fail("polled"))
     assert tail._poller is None
