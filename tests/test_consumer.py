@@ -45,6 +45,7 @@ from tests.support import (
     start_runs,
     stepped,
     take_over,
+    with_options,
 )
 
 LIMIT = 60  # seconds until something that has to happen has not happened
@@ -215,7 +216,7 @@ def test_a_handler_that_exits_has_failed(url: str, caplog: pytest.LogCaptureFixt
 @pytest.mark.one_server
 def test_a_thread_that_is_ended_leaves_the_name_to_others(url: str) -> None:
     """L7: what is not for us to catch ends the thread, with a word, and a stand-by goes on."""
-    lease = f"{url}{'&' if '?' in url else '?'}lease=3600"
+    lease = with_options(url, lease=3600)
     seen = Seen()
 
     def interrupt(event: Event) -> None:

@@ -39,16 +39,10 @@ from replay.database import (
 from replay.mysql import MySQL
 from tests.example_pb2 import Int, String
 from tests.servers import Server
-from tests.support import Raw, listing, raw, rows, stepped
+from tests.support import Raw, listing, raw, rows, stepped, with_options
 
 PATIENCE = 60.0
 SECRET = "open-sesame"
-
-
-def with_options(url: str, **options: object) -> str:
-    """The URL with options added."""
-    text = "&".join(f"{name}={value}" for name, value in options.items())
-    return f"{url}{'&' if '?' in url else '?'}{text}"
 
 
 # URLs.

@@ -59,20 +59,7 @@ def enter_network(arguments: list[str]) -> None:
     inside = ["ip", "netns", "exec", name]
     try:
         subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
-        netem = [
-            "tc",
-            "qdisc",
-            "add",
-            "dev",
-            "lo",
-            "root",
-            "netem",
-            "delay",
-            "2ms",
-            "2ms",
-            "loss",
-            "1%",
-        ]
+        netem = [*["tc", "qdisc", "add", "dev", "lo", "root", "netem"], *WORSE]
         worse = (
             shutil.which("tc")
             and not subprocess.run([*inside, *netem], capture_output=True).returncode

@@ -26,7 +26,7 @@ from tests.crash.audit import audit
 from tests.crash.point import ask
 from tests.crash.worker import Notes
 from tests.servers import Server
-from tests.support import stepped
+from tests.support import stepped, with_options
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Team:
 
     def __init__(self, url: str, notes: Path, size: int = 2, lease: int = 3600) -> None:
         # With a long lease nobody takes over in time but by the lock that dies with its owner.
-        self._url = f"{url}{'&' if '?' in url else '?'}lease={lease}"
+        self._url = with_options(url, lease=lease)
         self._notes = notes
         self._workers: list[tuple[BaseProcess, Connection]] = []
         self._size = size

@@ -15,7 +15,7 @@ from tests import journey
 from tests.crash import worker
 from tests.crash.worker import NAMESPACE
 from tests.example_pb2 import Int
-from tests.support import listing, stepped
+from tests.support import listing, stepped, with_options
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 60  # seconds until something that has to happen has not happened
@@ -26,7 +26,7 @@ class Workers:
 
     def __init__(self, url: str, directory: Path) -> None:
         # With this lease nobody takes over in time but by the lock that dies with its owner.
-        self.url = f"{url}{'&' if '?' in url else '?'}lease=3600"
+        self.url = with_options(url, lease=3600)
         self._notes = directory / "executed"
         self._stack = ExitStack()
 
