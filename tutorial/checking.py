@@ -1,0 +1,149 @@
+"""The check of a lesson: runs its program, kills it, runs it again, and reads the log.
+
+A lesson's `check.py` has
+
+- `NAMESPACE`, whose events are looked at,
+- `check`, which says from these events what is done and what is not yet,
+- `KILL_AFTER`, the number of events after which the program is killed, once, as by a power failure;
+  0 for never.
+"""
+
+import contextlib
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import replay
+from tutorial.lessons import FOLDER, Lesson
+
+PATIENCE = 6.0  # Seconds without a new event after which nothing more is expected.
+PAUSE = 0.02
+
+
+class Claim(NamedTuple):
+    """Something that the log has to show, and what to do where it does not."""
+
+    text: str
+    holds: bool
+    hint: str
+
+
+class Children:
+    """The processes of one program."""
+
+    def __init__(self, commands: Sequence[Sequence[str]], out: IO[bytes]) -> None:
+        self._commands = commands
+        self._out = out
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start them all."""
+        for command in self._commands:
+            process = subprocess.Popen(
+                command, cwd=FOLDER.parent, stdout=self._out, stderr=subprocess.STDOUT
+            )
+            self._processes.append(process)
+
+    def ended(self) -> bool:
+        """Whether nothing more will come: one has failed, or none goes on."""
+        codes = [process.poll() for process in self._processes]
+        return any(codes) or None not in codes
+
+    def end(self, number: signal.Signals) -> None:
+        """End them, and wait until they are gone."""
+        for process in self._processes:
+            process.send_signal(number)
+        for process in self._processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+
+class Watch:
+    """The events that a program adds to its log."""
+
+    def __init__(self, client: replay.Client, namespace: str) -> None:
+        self.events: list[replay.Event] = []
+        self._client = client
+        self._namespace = namespace
+        newest = [event.id for event in client.stream(to_head=True)]
+        self._after = max(newest, default=0)
+
+    def until(self, enough: Callable[[], bool], children: Children) -> None:
+        """Read until there is enough, or until nothing more comes."""
+        quiet = time.monotonic()
+        while True:
+            ended = children.ended()  # asked before reading: so nothing is missed
+            new = list(self._client.stream(self._namespace, after=self._after, to_head=True))
+            if new:
+                self.events += new
+                self._after = new[-1].id
+                quiet = time.monotonic()
+            if enough() or ended or time.monotonic() - quiet > PATIENCE:
+                return
+            time.sleep(PAUSE)
+
+
+def commands(lesson: Lesson, module: str, url: str, run: str) -> list[list[str]]:
+    """What starts the program, one command for each of its processes."""
+    common = [sys.executable, "-u", "-m", "tutorial", str(lesson.number)]
+    options = ["--url", url, "--run", run, *(["--solution"] if module == "solution" else [])]
+    return [
+        [*common, *([role] if role else []), *options] for role in sorted(lesson.programs(module))
+    ]
+
+
+def examine(lesson: Lesson, module: str, url: str, out: IO[bytes]) -> Iterator[Claim]:
+    """Run the program to its end or to its check, and give what the log shows."""
+    rules = lesson.module("check")
+    run = f"check-{secrets.token_hex(3)}"
+    children = Children(commands(lesson, module, url, run), out)
+    with replay.connect(url, loops=False) as client:
+        watch = Watch(client, rules.NAMESPACE)
+
+        def done() -> bool:
+            claims: list[Claim] = rules.check(watch.events)
+            return all(claim.holds for claim in claims)
+
+        try:
+            children.start()
+            if rules.KILL_AFTER:
+                watch.until(lambda: len(watch.events) >= rules.KILL_AFTER, children)
+                killed = not children.ended()
+                children.end(signal.SIGKILL)
+                if killed:
+                    text = f"killed after {len(watch.events)} events, and started again"
+                    yield Claim(text, True, "")
+                children.start()
+            watch.until(done, children)
+        finally:
+            children.end(signal.SIGINT)
+    yield from rules.check(watch.events)
+
+
+def check(lesson: Lesson, module: str, url: str | None) -> bool:
+    """Print what is done of a lesson and what is not; whether all is."""
+    print(f"Checking {lesson.folder.name}/{module}.py on a log of its own.", flush=True)
+    with tempfile.TemporaryDirectory(prefix="replay-tutorial-") as folder:
+        fresh = f"sqlite:///{Path(folder) / 'check.db'}"
+        with tempfile.TemporaryFile() as out:
+            claims = list(examine(lesson, module, url or fresh, out))
+            for claim in claims:
+                print(f"  ok       {claim.text}" if claim.holds else f"  NOT YET  {claim.text}")
+                if not claim.holds:
+                    print(f"           {claim.hint}")
+            holds = all(claim.holds for claim in claims)
+            if not holds:
+                out.seek(0)
+                with contextlib.suppress(UnicodeDecodeError):
+                    print("What the program printed:", out.read().decode(), sep="\n")
+    return holds

@@ -1,0 +1,37 @@
+"""What the log shows when lesson 0 is done."""
+
+from collections.abc import Sequence
+
+from replay import Event, EventType
+from tutorial.checking import Claim
+from tutorial.lesson_00_hello_world.hello_pb2 import Greeting
+from tutorial.lesson_00_hello_world.solution import NAMESPACE, WORDS
+
+__all__ = ["KILL_AFTER", "NAMESPACE", "check"]
+
+KILL_AFTER = 7
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Five greetings, a sleep after each, and an end; all of it once, in spite of the kill."""
+    asked = [e for e in events if e.type is EventType.ACTIVITY_REQUEST]
+    said = [e.message.text for e in asked if isinstance(e.message, Greeting)]
+    targets = [event.key.target for event in asked]
+    answers = sum(event.type is EventType.ACTIVITY_RESPONSE for event in events)
+    return [
+        Claim(
+            "each language is asked for once, in the order of the list",
+            said == [f"{word}, World!" for word in WORDS],
+            f"the log has {said}: call ctx.exec_activity(say, ...) in the loop",
+        ),
+        Claim(
+            "a sleep follows each greeting",
+            targets == ["say", "replay_sleep"] * len(WORDS),
+            "call ctx.sleep(timedelta(seconds=1)) after each greeting",
+        ),
+        Claim(
+            "the run has come to its end, with one answer to each request",
+            answers == len(asked) > 0 and events[-1].type is EventType.RUN_COMPLETED,
+            "the workflow has to return when all is said",
+        ),
+    ]

@@ -1,0 +1,34 @@
+"""What the log shows when lesson 1 is done."""
+
+from collections.abc import Sequence
+
+from replay import Event, EventType
+from tutorial.checking import Claim
+from tutorial.lesson_01_typed_hello.hello_pb2 import Greeting
+from tutorial.lesson_01_typed_hello.namespace import WORDS
+
+NAMESPACE = "typed_hello"
+KILL_AFTER = 0
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Each word is translated and then said, and the run ends."""
+    asked = [e for e in events if e.type is EventType.ACTIVITY_REQUEST]
+    said = [e.message.text for e in asked if isinstance(e.message, Greeting)]
+    return [
+        Claim(
+            "a translation, then a greeting, for each language",
+            [event.key.target for event in asked] == ["translate", "say"] * len(WORDS),
+            "call flow.translate and flow.say in the loop",
+        ),
+        Claim(
+            "each greeting has the translated word",
+            said == [f"{word}, World!" for word in WORDS.values()],
+            f"the log has {said}: say the word that flow.translate returns",
+        ),
+        Claim(
+            "the run has come to its end",
+            bool(events) and events[-1].type is EventType.RUN_COMPLETED,
+            "the workflow has to return when all is said",
+        ),
+    ]
