@@ -162,8 +162,8 @@ class Running:
     """A command that runs, and what it has printed."""
 
     process: subprocess.Popen[str]
+    changed: threading.Condition  # One for all: any of them may show what is waited for.
     lines: list[str] = field(default_factory=list)
-    changed: threading.Condition = field(default_factory=threading.Condition)
     ended: bool = False
 
     def __post_init__(self) -> None:
@@ -203,7 +203,7 @@ class Running:
 def masked(line: str) -> str:
     """A line without what is different each time: clock times, and numbers from 1000 on."""
     line = re.sub(r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", line.rstrip())
-    line = re.sub(r"\b\d*\.\d+\b|\b\d{4,}\b", "NUMBER", line)
+    line = re.sub(r"\b\d*\.\d+\b|\b\d{4,}\b|(?<=process: )\d+", "NUMBER", line)
     line = re.sub(r"[▁-█]+", "GRAPH", line)
     return re.sub(r" {2,}(?=NUMBER)", " ", line)
 
@@ -228,6 +228,7 @@ class Learner:
         copy = folder / "tutorial" / lesson.folder.name
         shutil.copy(copy / "solution.py", copy / "start.py")
         self._folder = folder
+        self._changed = threading.Condition()
         self._runs: list[Running] = []
         self._left: list[Running] = []
 
@@ -242,14 +243,15 @@ class Learner:
                     self._do(command, shown)
             else:
                 assert language == "text", f"a block of {language} is neither run nor compared"
-                assert any(self._sees(each, body) for each in self._runs), self._report(body)
+                assert self._sees(body), self._report(body)
         self.leave()
 
     def leave(self) -> None:
         """End what is left running."""
         for each in self._left:
             if each.process.poll() is None:
-                each.end(signal.SIGINT)
+                each.process.send_signal(signal.SIGINT)
+            each.join()
         self._left.clear()
 
     def _do(self, line: str, shown: list[str]) -> None:
@@ -283,11 +285,20 @@ class Learner:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        return Running(process)
+        return Running(process, self._changed)
 
-    def _sees(self, running: Running, shown: str) -> bool:
-        """Whether a command shows this; one that is still running has time to."""
-        return running.until(lambda lines: shows(shown, lines))
+    def _sees(self, shown: str) -> bool:
+        """Whether a command shows this; those that are still running have time to."""
+
+        def seen() -> bool:
+            return any(shows(shown, each.lines) for each in self._runs)
+
+        def over() -> bool:
+            return all(each.ended for each in self._runs)
+
+        with self._changed:
+            self._changed.wait_for(lambda: seen() or over(), LIMIT)
+            return seen()
 
     def _report(self, shown: str) -> str:
         printed = "\n---\n".join("\n".join(each.lines) for each in self._runs)

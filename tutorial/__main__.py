@@ -24,7 +24,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--reset", action="store_true", help="write a fresh start.py")
     parser.add_argument("--url", help="a database; unless given, a SQLite file for each lesson")
     parser.add_argument("--run", help="a name for the run; unless given: run-1, run-2, …")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     if args.lesson is None and (args.check or args.reset or args.solution or args.url or args.run):
         parser.error("name a lesson")
     if args.url == "sqlite://":

@@ -1,0 +1,61 @@
+"""What the log shows when lesson 3 is done."""
+
+from collections.abc import Sequence
+
+from replay import Event, EventType
+from tutorial.checking import Claim
+from tutorial.lesson_03_output.solution import LOAVES
+
+NAMESPACE = "output"
+KILL_AFTER = 10  # The first loaf is on its way, and the delivery has not noted that it has read so.
+NUMBERS = list(range(1, LOAVES + 1))
+
+
+def bakery(events: Sequence[Event]) -> list[Event]:
+    """The bakery's run that was begun for this check; others may go on beside it."""
+    ours = [event for event in events if event.key.workflow == "bakery"]
+    runs = [event.key.run for event in ours if event.type is EventType.RUN_CREATED]
+    return [event for event in ours if event.key.run in runs[:1]]
+
+
+def parcels(events: Sequence[Event], batch: str) -> list[Event]:
+    """The runs of parcel that were begun with a loaf of this batch."""
+    created = [event for event in events if event.type is EventType.RUN_CREATED]
+    sent = [event for event in created if event.key.workflow == "parcel"]
+    return [event for event in sent if event.message.batch == batch]
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Each loaf is announced by an output, and one parcel is made of it, in spite of the kill."""
+    baked = bakery(events)
+    loaves = [event for event in baked if event.type is EventType.RUN_OUTPUT]
+    announced = [event.message.number for event in loaves]
+    begun = [event.message.number for event in parcels(events, baked[0].key.run if baked else "")]
+    steps = [(event.type, event.key.target) for event in baked[1:-1]]
+    loaf = [
+        (EventType.ACTIVITY_REQUEST, "bake"),
+        (EventType.ACTIVITY_RESPONSE, "bake"),
+        (EventType.RUN_OUTPUT, "baked"),
+    ]
+    return [
+        Claim(
+            "each loaf is baked, and then announced by one output",
+            steps == loaf * LOAVES and announced == NUMBERS,
+            f"announced are {announced}: in the loop call flow.bake, then flow.emit_baked",
+        ),
+        Claim(
+            "the bakery has come to its end",
+            len(baked) > 2 and baked[-1].type is EventType.RUN_COMPLETED,
+            "the workflow has to return when all is baked",
+        ),
+        Claim(
+            "the delivery has heard of each loaf, in the order in which they were announced",
+            list(dict.fromkeys(begun)) == NUMBERS,
+            f"the parcels are {begun}: call run_parcel in `deliver`, and replay.consume",
+        ),
+        Claim(
+            "of each loaf one parcel was made, though the delivery may hear of it twice",
+            begun == NUMBERS,
+            f"the parcels are {begun}: the same loaf has to give the same name",
+        ),
+    ]

@@ -1,0 +1,69 @@
+"""What the log shows when lesson 4 is done."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+from replay import Event, EventType
+from tutorial.checking import Claim, own
+from tutorial.lesson_04_restart.solution import PAYMENTS, ROUNDS
+from tutorial.lesson_04_restart.till_pb2 import Payment, Till
+
+NAMESPACE = "restart"
+KILL_AFTER = 22  # In iteration 1, which has begun with four payments, and books the fifth.
+ENOUGH = len(PAYMENTS) // ROUNDS  # iterations that end; the one after them waits
+MOST = 2 + 4 * ROUNDS  # events of one: its beginning, its end, an await and a booking each round
+
+
+def booked(events: Sequence[Event]) -> list[int]:
+    """The payments that were booked, in cents, in their order."""
+    asked = [event for event in events if event.type is EventType.ACTIVITY_REQUEST]
+    return [e.message.cents for e in asked if isinstance(e.message, Payment)]
+
+
+def iterations(events: Sequence[Event]) -> list[list[Event]]:
+    """The events of each iteration."""
+    found: defaultdict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        found[event.key.iteration].append(event)
+    return [found[number] for number in sorted(found)]
+
+
+def follows(before: Sequence[Event], after: Sequence[Event]) -> bool:
+    """Whether an iteration ends, and the next begins with what it began with and has booked."""
+    state, new = Till(), booked(before)
+    state.CopyFrom(before[0].message)
+    state.payments += len(new)
+    state.cents += sum(new)
+    return before[-1].type is EventType.RUN_COMPLETED and after[0].message == state
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """The run goes on in short iterations, and what it knows is handed on, in spite of the kill."""
+    events = own(events)
+    parts, entered = iterations(events), booked(events)
+    longest = max((len(part) for part in parts), default=0)
+    begun = [event for part in parts for event in part if event.type is EventType.RUN_CREATED]
+    states = [event.message.payments for event in begun]
+    return [
+        Claim(
+            f"the run goes on: {ENOUGH} iterations have ended, and the next has begun",
+            len(begun) > ENOUGH,
+            f"{len(begun)} iterations have begun: call flow.restart behind the loop",
+        ),
+        Claim(
+            f"none of them has more than {MOST} events, however long the run is",
+            len(begun) > 1 and longest <= MOST,
+            f"the longest of {len(parts)} has {longest}: restart after ROUNDS awaits",
+        ),
+        Claim(
+            "each begins with what the one before it began with, and has booked",
+            len(begun) > 1 and all(follows(*pair) for pair in pairwise(parts)),
+            f"they begin with {states} payments: hand flow.restart all that the next has to know",
+        ),
+        Claim(
+            "all payments are booked, each once, in the order in which they were sent",
+            entered == [payment.cents for payment in PAYMENTS],
+            f"booked are {entered}: book what flow.await_paid returns, unless it is None",
+        ),
+    ]

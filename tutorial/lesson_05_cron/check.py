@@ -1,0 +1,115 @@
+"""What the log shows when lesson 5 is done."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from replay import Event, EventType
+from tutorial.checking import Claim, own
+from tutorial.lesson_05_cron.cron_pb2 import Schedule, Skipped, Tick
+
+NAMESPACE = "cron"
+KILL_AFTER = 10  # The work of tick 2 has just been asked for: it takes longer than two periods.
+ENOUGH = 4  # ticks
+
+
+def moment(schedule: Schedule, number: int) -> datetime:
+    """When a tick is due."""
+    return datetime.fromtimestamp(schedule.anchor + number * schedule.period, UTC)
+
+
+def is_sleep(event: Event) -> bool:
+    """Whether an event begins a sleep."""
+    return event.type is EventType.ACTIVITY_REQUEST and event.key.target == "replay_sleep"
+
+
+def clocked(events: Sequence[Event]) -> Iterator[tuple[Event, datetime, datetime]]:
+    """Each event, with what flow.now() said then, and until when the last sleep was to last."""
+    now = until = datetime.fromtimestamp(0, UTC)
+    for event in events:
+        if event.type is EventType.RUN_CREATED:
+            now = event.timestamp
+        elif event.type is EventType.ACTIVITY_RESPONSE:
+            now = max(now, event.timestamp)
+        elif is_sleep(event):
+            until = now + event.message.duration.ToTimedelta()
+        yield event, now, until
+
+
+def drifts(schedule: Schedule, events: Sequence[Event]) -> list[int]:
+    """The events that begin a sleep which does not end when a tick is due."""
+    anchor, period = moment(schedule, 0), timedelta(seconds=schedule.period)
+    sleeps = [(event, now, until) for event, now, until in clocked(events) if is_sleep(event)]
+    return [e.id for e, now, until in sleeps if until > now and (until - anchor) % period]
+
+
+def early(events: Sequence[Event]) -> list[int]:
+    """The ticks that are run before they are due."""
+    return [
+        event.message.number
+        for event, now, until in clocked(events)
+        if isinstance(event.message, Tick) and event.type is EventType.RUN_OUTPUT
+        if datetime.fromtimestamp(event.message.due, UTC) > max(now, until)
+    ]
+
+
+def misjudged(schedule: Schedule, events: Sequence[Event]) -> list[int]:
+    """The ticks that are run and should be skipped, or the other way round."""
+    wrong: list[int] = []
+    for event, now, _ in clocked(events):
+        message = event.message
+        if event.type is not EventType.RUN_OUTPUT:
+            continue
+        if isinstance(message, Tick) and moment(schedule, message.number + 1) <= now:
+            wrong.append(message.number)
+        if isinstance(message, Skipped) and moment(schedule, message.last + 1) > now:
+            wrong.append(message.last)
+    return wrong
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Ticks by the schedule of the first input, none lost; missed ones are named."""
+    events = own(events)
+    schedule = events[0].message if events else Schedule()
+    outputs = [event.message for event in events if event.type is EventType.RUN_OUTPUT]
+    ticks = [each for each in outputs if isinstance(each, Tick)]
+    skipped = [each for each in outputs if isinstance(each, Skipped)]
+    enough = len(ticks) >= ENOUGH and events[-1].key.iteration > 0
+    told = [
+        number
+        for each in outputs
+        for number in (
+            [each.number] if isinstance(each, Tick) else range(each.first, each.last + 1)
+        )
+    ]
+    off = [
+        each.number for each in ticks if each.due != schedule.anchor + each.number * schedule.period
+    ]
+    slept, hasty, wrong = drifts(schedule, events), early(events), misjudged(schedule, events)
+    return [
+        Claim(
+            "the clock ticks, also after a restart",
+            enough,
+            f"{len(ticks)} ticks: sleep until the next is due, and skip none that come later",
+        ),
+        Claim(
+            "tick n is due at anchor + n * period, in each iteration",
+            enough and not off,
+            f"the times of ticks {off} are others: let due() count the periods from the anchor",
+        ),
+        Claim(
+            "each sleep ends when a tick is due, however long the work before it took",
+            enough and not slept and not hasty,
+            f"sleeps that do not: events {slept}; ticks that come too early: {hasty}:"
+            " sleep from flow.now() until due(...)",
+        ),
+        Claim(
+            "no tick is lost, and none is there twice: each is run, or named as skipped",
+            enough and told == list(range(1, len(told) + 1)),
+            f"the outputs name {told}: let missed() begin with `number`",
+        ),
+        Claim(
+            "a tick is skipped if the next one is due already, and not otherwise",
+            enough and bool(skipped) and not wrong,
+            f"ticks are skipped {len(skipped)} times, wrong are {wrong}: see missed()",
+        ),
+    ]

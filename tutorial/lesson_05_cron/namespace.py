@@ -1,0 +1,28 @@
+"""The definition of lesson 5: a clock that ticks by a schedule, and the work of each tick."""
+
+import time
+
+from replay import ActivityContext, typed
+from tutorial.lesson_05_cron import cron_pb2 as pb
+
+
+def work(ctx: ActivityContext, backends: None, tick: pb.Tick) -> None:
+    """An activity: what is done at each tick. Every fifth time it takes longer than two periods."""
+    time.sleep(2.1 if tick.number % 5 == 2 else 0.3)
+
+
+NAMESPACE = typed.Namespace(
+    "cron",
+    workflows=[
+        typed.Workflow(
+            "clock",
+            input=pb.Schedule,
+            description="Has work done at each tick of a schedule, for ever.",
+            outputs=[
+                typed.Output("tick", message=pb.Tick, description="A tick is run."),
+                typed.Output("skipped", message=pb.Skipped, description="Ticks are given up."),
+            ],
+        )
+    ],
+    activities=[typed.Activity("work", function=work, description="Does the work of a tick.")],
+)

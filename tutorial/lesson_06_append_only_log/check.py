@@ -1,0 +1,74 @@
+"""What the log shows when lesson 6 is done."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from replay import Event, EventType
+from tutorial.checking import Claim
+from tutorial.lesson_06_append_only_log.orders_pb2 import Order, Parcel, Table
+from tutorial.lesson_06_append_only_log.solution import DAY
+
+NAMESPACE = "append_only_log"
+KILL_AFTER = 7  # Order 2 has begun; the first reader is busy with what was sent for order 1.
+
+
+def own(events: Sequence[Event]) -> list[Event]:
+    """The events of the run that was begun for this check."""
+    runs = [e.key.run.rpartition(".")[0] for e in events if e.type is EventType.RUN_CREATED]
+    return [event for event in events if event.key.run.rpartition(".")[0] in runs[:1]]
+
+
+def of(events: Sequence[Event], workflow: str, type: EventType) -> list[Event]:
+    """The events of a workflow and a type."""
+    return [event for event in events if event.key.workflow == workflow and event.type is type]
+
+
+def owed(events: Sequence[Event], last: int) -> dict[str, int]:
+    """What is owed after the event with the id `last`."""
+    found: Counter[str] = Counter()
+    for event in events:
+        message = event.message
+        if event.id <= last and event.type is EventType.RUN_CREATED and isinstance(message, Order):
+            found[message.item] += message.pieces
+        if event.id <= last and event.type is EventType.RUN_OUTPUT and isinstance(message, Parcel):
+            found[message.item] -= message.pieces
+    return dict(found)
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Both readers know what was owed when each audit began."""
+    events = own(events)
+    audits = of(events, "audit", EventType.RUN_CREATED)
+    right = [owed(events, audit.id) for audit in audits]
+    heard = [
+        [
+            dict(event.message.owed)
+            for event in of(events, "audit", EventType.RUN_OUTPUT)
+            if event.key.run == audit.key.run and isinstance(event.message, Table)
+        ]
+        for audit in audits
+    ]
+    kept = [tables[0] for tables in heard if tables]
+    late = [tables[1] for tables in heard if len(tables) > 1]
+    asked = len(audits) == len(DAY)
+    orders = of(events, "order", EventType.RUN_COMPLETED)
+    ended = of(events, "audit", EventType.RUN_COMPLETED)
+    return [
+        Claim(
+            "all orders are carried out, and both audits have heard two readers",
+            asked and len(orders) == sum(map(len, DAY.values())) and len(ended) == len(DAY),
+            "an audit waits for the answer of each reader: what has the program printed?",
+        ),
+        Claim(
+            "the table that is kept had each event once when the audits began",
+            asked and kept == right,
+            f"it was {kept}, and should have been {right}: write fold(), and in follow() let"
+            " the table follow an event only if its id is greater than kept.event",
+        ),
+        Claim(
+            "the reader that came late knew how the table was at noon, and in the evening",
+            asked and late == right,
+            f"it said {late}, and should have said {right}: in as_of(), fold in the events up to"
+            " `last`, and no later ones",
+        ),
+    ]

@@ -1,0 +1,201 @@
+"""Lesson 6: two readers that know nothing of each other make the same table of one log."""
+
+import hashlib
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import replay
+from replay import EventType
+from tutorial.lesson_06_append_only_log import orders_pb2 as pb
+from tutorial.lesson_06_append_only_log.replay_gen import (
+    AuditFlow,
+    OrderFlow,
+    handle_audit_run,
+    handle_order_run,
+    handle_sent,
+    handle_verdict,
+    run_audit,
+    run_order,
+    signal_audit_table,
+    start_replay_loops,
+    stream_audit,
+    stream_order,
+)
+from tutorial.lessons import STATE
+from tutorial.show import line
+
+DAY = {
+    "noon": [pb.Order(item="apples", pieces=3), pb.Order(item="pears", pieces=6)],
+    "evening": [pb.Order(item="apples", pieces=5)],
+}
+DISK = 0.2  # Seconds: a slow one, so that a kill finds the file stored and the cursor not yet.
+
+
+# What adds to the log.
+
+
+def order(flow: OrderFlow, order: pb.Order) -> None:
+    """A workflow: one parcel."""
+    flow.emit_sent(flow.pack(order))
+
+
+def audit(flow: AuditFlow, question: pb.Question) -> None:
+    """A workflow: hears two readers, however late they answer, and compares what they say."""
+    tables: list[pb.Table] = []
+    while len(tables) < 2:
+        if (table := flow.await_table(timedelta(hours=1))) is not None:
+            flow.emit_heard(table)
+            tables.append(table)
+    flow.emit_verdict(pb.Verdict(agreed=tables[0] == tables[1]))
+
+
+# What both readers have: which events are theirs, and what they make of them.
+
+
+def ours(event: replay.Event, run: str) -> bool:
+    """Whether an event is of this day's orders and audits: run-1.noon is of run-1."""
+    return event.key.run.rpartition(".")[0] == run
+
+
+def fold(owed: Counter[str], event: replay.Event) -> None:
+    """Have the table follow one event: how many pieces of each item are ordered and not sent."""
+
+    def ordered(run: str, order: pb.Order) -> None:
+        # TODO(you): these pieces are owed from now on.
+        # instead: pass
+        owed[order.item] += order.pieces
+        # done
+
+    def sent(run: str, parcel: pb.Parcel) -> None:
+        # TODO(you): these pieces are owed no longer.
+        # instead: pass
+        owed[parcel.item] -= parcel.pieces
+        # done
+
+    handle_order_run(event, ordered)
+    handle_sent(event, sent)
+
+
+def text(owed: Mapping[str, int]) -> str:
+    """A table in one line."""
+    return ", ".join(f"{item} {owed[item]}" for item in sorted(owed))
+
+
+# One reader: a consumer, which goes on at its cursor, and keeps its table in a file.
+
+
+@dataclass
+class Kept:
+    """What is in the file."""
+
+    cursor: str
+    event: int  # The id of the last event that the table has.
+    owed: Counter[str]
+
+
+def load(path: Path) -> Kept:
+    """Read what is kept."""
+    found = json.loads(path.read_text())
+    return Kept(found["cursor"], found["event"], Counter(found["owed"]))
+
+
+def store(path: Path, kept: Kept) -> None:
+    """Keep the table and the id of its last event, both at once: there is never half a file."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(vars(kept), indent=2))
+    new.replace(path)
+    time.sleep(DISK)
+
+
+def keep(client: replay.Client, path: Path, run: str) -> None:
+    """Have a consumer keep the table, and answer each audit when it comes to it."""
+    if not path.exists():
+        # A table that begins with nothing needs every event: a cursor that begins at nothing.
+        store(path, Kept(f"table {secrets.token_hex(4)}", 0, Counter()))
+
+    def handle(event: replay.Event) -> None:
+        if ours(event, run) and event.type in (EventType.RUN_CREATED, EventType.RUN_OUTPUT):
+            follow(event)
+
+    def follow(event: replay.Event) -> None:
+        kept = load(path)
+        # TODO(you): if the table does not have this event yet, let it follow, note the event's id,
+        # and store what is kept.
+        if event.id > kept.event:
+            fold(kept.owed, event)
+            kept.event = event.id
+            store(path, kept)
+        # done
+        table = pb.Table(owed=kept.owed)
+        handle_audit_run(event, lambda id, _: signal_audit_table(client, id, table, "kept"))
+
+    replay.consume(client, load(path).cursor, handle, namespace="append_only_log")
+
+
+# The other reader: a stream, from the first event on.
+
+
+def orders(client: replay.Client, run: str) -> Iterator[replay.Event]:
+    """The events of all orders, from the first one up to now."""
+    return (event for event in stream_order(client, to_head=True) if ours(event, run))
+
+
+def as_of(client: replay.Client, run: str, last: int) -> Counter[str]:
+    """The table as it was when the event with the id `last` was the newest."""
+    owed: Counter[str] = Counter()
+    # TODO(you): let it follow the orders' events up to that one.
+    for event in orders(client, run):
+        if event.id <= last:
+            fold(owed, event)
+    # done
+    return owed
+
+
+# The program.
+
+
+def begin_audit(client: replay.Client, audit: str) -> None:
+    """Begin an audit, and wait until the first reader has answered."""
+    run_audit(client, audit, pb.Question())
+    for event in stream_audit(client, audit):
+        if event.type is EventType.RUN_OUTPUT:
+            print(f"{audit}, the table that is kept: {text(event.message.owed)}", flush=True)
+            return
+
+
+def answer_late(client: replay.Client, run: str, audit: str) -> None:
+    """Answer an audit that has begun long ago."""
+    begun = next(stream_audit(client, audit))
+    owed = as_of(client, run, begun.id)
+    print(f"{audit}, as of event {begun.id}: {text(owed)}")
+    signal_audit_table(client, audit, pb.Table(owed=owed), "late")
+    client.await_completion("append_only_log", "audit", audit)
+
+
+def main(url: str, run: str) -> None:
+    """Orders, an audit at noon, orders, an audit in the evening, and a reader that comes late."""
+    log = hashlib.sha256(url.encode()).hexdigest()[:8]
+    with replay.connect(url) as client:
+        start_replay_loops(client, order=order, audit=audit)
+        keep(client, STATE / f"06-{run}-{log}.json", run)
+        for when, asked in DAY.items():
+            for what in asked:
+                id = f"{run}.{what.item}-{what.pieces}"
+                run_order(client, id, what)
+                client.await_completion("append_only_log", "order", id)
+            begin_audit(client, f"{run}.{when}")
+        print("A new reader comes, and is given:")
+        for event in orders(client, run):
+            print(line(event))
+        for when in DAY:
+            answer_late(client, run, f"{run}.{when}")
+            for event in stream_audit(client, f"{run}.{when}", to_head=True):
+                handle_verdict(
+                    event, lambda id, verdict: print(f"{id}, they agree: {verdict.agreed}")
+                )

@@ -1,0 +1,84 @@
+"""What the log shows when lesson 8 is done."""
+
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+
+from replay import Event, EventType
+from tutorial.checking import Claim
+from tutorial.lesson_08_sparkline.namespace import WIDTH
+from tutorial.lesson_08_sparkline.sparkline_pb2 import Price
+
+NAMESPACE = "sparkline"
+KILL_AFTER = 25  # In the fourth iteration.
+SHORT = 40  # Events.
+
+
+def iterations(events: Sequence[Event]) -> list[list[Event]]:
+    """The events of the run that was begun for this check, by iteration; others may go on too."""
+    runs = [event.key.run for event in events if event.type is EventType.RUN_CREATED]
+    own = [event for event in events if event.key.run in runs[:1]]
+    return [list(each) for _, each in groupby(own, lambda event: event.key.iteration)]
+
+
+def sampled(iteration: Sequence[Event]) -> list[int]:
+    """The prices that an iteration was given."""
+    answers = [event.message for event in iteration if event.type is EventType.ACTIVITY_RESPONSE]
+    return [answer.cents for answer in answers if isinstance(answer, Price)]
+
+
+def carried(iteration: Sequence[Event]) -> list[int]:
+    """The prices that an iteration began with."""
+    return list(iteration[0].message.prices)
+
+
+def drawn(iteration: Sequence[Event]) -> list[list[int]]:
+    """The windows that an iteration emitted."""
+    return [list(e.message.prices) for e in iteration if e.type is EventType.RUN_OUTPUT]
+
+
+def where(numbers: Sequence[int]) -> str:
+    """Where to look in the log, if anywhere."""
+    return f" (see iteration {numbers[0]})" if numbers else ""
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Each iteration hands its prices on, old and new, and never more than a window of them."""
+    found = iterations(events)
+    samples = [price for each in found for price in sampled(each)]
+    torn = [
+        after[0].key.iteration
+        for before, after in pairwise(found)
+        if carried(after) != (carried(before) + sampled(before))[-WIDTH:]
+    ]
+    hidden = [
+        before[0].key.iteration
+        for before, after in pairwise(found)
+        if drawn(before)[-1:] != [carried(after)]
+    ]
+    widest = max((len(carried(each)) for each in found), default=0)
+    longest = max((len(each) for each in found), default=0)
+    # The latest iteration began when there were more prices than it may be given.
+    enough = len(samples) - len(sampled(found[-1]) if found else []) > WIDTH
+    return [
+        Claim(
+            f"more than {WIDTH} prices are sampled, in several short iterations",
+            enough and longest <= SHORT,
+            f"{len(samples)} prices in {len(found)} iterations of up to {longest} events: call"
+            " flow.sample in each, and flow.restart at its end",
+        ),
+        Claim(
+            "each iteration begins with the prices of the one before and the new ones",
+            enough and not torn,
+            f"restart with `prices`, to which the new one is added{where(torn)}",
+        ),
+        Claim(
+            f"a window has {WIDTH} prices at most, however long the run goes on",
+            enough and widest == WIDTH,
+            f"the longest has {widest}: keep the last WIDTH of them",
+        ),
+        Claim(
+            "what the next iteration begins with is there to be drawn",
+            enough and not hidden,
+            f"call flow.emit_window after the sample, with the new prices{where(hidden)}",
+        ),
+    ]

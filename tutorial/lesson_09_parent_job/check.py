@@ -1,0 +1,96 @@
+"""What the log shows when lesson 9 is done."""
+
+from collections.abc import Iterator, Sequence
+
+from replay import Event, EventType
+from tutorial.checking import Claim
+from tutorial.lesson_09_parent_job import job_pb2 as pb
+
+NAMESPACE = "parent_job"
+KILL_AFTER = 6  # Claimed, and not confirmed yet; the other providers are about to claim.
+STATES = ("offered", "claimed", "done", "cancelled")
+
+
+def of(events: Sequence[Event], run: str) -> list[Event]:
+    """The events of a run."""
+    return [event for event in events if event.key.run == run]
+
+
+def states(events: Sequence[Event]) -> list[str]:
+    """Which states a run was in, one after the other."""
+    told = [event.key.target for event in events if event.type is EventType.RUN_OUTPUT]
+    return [name for name in told if name in STATES]
+
+
+def ended(events: Sequence[Event]) -> bool:
+    """Whether a run has come to its end."""
+    return bool(events) and events[-1].type is EventType.RUN_COMPLETED
+
+
+def taken(event: Event, signal: int) -> bool:
+    """Whether an event has an await take a signal of this type."""
+    of_type = event.key.target == "replay_signal" and event.key.sequence.startswith(f"{signal}:")
+    return (
+        event.type is EventType.ACTIVITY_RESPONSE
+        and of_type
+        and isinstance(event.message, pb.Claim)
+    )
+
+
+def answers(events: Sequence[Event]) -> Iterator[tuple[str, str, int]]:
+    """What has to be told to each claim that a run has taken, in order."""
+    offer, winner = 0, ""
+    gone: set[str] = set()
+    for event in events:
+        if event.type is EventType.RUN_OUTPUT and event.key.target == "offered":
+            gone.add(winner)
+            offer, winner = event.message.number, ""
+        elif taken(event, 1):
+            claim = event.message
+            wins = not winner and claim.offer == offer and claim.provider not in gone
+            winner = winner or (claim.provider if wins else "")
+            yield "claimed" if wins else "refused", claim.provider, claim.offer
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """One provider gets the job, whoever is first; who comes late or does not confirm does not."""
+    run = next((event.key.run for event in events if event.type is EventType.RUN_CREATED), "")
+    job, night = of(events, run), of(events, f"{run}.night")
+    path = states(job)
+    claims = [event.message for event in job if taken(event, 1)]
+    told = [
+        (event.key.target, event.message.provider, event.message.offer)
+        for event in job
+        if event.type is EventType.RUN_OUTPUT and event.key.target in ("claimed", "refused")
+    ]
+    done = [event.message for event in job if event.key.target == "done"]
+    confirms = [event.message for event in job if taken(event, 2)]
+    return [
+        Claim(
+            "OPEN, CLAIMED, OPEN again since nobody has confirmed, CLAIMED, DONE",
+            len(path) >= 5 and path == ["offered", "claimed"] * (len(path) // 2) + ["done"],
+            f"the log has {path}: providers have to claim, and the workflow to take the first"
+            " claim, and to offer the job again if that is not confirmed",
+        ),
+        Claim(
+            "the first claim in the log wins, and all others are refused",
+            len({claim.provider for claim in claims}) == 3 and told == list(answers(job)),
+            f"the log has {told}: take the claims one by one; refuse one of an older offer, or of"
+            " a provider that did not confirm",
+        ),
+        Claim(
+            "no claim counts twice, however often its offer was heard",
+            0 < len(claims) == len({(claim.provider, claim.offer) for claim in claims}),
+            "make the external id of the provider's name and the offer's number, and nothing else",
+        ),
+        Claim(
+            "exactly one provider gets it, and that one has confirmed",
+            len(done) == 1 and done[0] in confirms and ended(job),
+            "emit done for the claim that is confirmed, and return",
+        ),
+        Claim(
+            "a job that nobody wants is CANCELLED at the end of the patience",
+            states(night) == ["offered", "cancelled"] and ended(night),
+            "without a winner the workflow has to emit cancelled, and to end",
+        ),
+    ]

@@ -1,0 +1,60 @@
+"""What the log shows when lesson 11 is done."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from replay import Event, EventType, Shard
+from tutorial.checking import Claim
+from tutorial.lesson_11_sharding.namespace import COUNT, PHOTOS
+from tutorial.lesson_11_sharding.photos_pb2 import Picture
+
+NAMESPACE = "sharding"
+KILL_AFTER = 2 * PHOTOS + 4  # All photos are asked for, and the first ones are developed.
+SHARDS = [Shard.hashed(m, COUNT) for m in range(COUNT)]
+
+
+def together(one: Picture, other: Picture) -> bool:
+    """Whether two executions were under way at one time."""
+    return one.started < other.finished and other.started < one.finished
+
+
+def shard_of(run: str) -> str:
+    """Which shard has a run."""
+    return next(shard.name for shard in SHARDS if shard.has(run))
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Each run is served once, by its shard, while other shards are at work."""
+    created = [event.key.run for event in events if event.type is EventType.RUN_CREATED]
+    prefix = created[0].rpartition("-")[0] if created else ""
+    events = [event for event in events if event.key.run.rpartition("-")[0] == prefix]
+    answers = [event for event in events if isinstance(event.message, Picture)]
+    pictures = [event.message for event in answers]
+    served = {event.key.run: event.message.shard for event in answers}
+    ended = sum(event.type is EventType.RUN_COMPLETED for event in events)
+    places = {(picture.shard, picture.process) for picture in pictures}
+    pairs = list(combinations(pictures, 2))
+    return [
+        Claim(
+            f"all {PHOTOS} photos are developed, each request has one answer, and all runs ended",
+            len(answers) == len(served) == ended == PHOTOS,
+            f"there are {len(answers)} answers: start all shards, so that each run has one",
+        ),
+        Claim(
+            "each run was served by the shard that its hash says",
+            bool(served) and all(shard == shard_of(run) for run, shard in served.items()),
+            "register the activity with shard=shard, and with that shard's name in its place",
+        ),
+        Claim(
+            "shards were at work side by side",
+            any(together(a, b) for a, b in pairs if a.shard != b.shard),
+            "one consumer executes one request after the other: register one for each shard",
+        ),
+        Claim(
+            "in each shard one request was executed after the other, in one process",
+            bool(places)
+            and len(places) == len({shard for shard, _ in places})
+            and not any(together(a, b) for a, b in pairs if a.shard == b.shard),
+            "give each shard to one of the processes, and do not use workers",
+        ),
+    ]

@@ -1,0 +1,77 @@
+"""Lesson 11: many runs with a slow activity, divided among shards in two processes."""
+
+import threading
+from collections.abc import Sequence
+
+import replay
+from tutorial.lesson_11_sharding import photos_pb2 as pb
+from tutorial.lesson_11_sharding.namespace import COUNT, PHOTOS
+from tutorial.lesson_11_sharding.replay_gen import (
+    PhotoFlow,
+    register_develop,
+    register_photo,
+    run_photo,
+    stream_photo,
+)
+from tutorial.show import line
+
+# TODO(you): all shards, by replay.Shard.hashed(m, COUNT), for m from 0.
+SHARDS: list[replay.Shard] = []
+
+
+def photo(flow: PhotoFlow, photo: pb.Photo) -> None:
+    """A workflow."""
+    flow.develop(photo)
+
+
+def serve(url: str, process: str, shards: Sequence[replay.Shard]) -> None:
+    """A process that executes the requests of some shards, until Ctrl-C."""
+    with replay.connect(url) as client:
+        # Both processes register the workflow: one owns it, the other one stands by.
+        register_photo(client, photo)
+        # TODO(you): register the activity once for each shard, with shard=shard; its place has
+        # the shard's name.
+        register_develop(client, pb.Place(process=process, shard="alone"))
+        threading.Event().wait()
+
+
+def first(url: str, _: str) -> None:
+    """The first half of the shards: 1_of_4, 3_of_4."""
+    serve(url, "first", SHARDS[0::2])
+
+
+def second(url: str, _: str) -> None:
+    """The second half: 2_of_4, 4_of_4."""
+    serve(url, "second", SHARDS[1::2])
+
+
+def chart(pictures: Sequence[pb.Picture]) -> None:
+    """Print when each shard was at work."""
+    begin = min(picture.started for picture in pictures)
+    end = max(picture.finished for picture in pictures)
+    columns = range(begin, end, max(1, (end - begin) // 40))
+    for shard in sorted({picture.shard for picture in pictures}):
+        mine = [picture for picture in pictures if picture.shard == shard]
+        busy = [any(p.started <= at < p.finished for p in mine) for at in columns]
+        bar = "".join("█" if each else "▁" for each in busy)
+        print(f"{shard} {bar} {len(mine)} of {len(pictures)}")
+    work = sum(picture.finished - picture.started for picture in pictures)
+    print(f"{work / 1000:.2f} seconds of work, done in {(end - begin) / 1000:.2f} seconds")
+
+
+def ask(url: str, run: str) -> None:
+    """Starts the runs, waits for their end, and shows who did what, and when."""
+    with replay.connect(url) as client:
+        runs = [f"{run}-{number:02}" for number in range(1, PHOTOS + 1)]
+        for number, each in enumerate(runs, 1):
+            run_photo(client, each, pb.Photo(number=number))
+        print(f"asked for {PHOTOS} photos", flush=True)
+        for each in runs:
+            client.await_completion("sharding", "photo", each)
+        events = [e for e in stream_photo(client, to_head=True) if e.key.run in runs]
+        for event in events:
+            print(line(event))
+        chart([e.message for e in events if isinstance(e.message, pb.Picture)])
+
+
+ROLES = {"first": first, "second": second, "ask": ask}
