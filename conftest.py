@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,6 +22,14 @@ from tests.servers import (
     private_servers,
     started,
 )
+from tests.serving import serving
+
+
+class Behind(NamedTuple):
+    """A database that is reached through a server of our own."""
+
+    database: str | None
+
 
 SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, and the URL
 MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
@@ -75,6 +83,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # pytest would skip a test that has nothing to choose from; None makes the fixture fail.
         "own_server": [*makers.items()] or [("none", None)],
     }
+    if metafunc.definition.get_closest_marker("contract") and not (
+        metafunc.definition.get_closest_marker("embedded")
+    ):
+        choices["url"] += [(f"server-{id}", Behind(inner)) for id, inner in choices["url"]]
     for name, choice in choices.items():
         if name in metafunc.fixturenames:
             ids, values = zip(*choice, strict=True)
@@ -83,12 +95,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Give the URL of an empty database, on SQLite and on every server."""
-    if request.param is None:
-        yield f"sqlite:///{tmp_path / 'replay.db'}"
-        return
-    with fresh_database(request.param) as fresh:
-        yield fresh
+    """Give the URL of an empty database, on SQLite and on every server.
+
+    For a test marked `contract` also those of servers of our own, in front of such databases.
+    """
+    behind = isinstance(request.param, Behind)
+    with contextlib.ExitStack() as stack:
+        inner = request.param.database if behind else request.param
+        if inner is None:
+            fresh = f"sqlite:///{tmp_path / 'replay.db'}"
+        else:
+            fresh = stack.enter_context(fresh_database(inner))
+        yield stack.enter_context(serving(fresh)).url if behind else fresh
 
 
 @pytest.fixture

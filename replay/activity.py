@@ -167,7 +167,7 @@ class ActivityConsumer(Consumer):
             if not waiting and all(id in self._parked for id in self._running):
                 break
             wait(futures, left, FIRST_COMPLETED)
-        now = self._log.database.now()
+        now = self._log.now()
         for id, running in self._running.items():
             if id not in self._parked:
                 batch.parked.append(Parked(id, running.event.text, 0, now, "running"))
@@ -255,7 +255,7 @@ def register_activity(
     if workers < 1:
         raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
     consumer = ActivityConsumer(
-        client.log,
+        client.log_of(namespace),
         namespace,
         stored,
         activity,

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from google.protobuf.message import Message
 
@@ -89,6 +89,11 @@ def consumer_name(*parts: str) -> str:
     return name
 
 
+def is_shortened(name: str) -> bool:
+    """Whether `consumer_name` has shortened this name."""
+    return len(name) == 251 and name[190] == "#"
+
+
 class Client:
     """A client of one log.  Safe to use from any thread; a context manager that closes itself.
 
@@ -98,10 +103,18 @@ class Client:
     def __init__(self, log: Log, *, loops: bool = True) -> None:
         self.log = log
         self._start_loops = loops
-        self._loops: list[Consumer] = [Sleeper(log), signals.Matcher(log)]
+        self._loops = self._serving()
         self._consumers: dict[str, Consumer] = {}
         self._registering = threading.Lock()
         self._closed = False
+
+    def _serving(self) -> list[Consumer]:
+        """What has to run somewhere for sleeps and signals to be answered."""
+        return [Sleeper(self.log), signals.Matcher(self.log)]
+
+    def log_of(self, namespace: str) -> Log:
+        """The log that has a namespace's events; "" for the one that `log` is."""
+        return self.log
 
     def run_workflow(
         self, namespace: str, workflow: str, run: str, message: Message | None
@@ -112,8 +125,9 @@ class Client:
         """
         for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
             check_name(what, name)
-        created = self.log.event(EventType.RUN_CREATED, Key(namespace, workflow, run), message)
-        return self._patiently(lambda: self.log.append(created))
+        log = self.log_of(namespace)
+        created = log.event(EventType.RUN_CREATED, Key(namespace, workflow, run), message)
+        return self._patiently(lambda: log.append(created))
 
     def signal_run(
         self,
@@ -152,29 +166,30 @@ class Client:
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
-        end = self._patiently(self.log.database.newest)[0] if to_head else None
+        log = self.log_of(namespace)
+        end = self._patiently(log.newest) if to_head else None
         if from_head:
             # Not the newest id: one that is smaller may still be on its way.
-            self._patiently(self.log.poll)
-            after = self.log.tail.end
-        return self._stream(wants, after, end, lag)
+            self._patiently(log.poll)
+            after = log.tail.end
+        return self._stream(log, wants, after, end, lag)
 
     def _stream(
-        self, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
+        self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
     ) -> Iterator[Event]:
         # Whatever the last event is, it ends the wait.
-        waiter = Waiter(self.log.tail, lambda e: wants(e) or (end is not None and e.id >= end))
+        waiter = Waiter(log.tail, lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
-        losses, last = self.log.database.losses, None
+        losses, last = log.losses, None
         try:
             while not self._closed and (end is None or after < end):
                 try:
                     if end is not None:
-                        self.log.poll()
-                    if (now := self.log.refresh()) != losses:
-                        self._require(last)
+                        log.poll()
+                    if (now := log.refresh()) != losses:
+                        _require(log, last)
                         losses = now
-                    events = self.log.read(after)
+                    events = log.read(after)
                 except Unavailable:
                     time.sleep(next(pauses))
                     continue
@@ -183,35 +198,22 @@ class Client:
                     if end is not None and event.id > end:
                         return
                     if wants(event):
-                        self._sleep_until_old(event, lag)
+                        self._sleep_until_old(log, event, lag)
                         if self._closed:
                             return
                         yield event
                     after, last = event.id, event
                 if not events:
-                    self._wait(waiter, after, None)
+                    _wait(log, waiter, after, None)
         finally:
-            self.log.tail.leave(waiter)
+            log.tail.leave(waiter)
 
-    def _require(self, last: Event | None) -> None:
-        """Refuse to go on behind an event that the database has lost."""
-        if last is None or ((found := self.log.get(last.id)) and found.text == last.text):
-            return
-        raise EventsLost(
-            f"{self.log.database.name} has lost event {last.id}, which this stream was given: look"
-            " at what was made of its events, and stream again from the last one that is there"
-        )
-
-    def _sleep_until_old(self, event: Event, lag: timedelta) -> None:
+    def _sleep_until_old(self, log: Log, event: Event, lag: timedelta) -> None:
         while lag and not self._closed:
-            missing = (event.timestamp + lag - self.log.database.now()).total_seconds()
+            missing = (event.timestamp + lag - log.now()).total_seconds()
             if missing <= 0:
                 return
             time.sleep(min(missing, 0.1))
-
-    def _wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
-        self.log.tail.keep_polling(self.log.poll)
-        self.log.tail.wait(waiter, position, timeout)
 
     def await_completion(
         self,
@@ -230,14 +232,15 @@ class Client:
         for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
             check_name(what, name)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
-        waiter, pauses = Waiter(self.log.tail, wants), _pauses()
+        log = self.log_of(namespace)
+        waiter, pauses = Waiter(log.tail, wants), _pauses()
         try:
             while not self._closed:
-                position = self.log.tail.end
+                position = log.tail.end
                 left = None if deadline is None else deadline - time.monotonic()
                 pause = 0.0
                 try:
-                    begun, ended = self.log.last_iteration(namespace, workflow, run)
+                    begun, ended = log.last_iteration(namespace, workflow, run)
                     if begun == ended >= 0:
                         return
                     pauses = _pauses()
@@ -248,9 +251,9 @@ class Client:
                 if pause:
                     time.sleep(pause if left is None else min(pause, left))
                 else:
-                    self._wait(waiter, position, left)
+                    _wait(log, waiter, position, left)
         finally:
-            self.log.tail.leave(waiter)
+            log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
 
     def loops(self) -> list[Consumer]:
@@ -283,8 +286,10 @@ class Client:
             consumer.ask_to_stop()
         for consumer in consumers:
             consumer.stop()
-        self.log.tail.close()
-        self.log.database.close()
+        self._close()
+
+    def _close(self) -> None:
+        self.log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -304,27 +309,50 @@ class Client:
             return call()
 
 
+def _require(log: Log, last: Event | None) -> None:
+    """Refuse to go on behind an event that the database has lost."""
+    if last is None or ((found := log.get(last.id)) and found.text == last.text):
+        return
+    raise EventsLost(
+        f"{log.name} has lost event {last.id}, which this stream was given: look at what was made"
+        " of its events, and stream again from the last one that is there"
+    )
+
+
+def _wait(log: Log, waiter: Waiter, position: int, timeout: float | None) -> None:
+    log.tail.keep_polling(log.poll)
+    log.tail.wait(waiter, position, timeout)
+
+
 def _pauses() -> Iterator[float]:
     """Seconds to wait between attempts: growing, with jitter."""
     for n in itertools.count():
         yield min(0.05 * 2 ** min(n, 10), 5.0) * random.uniform(0.5, 1.0)
 
 
-def open_database(url: str) -> Database:
-    """The database at `url`, with its tables in place.  See `connect`."""
-    expected = "sqlite:///file.db, sqlite:// or mysql://user:password@host:3306/database"
+_EXPECTED = (
+    "sqlite:///file.db, sqlite://, mysql://user:password@host:3306/database or grpc://host:port"
+)
+
+
+def _parse(url: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         parts = urlsplit(url, allow_fragments=False)  # a # is part of a file's name
     except ValueError:  # its text may hold the password
-        raise BadUrl(f"not a URL; expected {expected}") from None
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        raise BadUrl(f"not a URL; expected {_EXPECTED}") from None
+    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def open_database(url: str) -> Database:
+    """The database at `url`, with its tables in place.  See `connect`."""
+    parts, options = _parse(url)
     if parts.scheme == "sqlite" and not parts.netloc:
         database: Database = Sqlite(unquote(parts.path[1:]) or ":memory:", options)
     elif parts.scheme == "mysql":
         database = open_mysql(parts, options)
     else:
         given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"
-        raise BadUrl(f"expected {expected}, not {given}")
+        raise BadUrl(f"expected {_EXPECTED}, not {given}")
     try:
         database.prepare()
     except BaseException:
@@ -341,9 +369,23 @@ def connect(url: str, *, loops: bool = True) -> Client:
     4 MiB unless set), `lease` (seconds, 10 unless set), and for MySQL `unix_socket`, and `ssl_ca`
     (a file; then TLS is required and verified).
 
+    Or a client of a server, ``grpc://host:port`` or with TLS ``grpcs://host:port``, with the
+    options of `replay.remote.open_remote`; a server serves sleeps and signals itself, whatever
+    `loops` says.
+
     Raises `BadUrl`, `Unavailable`, `ReadOnly`, `SchemaTooNew` or `DatabaseError`: what to do is in
     the message.
     """
+    parts, options = _parse(url)
+    if parts.scheme in ("grpc", "grpcs"):
+        # Not before it is asked for: it needs the extra `grpc`.
+        try:
+            from .remote import open_remote
+        except ModuleNotFoundError as error:
+            raise BadUrl(
+                f"a client of a server needs the package {error.name}: pip install 'replay[grpc]'"
+            ) from error
+        return open_remote(parts, options)
     database = open_database(url)
     try:
         return Client(Log(database), loops=loops)
@@ -370,7 +412,8 @@ def consume(
     """
     check_name("consumer", name)
     wants = event_filter(namespace, workflow, run, DELIVERED)
-    consumer = Handler(client.log, consumer_name("consumer", name), handler, wants)
+    log = client.log_of(namespace)
+    consumer = Handler(log, consumer_name("consumer", name), handler, wants)
     client.add(consumer, start)
     return consumer
 

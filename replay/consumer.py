@@ -21,7 +21,6 @@ Left to the modules that follow: what an event means.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
@@ -165,7 +164,7 @@ class Consumer:
             return False
         self._position = self._committed = cursor
         # At a start everything that was set aside is due at once: the code may be right again.
-        now = self._log.database.now()
+        now = self._log.now()
         self._parked = {
             parked.event_id: replace(parked, next_at=min(parked.next_at, now), error="")
             for parked in self._log.parked(self.name)
@@ -176,7 +175,7 @@ class Consumer:
     def _retry_due(self, batch: Batch) -> None:
         if not self._parked:
             return
-        now = self._log.database.now()
+        now = self._log.now()
         window = Window()
         for parked in [p for p in self._parked.values() if p.next_at <= now][:BATCH]:
             if self.can_retry(parked):
@@ -189,7 +188,7 @@ class Consumer:
     ) -> None:
         """Set an event aside, to be tried again after a pause."""
         text = error_text(error)
-        next_at = self._log.database.now() + retry_pause(attempts)
+        next_at = self._log.now() + retry_pause(attempts)
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
         log.error(
             "%s: attempt %d of %s failed: %s",
@@ -222,7 +221,7 @@ class Consumer:
         for what, figure in figures.items():
             self._metrics(self.name, what, figure)
         if events:
-            lag = self._log.database.now() - events[-1].timestamp
+            lag = self._log.now() - events[-1].timestamp
             self._metrics(self.name, "lag", max(0.0, lag.total_seconds()))
 
     def _forget(self) -> None:
@@ -230,8 +229,7 @@ class Consumer:
             self._position = None
             self._parked = {}
             self.forget()
-            with contextlib.suppress(Unavailable):  # then the lock is gone with the connection
-                self._log.database.unlock(self.name)
+            self._log.unlock(self.name)
 
     def parked(self) -> list[Parked]:
         """What is set aside just now, with attempts, next attempt and error (A2, R4)."""
@@ -286,11 +284,11 @@ class Consumer:
                 break
         self._log.tail.leave(self._waiter)
         self._leave()
-        self._log.database.release()
+        self._log.leave()
 
     def _wait(self, position: int) -> None:
         if (until := self.blocked()) is not None:
-            self._stop.wait(max(0.0, (until - self._log.database.now()).total_seconds()))
+            self._stop.wait(max(0.0, (until - self._log.now()).total_seconds()))
         else:
             self._log.tail.wait(self._waiter, position, self._until_due())
 
@@ -300,7 +298,7 @@ class Consumer:
             moments.append(own)
         if not moments:
             return None
-        return max(0.0, (min(moments) - self._log.database.now()).total_seconds())
+        return max(0.0, (min(moments) - self._log.now()).total_seconds())
 
     def _leave(self) -> None:
         if (position := self._position) is None:
@@ -371,7 +369,7 @@ class Handler(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        if self._blocked is not None and self._log.database.now() < self._blocked:
+        if self._blocked is not None and self._log.now() < self._blocked:
             batch.position = self._position or 0
             return
         window = Window()
@@ -391,7 +389,7 @@ class Handler(Consumer):
 
     def _fail(self, event: Event, error: BaseException) -> None:
         self._failures += 1
-        self._blocked = self._log.database.now() + retry_pause(self._failures)
+        self._blocked = self._log.now() + retry_pause(self._failures)
         log.error(
             "%s: attempt %d of event %d (%s) failed",
             self.name,

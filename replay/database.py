@@ -101,6 +101,27 @@ def from_text(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+class ServerClock:
+    """A server's clock: this process's, corrected by what the server's answers prove."""
+
+    def __init__(self) -> None:
+        self._offset = timedelta(0)
+
+    def now(self) -> datetime:
+        """The server's time, in UTC, cut to milliseconds."""
+        return cut(datetime.now(UTC) + self._offset)
+
+    def adjust(self, began: datetime, moment: datetime) -> None:
+        """The server said that it was `moment`, some time between `began` and now."""
+        ended = datetime.now(UTC)
+        self._offset = min(max(self._offset, moment - ended), moment - began)
+
+
+def cut(moment: datetime) -> datetime:
+    """`moment`, cut to milliseconds."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 def later(moment: datetime, duration: timedelta) -> datetime:
     """`moment` plus `duration`, rounded up to milliseconds, at most what a column holds."""
     try:
@@ -168,8 +189,7 @@ class Database(ABC):
 
     def now(self) -> datetime:
         """The time by this database's clock, in UTC, cut to milliseconds."""
-        moment = datetime.now(UTC)
-        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        return cut(datetime.now(UTC))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
         """All rows of one query, outside of a transaction.  Raises as `write` does."""

@@ -19,6 +19,7 @@ Left to `consumer`: the loop that reads, decides what to add, and commits.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -40,6 +41,7 @@ from .database import (
     NotFound,
     Row,
     Statement,
+    Unavailable,
     from_text,
     marks,
     portions,
@@ -123,16 +125,44 @@ class Log:
         hole = first_hole(start, [row[0] for row in rows])
         return (newest if hole is None else hole.start - 1), newest
 
+    @property
+    def name(self) -> str:
+        """The database, as messages name it."""
+        return self.database.name
+
+    @property
+    def max_message(self) -> int:
+        """The most bytes that a message may have (N3)."""
+        return self.database.max_message
+
+    @property
+    def losses(self) -> int:
+        """How often a connection was lost."""
+        return self.database.losses
+
+    def now(self) -> datetime:
+        """The time by the log's clock, in UTC, cut to milliseconds."""
+        return self.database.now()
+
+    def newest(self) -> int:
+        """The largest id of an event."""
+        return self.database.newest()[0]
+
+    def close(self) -> None:
+        """Let everybody go who waits here, and close the database."""
+        self.tail.close()
+        self.database.close()
+
     def refresh(self) -> int:
         """Drop what is in memory if a connection was lost since; how often that has happened.
 
         Who holds anything that was read before a loss has to drop it too: a server that comes back
         may have lost the last transactions, and give their ids to others.
         """
-        if self.database.losses == self._losses:
+        if self.losses == self._losses:
             return self._losses
         with self._polling:  # what is being read just now may be lost, too
-            if (losses := self.database.losses) != self._losses:
+            if (losses := self.losses) != self._losses:
                 self.tail.reset(*self._ends())
                 self._losses = losses
             return losses
@@ -141,7 +171,7 @@ class Log:
         """An event to be added.  Raises `InvalidName` for too long a key, and `MessageError`."""
         if len(text := str(key)) > 512:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
-        raw = pack(message, self.database.max_message, text)
+        raw = pack(message, self.max_message, text)
         return Event(0, type, key, UNKNOWN, raw, text)
 
     # Adding.
@@ -416,6 +446,15 @@ class Log:
     def disown(self, name: str) -> None:
         """Renew the lease on a name no longer."""
         self._owners.pop(name, None)
+
+    def unlock(self, name: str) -> None:
+        """Have others take the name who know of its owner by its lock."""
+        with contextlib.suppress(Unavailable):  # then the lock is gone with the connection
+            self.database.unlock(name)
+
+    def leave(self) -> None:
+        """The calling thread will not use the log again."""
+        self.database.release()
 
     def _renew(self) -> None:
         """Say four times a lease, in one statement for all names, that this process lives."""

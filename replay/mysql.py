@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, unquote
@@ -39,6 +39,7 @@ from .database import (
     OutcomeUnknown,
     ReadOnly,
     Row,
+    ServerClock,
     Statement,
     Unavailable,
     from_text,
@@ -76,7 +77,7 @@ class MySQL(Database):
         self._open: weakref.WeakSet[pymysql.connections.Connection[Any]] = weakref.WeakSet()
         self._mutex = threading.Lock()
         self._timeout: float | None = 30  # seconds until a server that does not answer is gone
-        self._offset = timedelta(0)
+        self._clock = ServerClock()
         self._step = 1  # between the ids of an INSERT of many rows; 0 if it is not known
         self._cluster = False
         with self._translated():
@@ -96,8 +97,7 @@ class MySQL(Database):
 
     def now(self) -> datetime:
         """As in `Database`, by the server's clock."""
-        moment = datetime.now(UTC) + self._offset
-        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        return self._clock.now()
 
     def _connection(self) -> pymysql.connections.Connection[Any]:
         connection = getattr(self._local, "connection", None)
@@ -148,7 +148,7 @@ class MySQL(Database):
                 cursor.execute("SET SESSION wsrep_sync_wait = 1")
             began = datetime.now(UTC)
             cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            self._adjust(began, cursor.fetchone()[0])
+            self._clock.adjust(began, from_text(cursor.fetchone()[0]))
         except BaseException:
             connection._force_close()  # type: ignore[attr-defined]
             raise
@@ -163,11 +163,6 @@ class MySQL(Database):
         identity = ":".join(f"{name}={variables.get(name)}" for name in own)
         # Of this connection: those of one process may lead to different nodes.
         self._local.domain = hashlib.sha256(identity.encode()).hexdigest()[:16]
-
-    def _adjust(self, began: datetime, server: str) -> None:
-        """Keep the clock within what this answer of the server proves."""
-        ended, moment = datetime.now(UTC), from_text(server)
-        self._offset = min(max(self._offset, moment - ended), moment - began)
 
     @contextlib.contextmanager
     def _translated(self, committing: bool = False) -> Any:
@@ -286,7 +281,7 @@ class MySQL(Database):
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
             " (SELECT COALESCE(MAX(id), 0) FROM replay_signals), UTC_TIMESTAMP(6)) AS a"
         )[0][0].split("|")
-        self._adjust(began, moment)
+        self._clock.adjust(began, from_text(moment))
         return int(events), int(signals)
 
     def lock(self, name: str, wait: float) -> str:

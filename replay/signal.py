@@ -82,6 +82,15 @@ def send(
 
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
+    type, mark = checked(run, signal, message, external_id)
+    raw = pack(message, events.max_message, f"signal {type} to {'/'.join(run)}")
+    return store(events, run, type, raw, external_id, mark)
+
+
+def checked(
+    run: Run, signal: int | IntEnum, message: Message | None, external_id: str
+) -> tuple[int, bytes]:
+    """A signal's type and hash, as stored.  Raises `InvalidName` or `InvalidSignal`."""
     for what, name in zip(("namespace", "workflow", "run"), run, strict=True):
         check_name(what, name)
     type = check_signal(signal)
@@ -90,10 +99,15 @@ def send(
     if isinstance(message, SleepDone):
         raise InvalidSignal("a replaypb.SleepDone would be taken for a time-out: send another type")
     try:
-        mark = signal_hash(*run, type, external_id)
+        return type, signal_hash(*run, type, external_id)
     except UnicodeEncodeError as error:
         raise InvalidSignal(f"external id {external_id!r:.300}: {error}") from error
-    raw = pack(message, events.database.max_message, f"signal {type} to {'/'.join(run)}")
+
+
+def store(
+    events: Log, run: Run, type: int, raw: bytes | None, external_id: str, mark: bytes
+) -> bool:
+    """Store a signal that was checked; False if it is there already."""
     query = "SELECT 1 FROM replay_signals WHERE namespace = ? AND hash = ?"
     while not events.database.query(query, (run[0], mark)):
         row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
@@ -116,10 +130,10 @@ class _Await:
 
     @property
     def type(self) -> int:
-        return _signal_type(self.key)
+        return signal_type(self.key)
 
 
-def _signal_type(key: Key) -> int:
+def signal_type(key: Key) -> int:
     """The type that an await's sequence, TYPE:COUNT, asks for."""
     try:
         return check_signal(int(key.sequence.partition(":")[0]))
@@ -210,7 +224,7 @@ class Matcher(Consumer):
     def _begin(self, event: Event, attempt: int, batch: Batch) -> bool:
         try:
             found = _Await(event.key, later(event.timestamp, requested_duration(event)))
-            _signal_type(event.key)
+            signal_type(event.key)
         except (MessageError, InvalidName) as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False

@@ -66,7 +66,7 @@ class WorkflowConsumer(Consumer):
         self._aside: set[RunKey] = set()  # parked runs
         self._known_up_to = 0
         self._begun: set[Key] = set()  # of the runs whose creation is at hand
-        self._now = events.database.now()
+        self._now = events.now()
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -81,7 +81,7 @@ class WorkflowConsumer(Consumer):
     def claimed(self) -> None:
         """As in `Consumer`."""
         # Of runs created later than this there is no history: nobody else has run them.
-        self._known_up_to = self._log.database.newest()[0]
+        self._known_up_to = self._log.newest()
         self._aside = {Key.parse(parked.key)[:4] for parked in self._parked.values()}
 
     def forget(self) -> None:
@@ -93,7 +93,7 @@ class WorkflowConsumer(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        self._now = self._log.database.now()
+        self._now = self._log.now()
         self._begun = self._log.begun(
             [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
         )
@@ -113,7 +113,7 @@ class WorkflowConsumer(Consumer):
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`: make the run anew from its history."""
-        self._now = self._log.database.now()
+        self._now = self._log.now()
         key: RunKey = Key.parse(parked.key)[:4]
         history = History(self._log.history(Key(*key)))
         try:
@@ -228,7 +228,7 @@ class WorkflowConsumer(Consumer):
 
     def _evict(self) -> None:
         """Keep the cache within its bounds (R10)."""
-        now = self._log.database.now()
+        now = self._log.now()
         while (due := self.due()) is not None and (
             due <= now or len(self._runs) > self._max_cached
         ):
@@ -257,7 +257,7 @@ def register_workflow(
     check_name("namespace", namespace)
     stored = check_name("workflow", getattr(workflow, "__name__", "") if name is None else name)
     consumer = WorkflowConsumer(
-        client.log,
+        client.log_of(namespace),
         namespace,
         stored,
         workflow,

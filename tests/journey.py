@@ -13,6 +13,7 @@ from replay import (
     register_workflow,
 )
 from tests.example_pb2 import Int, String
+from tests.support import loops
 
 NAMESPACE = "trip"
 SLEEP = timedelta(milliseconds=10)
@@ -56,7 +57,7 @@ def staff(
     """All consumers that a journey needs; `calls` gets the key of each activity executed."""
     register_workflow(client, NAMESPACE, journey, shard=shard, **options)
     register_activity(client, NAMESPACE, double, calls, shard=shard, **options)
-    return [*client._consumers.values(), *client.loops()]
+    return [*client._consumers.values(), *loops(client)]
 
 
 def events(run: str, value: int) -> list[str]:

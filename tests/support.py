@@ -16,12 +16,41 @@ from google.protobuf.message import Message
 
 from replay import Client, Consumer, Event, EventType, Key, connect
 from replay.database import Database, Insert, OutcomeUnknown, Row, Statement, Unavailable
+from replay.log import Log
 from replay.mysql import MySQL
+from replay.remote import RemoteClient
 from replay.sqlite import Sqlite
 from tests import servers
 from tests.example_pb2 import Int
+from tests.serving import SERVING
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def database(client: Client) -> Database:
+    """The database that a client's log is in, if need be behind the server in this process."""
+    if isinstance(client, RemoteClient):
+        return SERVING[client.log.name].database()
+    return client.log.database
+
+
+def behind(client: Client) -> Log:
+    """The log in the database itself, which takes what a server would refuse."""
+    if isinstance(client, RemoteClient):
+        return SERVING[client.log.name].host().log
+    return client.log
+
+
+def loops(client: Client) -> list[Consumer]:
+    """What serves sleeps and signals for this client, to be stepped; none in another process."""
+    if client.log.name in SERVING:
+        return SERVING[client.log.name].loops()
+    return client.loops()
+
+
+def base(url: str) -> str:
+    """The URL of the database that is meant, if need be behind the server in this process."""
+    return SERVING[url].base() if url in SERVING else url
 
 
 class Clock:
@@ -33,7 +62,8 @@ class Clock:
     def rule(self, *clients: Client) -> None:
         """Have these clients take their time from here."""
         for client in clients:
-            client.log.database.now = lambda: self.now  # type: ignore[method-assign]
+            database(client).now = lambda: self.now  # type: ignore[method-assign]
+            client.log.now = lambda: self.now  # type: ignore[method-assign]
 
     def forward(self, **duration: float) -> None:
         """Move on, by the arguments of a timedelta."""
@@ -76,6 +106,9 @@ def crash(client: Client, *consumers: Consumer) -> None:
     for consumer in consumers:
         consumer._position = None
         consumer.forget()
+    if isinstance(client, RemoteClient):
+        client._stubs.channel.close()
+        return
     database = client.log.database
     if isinstance(database, MySQL) and database._cluster:
         owners = f"%{client.log._process}"
@@ -111,7 +144,7 @@ class Faults:
 
 def rows(client: Client, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """The rows of a query, for looking into tables."""
-    return list(client.log.database.query(sql, parameters))
+    return list(database(client).query(sql, parameters))
 
 
 def cursor(client: Client, name: str) -> tuple[int, str]:
@@ -245,19 +278,22 @@ class Raw:
 @contextmanager
 def raw(url: str) -> Iterator[Raw]:
     """A second connection to the database, for one test."""
-    with closing((other := Raw(url)).connection):
+    with closing((other := Raw(base(url))).connection):
         yield other
 
 
 def with_options(url: str, **options: object) -> str:
-    """A database's URL with further options."""
+    """A database's URL with further options; one of a server that has such a database."""
+    if url in SERVING:
+        return SERVING[url].beside(**options)
     more = "&".join(f"{name}={value}" for name, value in options.items())
     return f"{url}{'&' if '?' in url else '?'}{more}"
 
 
 def request(client: Client, key: Key, message: Message | None = None) -> None:
     """Add a request by hand, as if a run had made it, or another program."""
-    assert client.log.append(client.log.event(EventType.ACTIVITY_REQUEST, key, message))
+    log = behind(client)
+    assert log.append(log.event(EventType.ACTIVITY_REQUEST, key, message))
 
 
 class Queries:
@@ -289,7 +325,7 @@ def endure(*consumers: Consumer) -> int:
 def set_back(client: Client, name: str) -> None:
     """Set the cursor of this name back to the beginning of the log."""
     update = "UPDATE replay_cursors SET last_event_id = 0 WHERE id = ? AND last_event_id > 0"
-    client.log.database.write([Statement(update, (name,), must_find=1)])
+    database(client).write([Statement(update, (name,), must_find=1)])
 
 
 def rewind(client: Client, consumer: Consumer) -> None:

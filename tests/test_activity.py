@@ -33,8 +33,10 @@ from tests.example_pb2 import Empty, Int, String
 from tests.support import (
     Clock,
     Faults,
+    behind,
     crash,
     cursor,
+    database,
     drain,
     endure,
     listing,
@@ -45,6 +47,8 @@ from tests.support import (
     take_over,
     with_options,
 )
+
+pytestmark = pytest.mark.contract
 
 LIMIT = 60  # seconds until something that has to happen has not happened
 
@@ -187,7 +191,7 @@ def test_a1_a_fault_at_the_commit_gives_one_response(
     with stepped(with_options(url, lease=3600)) as client:
         consumer = calls.register(client, workers=workers)
         drain(consumer)
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         ask(client, "r")
         setattr(faults, kind, 1)
         with pytest.raises(Unavailable):
@@ -207,7 +211,7 @@ def test_a1_a_fault_at_any_write_loses_and_repeats_nothing(
     """A1, A2: with a request that fails first and is tried again, whichever write fails."""
     with stepped(url, clock := Clock()) as client:
         drain(consumer := calls.register(client))
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         attempt = failed = 1
         while failed:
             names = [f"good{attempt}", f"bad{attempt}"]
@@ -335,7 +339,7 @@ def test_a4_a_request_that_is_gone_is_not_tried_again(url: str, calls: Calls) ->
         ask(client, "a", "b")
         calls.bad = {"a"}
         drain(consumer := calls.register(client))
-        client.log.database.query("DELETE FROM replay_events WHERE id = 1")
+        database(client).query("DELETE FROM replay_events WHERE id = 1")
         clock.forward(seconds=1)
         drain(consumer)
         assert (calls.seen, consumer.parked()) == (["a", "b"], [])
@@ -479,9 +483,9 @@ def test_p4_a_request_with_a_wrong_message_delays_no_other(url: str) -> None:
     with stepped(url) as client:
         request(client, place("int"), Int(value=1))
         for run, raw in (("unknown", unknown), ("damaged", b"\x0a\xff")):
-            event = client.log.event(EventType.ACTIVITY_REQUEST, place(run))
+            event = behind(client).event(EventType.ACTIVITY_REQUEST, place(run))
             event.raw = raw
-            client.log.commit([event])
+            behind(client).commit([event])
         request(client, place("none"))
         ask(client, "good")
         consumer = register_activity(client, "ns", takes, name="act", start=False)
@@ -725,9 +729,10 @@ def own(client: Client, consumer: Consumer, owner: str) -> None:
     """Have another process take the name, or give it back."""
     until = "2999-01-01 00:00:00.000"
     update = "UPDATE replay_cursors SET owner = ?, lease_until = ? WHERE id = ?"
-    client.log.database.write([Statement(update, (owner, until, consumer.name), must_find=1)])
+    database(client).write([Statement(update, (owner, until, consumer.name), must_find=1)])
 
 
+@pytest.mark.embedded
 def test_a3_a_pool_lost_in_the_middle_leaves_its_rows(url: str, calls: Calls) -> None:
     """A1, A3: what still ran when the place was lost is executed by whoever has it then."""
     calls.slow = {"slow"}
@@ -736,7 +741,7 @@ def test_a3_a_pool_lost_in_the_middle_leaves_its_rows(url: str, calls: Calls) ->
         consumer = calls.register(client, workers=2)
         step_until(consumer, lambda: consumer.parked())
         own(client, consumer, "")
-        client.log.database.unlock(consumer.name)
+        database(client).unlock(consumer.name)
         next_owner = Calls()
         successor = next_owner.register(other, workers=2)
         step_until(successor, lambda: answered(other))

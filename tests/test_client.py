@@ -40,7 +40,22 @@ from replay.event import InvalidName, MessageTooLarge, NotAMessage
 from tests import journey
 from tests.example_pb2 import Empty, Int, String
 from tests.servers import connect as connect_to_server
-from tests.support import Clock, Faults, LogLines, Outage, drain, listing, rows, stepped
+from tests.support import (
+    Clock,
+    Faults,
+    LogLines,
+    Outage,
+    behind,
+    database,
+    drain,
+    listing,
+    loops,
+    rows,
+    stepped,
+    with_options,
+)
+
+pytestmark = pytest.mark.contract
 
 LIMIT = 60  # seconds until something that has to happen has not happened
 
@@ -167,7 +182,7 @@ def test_n2_n3_a_bad_key_or_message_stores_nothing(url: str) -> None:
     """N2, N3: too long a key, what is no message, and too large a one are refused at the call."""
     long = "x" * 255
     big = String(value="x" * 5_000)
-    with stepped(url + ("&" if "?" in url else "?") + "max_message=5000") as client:
+    with stepped(with_options(url, max_message=5000)) as client:
         with pytest.raises(InvalidName, match="has 769 characters, at most 512 fit"):
             client.run_workflow(long, long, long, None)
         with pytest.raises(NotAMessage, match="ns/flow/r/0: str is not a protobuf"):
@@ -292,7 +307,7 @@ def test_l4_p14_a_head_waits_for_what_commits_late(server_url: str, bound: str) 
 def test_l4_no_noop_is_given_out(three: Client) -> None:
     """L3, L4: what fences an id is not an event."""
     key = Key("", "", "", 0, "replay_noop", "5")
-    three.log.commit([three.log.event(EventType.NOOP, key)])
+    behind(three).commit([three.log.event(EventType.NOOP, key)])
     start_runs(three, "6")
     assert [event.id for event in three.stream(to_head=True)] == [1, 2, 3, 4, 6]
 
@@ -340,7 +355,7 @@ def test_l4_closing_the_client_ends_its_streams(url: str) -> None:
 
 def test_l4_a_stream_outlives_an_outage(three: Client) -> None:
     """L4, P16: it waits for the database and misses nothing; a new call says that it is away."""
-    outage = Outage(three.log.database)
+    outage = Outage(database(three))
     stream = three.stream(to_head=True)
     with ThreadPoolExecutor(1) as pool, LogLines() as log:
         outage.on = True
@@ -397,7 +412,7 @@ def test_await_completion_outlives_an_outage(url: str, monkeypatch: pytest.Monke
     with stepped(url) as client:
         start_runs(client, "r")
         client.log.append(client.log.event(EventType.RUN_COMPLETED, Key("ns", "flow", "r")))
-        outage, pauses = Outage(client.log.database), []
+        outage, pauses = Outage(database(client)), []
         outage.on = True
         with pytest.raises(TimeoutError):
             client.await_completion("ns", "flow", "r", 0.01)
@@ -456,7 +471,7 @@ def test_a_closed_client_says_so(url: str) -> None:
 def test_a_call_is_repeated_once_where_nothing_was_stored(url: str) -> None:
     """A connection that was closed while idle is made anew; an unknown outcome is not repeated."""
     with stepped(url) as client:
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         faults.before = 1
         assert client.run_workflow("ns", "flow", "a", None) is True
         faults.after = 1
@@ -464,7 +479,7 @@ def test_a_call_is_repeated_once_where_nothing_was_stored(url: str) -> None:
             client.run_workflow("ns", "flow", "b", None)
         assert client.run_workflow("ns", "flow", "b", None) is False
         assert client.signal_run("ns", "flow", "b", 1, None, "x") is True
-        outage = Outage(client.log.database)
+        outage = Outage(database(client))
         outage.on = True
         with pytest.raises(Unavailable):
             client.run_workflow("ns", "flow", "c", None)
@@ -668,27 +683,29 @@ def test_names_of_cursors_are_shortened_where_they_do_not_fit(url: str) -> None:
 # The loops.
 
 
+@pytest.mark.embedded
 def test_the_loops_start_with_the_first_consumer(url: str) -> None:
     """Who registers a workflow has sleeps and signals served; not unless something is started."""
     with connect(url) as client:
-        loops = client.loops()
-        assert [loop.name for loop in loops] == ["replay_sleep", "replay_signal"]
+        serving = loops(client)
+        assert [loop.name for loop in serving] == ["replay_sleep", "replay_signal"]
         register_workflow(client, "ns", flow, start=False)
-        assert [loop._thread for loop in loops] == [None, None]
+        assert [loop._thread for loop in serving] == [None, None]
         register_activity(client, "ns", act)
-        assert all(loop._thread and loop._thread.is_alive() for loop in loops)
-        threads = [loop._thread for loop in loops]
+        assert all(loop._thread and loop._thread.is_alive() for loop in serving)
+        threads = [loop._thread for loop in serving]
     assert not any(thread and thread.is_alive() for thread in threads)
 
 
+@pytest.mark.embedded
 def test_the_loops_do_not_start_where_they_are_not_wanted(url: str) -> None:
     """`loops=False` leaves them to another process, or to who steps or starts them himself."""
     with connect(url, loops=False) as client:
         register_workflow(client, journey.NAMESPACE, journey.journey)
         register_activity(client, journey.NAMESPACE, journey.double, [])
-        assert [loop._thread for loop in client.loops()] == [None, None]
+        assert [loop._thread for loop in loops(client)] == [None, None]
         journey.begin(client, "r", 1)
-        for loop in client.loops():
+        for loop in loops(client):
             loop.start()
         client.await_completion(journey.NAMESPACE, "journey", "r", LIMIT)
         assert listing(client) == journey.events("r", 1)

@@ -37,9 +37,11 @@ from tests.support import (
     Outage,
     crash,
     cursor,
+    database,
     drain,
     endure,
     listing,
+    loops,
     rows,
     set_back,
     start_runs,
@@ -47,6 +49,8 @@ from tests.support import (
     take_over,
     with_options,
 )
+
+pytestmark = pytest.mark.contract
 
 LIMIT = 60  # seconds until something that has to happen has not happened
 
@@ -95,7 +99,7 @@ def test_l5_events_come_again_whose_commit_failed(url: str) -> None:
         consumer = consume(client, "mine", seen, start=False)
         drain(consumer)
         start_runs(client, "a", "b")
-        Faults(client.log.database).before = 1
+        Faults(database(client)).before = 1
         with pytest.raises(Unavailable, match="before the transaction"):
             consumer.step()
         assert (seen, cursor(client, consumer.name)[0]) == (["a", "b"], 0)
@@ -110,7 +114,7 @@ def test_l5_events_do_not_come_again_whose_commit_was_reported_lost(url: str) ->
         consumer = consume(client, "mine", seen, start=False)
         drain(consumer)
         start_runs(client, "a", "b")
-        Faults(client.log.database).after = 1
+        Faults(database(client)).after = 1
         with pytest.raises(OutcomeUnknown):
             consumer.step()
         start_runs(client, "c")
@@ -126,7 +130,7 @@ def test_l5_a_killed_consumer_misses_nothing(url: str) -> None:
         start_runs(client, "a")
         drain(consumer)
         start_runs(client, "b", "c")
-        Faults(client.log.database).before = 1
+        Faults(database(client)).before = 1
         with pytest.raises(Unavailable):
             consumer.step()
         crash(client, consumer)
@@ -186,7 +190,7 @@ def test_a_user_moves_the_cursor_past_a_bad_event(url: str) -> None:
         start_runs(client, "a", "b")
         drain(consumer)
         update = "UPDATE replay_cursors SET last_event_id = 1 WHERE id = ?"
-        client.log.database.write([Statement(update, (consumer.name,), must_find=1)])
+        database(client).write([Statement(update, (consumer.name,), must_find=1)])
         clock.forward(seconds=1)
         with pytest.raises(LostPlace):  # as it finds out after the next attempt
             consumer.step()
@@ -298,6 +302,7 @@ class Once:
 # L6: one transaction.
 
 
+@pytest.mark.embedded
 def test_l6_events_cursor_and_parked_rows_are_stored_together_or_not_at_all(url: str) -> None:
     """L6: a commit whose last statement fails leaves the cursor, and the log, as they were."""
     with stepped(url) as client:
@@ -346,7 +351,7 @@ def test_l6_a_process_that_dies_between_cursor_and_events_did_neither(url: str) 
         workflow, *others = journey.staff(client, calls, start=False)
         drain(workflow)
         journey.begin(client, "r", 1)
-        break_between_cursor_and_events(client.log.database, patch)
+        break_between_cursor_and_events(database(client), patch)
         with pytest.raises(Unavailable):
             workflow.step()
         assert cursor(client, workflow.name)[0] == 0
@@ -370,7 +375,7 @@ def test_l6_a_fault_at_any_commit_changes_nothing(url: str, kind: str) -> None:
         calls: list[str] = []
         consumers = journey.staff(client, calls, start=False)
         drain(*consumers)
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         journey.begin(client, "0", 3)
         go_on(clock, *consumers)
         commits = faults.writes
@@ -457,7 +462,7 @@ def test_p15_an_owner_that_lost_its_place_cannot_commit(url: str) -> None:
         journey.begin(client, "r", 1)
         before = rows(client, "SELECT id, type, `key` FROM replay_events")
         owner = "elsewhere|another:1:x"
-        lease = to_text(clock.now + client.log.database.lease)
+        lease = to_text(clock.now + database(client).lease)
         set_owner(client, workflow.name, owner, lease)
         with pytest.raises(LostPlace, match="workflow/trip/journey is owned by another process"):
             workflow.step()
@@ -471,13 +476,13 @@ def test_p15_an_owner_that_lost_its_place_cannot_commit(url: str) -> None:
 
 def test_p21_an_idle_consumer_writes_nothing(url: str) -> None:
     """P21: nothing to do: no commit, however often it looks; not even for its own answers."""
-    with stepped(url + ("&" if "?" in url else "?") + "lease=3600", clock := Clock()) as client:
+    with stepped(with_options(url, lease=3600), clock := Clock()) as client:
         consumers = journey.staff(client, [], start=False)
         consumers.append(consume(client, "mine", Seen(), start=False))
         journey.begin(client, "r", 1)
         client.run_workflow(journey.NAMESPACE, "journey", "parked", Int(value=1))
         go_on(clock, *consumers)
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         for _ in range(50):
             drain(*consumers)
             clock.forward(seconds=10)
@@ -496,7 +501,7 @@ def test_p21_the_cursor_is_stored_now_and_then_when_passing_what_is_not_wanted(u
                 for n in range(1500)
             ]
         )
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         drain(consumer)
         assert faults.writes == 1
         assert cursor(client, consumer.name)[0] == 1000
@@ -600,11 +605,12 @@ def nap(ctx: RunContext, message: Int) -> None:
     ctx.sleep(timedelta(hours=1))
 
 
+@pytest.mark.embedded
 def test_wake_has_the_thread_look_at_the_clock(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiting consumer that is woken looks what is due: else this would last an hour."""
     waits = threading.Event()
     with stepped(url, clock := Clock()) as client:
-        sleeper, _ = client.loops()
+        sleeper, _ = loops(client)
         workflow = register_workflow(client, "ns", nap, start=False)
         client.run_workflow("ns", "nap", "r", Int())
         drain(workflow, sleeper)
@@ -660,7 +666,7 @@ def test_p16_a_consumer_waits_for_a_database_that_went_away(url: str) -> None:
     """P16: growing pauses, one line in the log when it goes and one when it is back, and on."""
     seen = Signalled("b")
     with stepped(url) as client, LogLines() as log:
-        outage = Outage(client.log.database)
+        outage = Outage(database(client))
         consumer = consume(client, "mine", seen, start=False)
         start_runs(client, "a")
         drain(consumer)
@@ -706,7 +712,7 @@ def test_p16_a_consumer_that_lost_its_place_stands_by(url: str) -> None:
     """P16, L7: the thread of an owner that was replaced says so, and goes on when it can."""
     seen, again = Seen(), threading.Event()
     with stepped(url) as client, stepped(url) as other, LogLines() as log:
-        lease = to_text(client.log.database.now() + client.log.database.lease * 100)
+        lease = to_text(database(client).now() + database(client).lease * 100)
 
         def is_usurped(event: Event) -> None:
             seen(event)
@@ -727,7 +733,7 @@ def test_p16_a_consumer_that_lost_its_place_stands_by(url: str) -> None:
 
 def set_owner(client: Client, name: str, owner: str, lease_until: str | None) -> None:
     update = "UPDATE replay_cursors SET owner = ?, lease_until = ? WHERE id = ?"
-    client.log.database.write([Statement(update, (owner, lease_until, name), must_find=1)])
+    database(client).write([Statement(update, (owner, lease_until, name), must_find=1)])
 
 
 def test_stopping_while_the_database_is_away_raises_nothing(
@@ -739,7 +745,7 @@ def test_stopping_while_the_database_is_away_raises_nothing(
         drain(consumer)
         _, owner = cursor(client, consumer.name)
         assert owner
-        outage = Outage(client.log.database)
+        outage = Outage(database(client))
         outage.on = True
         consumer.stop()
         outage.on = False
@@ -790,7 +796,7 @@ def test_metrics_count_an_event_once_however_often_its_handler_fails(url: str) -
     """What was read and not handled is not counted; it will be."""
     figures, clock, seen = Figures(), Clock(), Stubborn("b")
     with stepped(url, clock) as client:
-        consumer = Handler(client.log, "mine", seen, lambda event: True, metrics=figures)
+        consumer = Handler(client.log, "consumer/mine", seen, lambda event: True, metrics=figures)
         start_runs(client, "a", "b", "c")
         for _ in range(3):
             drain(consumer)

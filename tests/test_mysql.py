@@ -458,13 +458,14 @@ def test_an_answer_moves_the_clock_no_more_than_it_proves(client: Client) -> Non
     """R8: an answer that agrees with the clock, within its own travelling time, changes nothing."""
     database = client.log.database
     assert isinstance(database, MySQL)
-    offset = database._offset
+    clock = database._clock
+    offset = clock._offset
     now = datetime.now(UTC) + offset
     began = datetime.now(UTC) - timedelta(seconds=5)
-    database._adjust(began, (now - timedelta(seconds=2)).isoformat(" ")[:26])
-    assert database._offset == offset
-    database._adjust(began, (now + timedelta(seconds=20)).isoformat(" ")[:26])
-    assert offset + timedelta(seconds=19) < database._offset <= offset + timedelta(seconds=20)
+    clock.adjust(began, now - timedelta(seconds=2))
+    assert clock._offset == offset
+    clock.adjust(began, now + timedelta(seconds=20))
+    assert offset + timedelta(seconds=19) < clock._offset <= offset + timedelta(seconds=20)
 
 
 # Collations.

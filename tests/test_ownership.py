@@ -19,6 +19,7 @@ from tests.support import (
     LogLines,
     crash,
     cursor,
+    database,
     drain,
     listing,
     rows,
@@ -27,6 +28,8 @@ from tests.support import (
     take_over,
     with_options,
 )
+
+pytestmark = pytest.mark.contract
 
 LIMIT = 60  # seconds until something that has to happen has not happened
 NAME = "consumer/mine"
@@ -50,7 +53,7 @@ def lease_until(client: Client) -> Any:
 def give_to(client: Client, owner: str, lease: str) -> None:
     """Have the name owned by somebody of whom no lock says anything: on another node, say."""
     update = "UPDATE replay_cursors SET owner = ?, lease_until = ? WHERE id = ?"
-    client.log.database.write([Statement(update, (owner, lease, NAME), must_find=1)])
+    database(client).write([Statement(update, (owner, lease, NAME), must_find=1)])
 
 
 def test_l7_the_second_stands_by_until_the_first_stops(url: str) -> None:
@@ -106,6 +109,7 @@ def owners(client: Client) -> list[tuple[Any, ...]]:
     return rows(client, "SELECT id, owner FROM replay_cursors WHERE owner <> '' ORDER BY id")
 
 
+@pytest.mark.embedded
 def test_l7_p15_an_owner_that_was_paused_is_refused_and_stands_by(url: str) -> None:
     """L7, P15: awake again, it stores nothing, and its lock does not win the place back.
 
@@ -140,6 +144,7 @@ def test_l7_p15_an_owner_that_was_paused_is_refused_and_stands_by(url: str) -> N
         assert calls_a == ["trip/journey/r/0/double/0"]  # at least once (A1)
 
 
+@pytest.mark.embedded
 def test_l7_an_owner_that_was_paused_takes_over_when_its_successor_stops(url: str) -> None:
     """L7: it stands by like any other."""
     seen_a, seen_b = [], []  # type: ignore[var-annotated]
@@ -159,6 +164,7 @@ def test_l7_an_owner_that_was_paused_takes_over_when_its_successor_stops(url: st
     assert (seen_a, seen_b) == (["1", "2"], ["1"])
 
 
+@pytest.mark.embedded
 def test_l7_a_lease_is_renewed_while_its_owner_lives(url: str) -> None:
     """L7: an owner that has nothing to commit keeps its names, by one statement for all of them."""
     clock = Clock()
@@ -179,6 +185,7 @@ def test_l7_a_lease_is_renewed_while_its_owner_lives(url: str) -> None:
         assert (mine(b, seen).step(), seen) == (0, [])
 
 
+@pytest.mark.embedded
 def test_l7_a_renewal_does_not_take_a_name_back(url: str) -> None:
     """L7, P15: a process that was paused renews what it has, not what it had."""
     clock = Clock()
@@ -194,6 +201,7 @@ def test_l7_a_renewal_does_not_take_a_name_back(url: str) -> None:
         )
 
 
+@pytest.mark.embedded
 def test_l7_of_two_that_claim_at_the_same_moment_one_gets_the_name(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +228,7 @@ def test_l7_of_two_that_claim_at_the_same_moment_one_gets_the_name(
     assert (seen_a, seen_b) == ([], ["1"])
 
 
+@pytest.mark.embedded
 def test_l7_closing_a_client_gives_up_all_its_names(url: str) -> None:
     """L7: whoever stands by need not wait when a process ends in good order."""
     with stepped(url) as a:

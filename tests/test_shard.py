@@ -11,7 +11,15 @@ from replay import Client, Shard
 from replay.event import InvalidName
 from replay.shard import BadShard, fnv1a, jump_hash
 from tests import journey
-from tests.support import Clock, drain, listing, stepped
+from tests.support import (
+    Clock,
+    drain,
+    listing,
+    loops,
+    stepped,
+)
+
+pytestmark = pytest.mark.contract
 
 # Of the vectors that are published with each of the two.
 FNV_1A = [
@@ -86,7 +94,7 @@ RUNS = {f"run-{n}": n + 1 for n in range(8)}
 def shards(url: str, clock: Clock, n: int, calls: list[list[str]]) -> Iterator[Client]:
     """A client with all shards of a journey, stepped until nothing is left to do but sleep."""
     with stepped(url, clock) as client:
-        consumers = client.loops()
+        consumers = loops(client)
         for m in range(n):
             calls.append([])
             journey.staff(client, calls[-1], Shard.hashed(m, n), start=False)

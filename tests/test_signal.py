@@ -35,9 +35,11 @@ from tests.support import (
     Raw,
     crash,
     cursor,
+    database,
     drain,
     endure,
     listing,
+    loops,
     raw,
     request,
     rewind,
@@ -47,6 +49,8 @@ from tests.support import (
     with_options,
 )
 
+pytestmark = pytest.mark.contract
+
 SEEN = "replay_signal/seen"
 
 
@@ -55,7 +59,7 @@ class Kind(IntEnum):
 
 
 def matcher(client: Client) -> Consumer:
-    (found,) = (each for each in client.loops() if each.name == "replay_signal")
+    (found,) = (each for each in loops(client) if each.name == "replay_signal")
     return found
 
 
@@ -154,10 +158,11 @@ def test_s1_many_who_send_the_same_at_once_store_one(url: str) -> None:
         assert len(rows(one, "SELECT id FROM replay_signals")) == 20
 
 
+@pytest.mark.embedded
 def test_s1_a_duplicate_is_found_even_if_it_came_after_the_look(url: str) -> None:
     """S1: two that both found nothing there: the second one's insert is refused, and it says no."""
     with stepped(url) as client, stepped(url) as other:
-        query = client.log.database.query
+        query = database(client).query
 
         def slow(sql: str, parameters: Any = ()) -> Any:
             found = query(sql, parameters)
@@ -165,7 +170,7 @@ def test_s1_a_duplicate_is_found_even_if_it_came_after_the_look(url: str) -> Non
                 assert send(other, 1)
             return found
 
-        client.log.database.query = slow  # type: ignore[method-assign]
+        database(client).query = slow  # type: ignore[method-assign]
         assert not send(client, 1)
         assert len(rows(other, "SELECT id FROM replay_signals")) == 1
 
@@ -357,7 +362,7 @@ def test_p6_a_thousand_signals_come_in_one_step(url: str) -> None:
         client.log.commit(asked)
         drain(matcher(client))
         post(client, 1000)
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         matcher(client).step()
         assert faults.writes <= 2  # one of them may be the lease
         assert answers(client) == [f"0:{n} {n}" for n in range(1000)]
@@ -366,14 +371,14 @@ def test_p6_a_thousand_signals_come_in_one_step(url: str) -> None:
 
 def post(client: Client, number: int, first: int = 0) -> None:
     """Send many signals at once."""
-    now = to_text(client.log.database.now())
+    now = to_text(database(client).now())
     signals = []
     for n in range(first, first + number):
         mark = signal_hash("ns", "flow", "r", 0, str(n))
         raw_message = client.log.event(EventType.NOOP, place(0), Int(value=n)).raw
         signals.append(("ns", "flow", "r", mark, 0, str(n), raw_message, now))
     columns = "namespace, workflow, run, hash, type, external_id, message, created_at"
-    client.log.database.write((), Insert("replay_signals", columns, signals))
+    database(client).write((), Insert("replay_signals", columns, signals))
 
 
 # S3, S5: when it is sent.
@@ -389,7 +394,7 @@ def test_s3_a_signal_is_kept_until_it_is_awaited(url: str, when: str) -> None:
         got.append(ctx.await_signal(0, timedelta(minutes=1)))
 
     with stepped(url, clock := Clock()) as client:
-        consumers = [register_workflow(client, "ns", flow, start=False), *client.loops()]
+        consumers = [register_workflow(client, "ns", flow, start=False), *loops(client)]
         for moment in ("before the run", "before the await", "after the await"):
             drain(*consumers)
             if moment == when:
@@ -588,7 +593,7 @@ def test_s2_a_fault_at_any_write_loses_and_repeats_nothing(url: str, kind: str) 
     with stepped(url, clock := Clock()) as client:
         consumer = matcher(client)
         drain(consumer)
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         attempt = failed = 1
         while failed:
             run = f"r{attempt}"
@@ -628,6 +633,7 @@ def test_p7_a_signal_after_a_crash_at_the_time_out_is_not_lost(url: str) -> None
         assert answers(client) == ["0:0 SleepDone", "0:1 1"]
 
 
+@pytest.mark.embedded
 def test_p12_a_cursor_set_back_repeats_no_answer(url: str) -> None:
     """P12, S2: requests that are read again, and signals that are, change nothing."""
     with stepped(url, clock := Clock()) as client:
@@ -637,10 +643,10 @@ def test_p12_a_cursor_set_back_repeats_no_answer(url: str) -> None:
         drain(matcher(client))
     with stepped(url, clock) as client:
         rewind(client, matcher(client))
-        client.log.database.write(
+        database(client).write(
             [Statement("UPDATE replay_cursors SET last_event_id = 0 WHERE id = ?", (SEEN,))]
         )
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         drain(matcher(client))
         assert faults.writes <= 3  # the lease, the claim, and the cursor moved
         assert answers(client) == ["0:0 1"]
@@ -723,7 +729,7 @@ def deliver(client: Client, id: int, number: int) -> None:
     raw_message = client.log.event(EventType.NOOP, place(0), Int(value=number)).raw
     row = (id, "ns", "flow", "r", mark, 0, str(number), raw_message, to_text(START))
     columns = "id, namespace, workflow, run, hash, type, external_id, message, created_at"
-    client.log.database.write(client.log.database.insert_missing("replay_signals", columns, [row]))
+    database(client).write(database(client).insert_missing("replay_signals", columns, [row]))
 
 
 # Awaits that another system left, and keys that make no sense.
@@ -779,6 +785,7 @@ def test_p5_awaits_that_name_no_type_are_set_aside(url: str) -> None:
         assert [each.attempts for each in matcher(client).parked()] == [2] * len(keys)
 
 
+@pytest.mark.embedded
 def test_p5_awaits_of_a_wrong_message_are_set_aside_and_tried_again(url: str) -> None:
     """P5: as with sleeps, at a restart too; and they are served when they can be."""
     with stepped(url, clock := Clock()) as client:
@@ -790,7 +797,7 @@ def test_p5_awaits_of_a_wrong_message_are_set_aside_and_tried_again(url: str) ->
         assert answers(client) == ["0:0 1"]
         assert [each.attempts for each in matcher(client).parked()] == [1]
         good = client.log.event(EventType.ACTIVITY_REQUEST, place(0), SleepRequest()).raw
-        client.log.database.query("UPDATE replay_events SET message = ? WHERE id = 1", (good,))
+        database(client).query("UPDATE replay_events SET message = ? WHERE id = 1", (good,))
     with stepped(url, clock) as client:
         drain(matcher(client))
         assert answers(client, "bad") == ["0:0 2"]
@@ -809,7 +816,7 @@ def test_p6_a_thousand_pending_awaits_cost_nothing(url: str) -> None:
         keys = [place(0, run=f"r{n}") for n in range(1000)]
         client.log.commit([client.log.event(asked, key, for_an_hour) for key in keys])
         drain(consumer := matcher(client))
-        queries, faults = Queries(client.log.database), Faults(client.log.database)
+        queries, faults = Queries(database(client)), Faults(database(client))
         for _ in range(100):
             clock.forward(milliseconds=100)
             assert consumer._step(0) == 0
@@ -835,7 +842,7 @@ def test_signals_that_were_looked_at_are_not_looked_at_again(url: str) -> None:
         drain(matcher(client))
         assert answers(client) == ["0:0 0", "0:1 1"]
     with stepped(url, Clock()) as client:
-        queries = Queries(client.log.database)
+        queries = Queries(database(client))
         wait(client, 2)
         drain(matcher(client))
         assert answers(client) == ["0:0 0", "0:1 1", "0:2 2"]
@@ -862,7 +869,7 @@ def test_a_started_matcher_answers_what_comes(url: str) -> None:
 def test_a_log_whose_ids_are_not_told_finds_its_signals(server_url: str) -> None:
     """S2: under Galera an insert's id is not known; the signal is found by polling."""
     with stepped(server_url, Clock()) as client:
-        client.log.database._step = 0  # type: ignore[attr-defined]
+        database(client)._step = 0  # type: ignore[attr-defined]
         wait(client)
         send(client, 1)
         drain(matcher(client))

@@ -18,10 +18,13 @@ from tests.support import (
     Clock,
     Faults,
     Queries,
+    behind,
     crash,
+    database,
     drain,
     endure,
     listing,
+    loops,
     request,
     rewind,
     rows,
@@ -29,6 +32,8 @@ from tests.support import (
     take_over,
     with_options,
 )
+
+pytestmark = pytest.mark.contract
 
 
 def wish(seconds: int = 0, nanos: int = 0) -> SleepRequest:
@@ -43,7 +48,7 @@ def place(run: str, count: int = 0) -> Key:
 
 
 def sleeper(client: Client) -> Consumer:
-    (found,) = (each for each in client.loops() if each.name == "replay_sleep")
+    (found,) = (each for each in loops(client) if each.name == "replay_sleep")
     return found
 
 
@@ -183,7 +188,7 @@ def test_a1_a_fault_at_any_write_loses_and_repeats_nothing(url: str, kind: str) 
     """A1, R7, P6: the answer and its mark are one transaction, whichever of them fails."""
     with stepped(url, clock := Clock()) as client:
         drain(consumer := sleeper(client))
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         attempt = failed = 1
         while failed:
             run = f"r{attempt}"
@@ -224,6 +229,7 @@ def test_r7_a_killed_process_leaves_its_sleeps_to_the_next(url: str) -> None:
         assert woken(client) == ["a", "b"]
 
 
+@pytest.mark.embedded
 def test_p12_a_cursor_set_back_repeats_no_sleep(url: str) -> None:
     """P12, A4: requests that are read again are neither answered nor stored again."""
     with stepped(url, clock := Clock()) as client:
@@ -232,7 +238,7 @@ def test_p12_a_cursor_set_back_repeats_no_sleep(url: str) -> None:
         drain(sleeper(client))
     with stepped(url, clock) as client:
         rewind(client, sleeper(client))
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         drain(sleeper(client))
         assert faults.writes <= 2  # the claim, and the cursor moved
         clock.forward(seconds=1)
@@ -241,16 +247,17 @@ def test_p12_a_cursor_set_back_repeats_no_sleep(url: str) -> None:
         assert [done for _, _, done in moments(client)] == [1, 1]
 
 
+@pytest.mark.embedded
 def test_p6_ended_sleeps_are_marked_and_not_looked_at_again(url: str) -> None:
     """P6: rows that another system answered and never marked cost one step, and no more."""
     with stepped(url, Clock()) as client:
         request(client, place("r"), wish())
         drain(sleeper(client))
-        client.log.database.query("UPDATE replay_sleeps SET completed = 0")
+        database(client).query("UPDATE replay_sleeps SET completed = 0")
     with stepped(with_options(url, lease=3600), Clock()) as client:
         drain(sleeper(client))
         assert [done for _, _, done in moments(client)] == [1]
-        faults = Faults(client.log.database)
+        faults = Faults(database(client))
         for _ in range(10):
             assert sleeper(client).step() == 0
         assert faults.writes == 0
@@ -265,7 +272,7 @@ def test_p6_a_thousand_pending_sleeps_cost_nothing(url: str) -> None:
             [client.log.event(asked, place("r", n), wish(60 + n)) for n in range(1000)]
         )
         drain(consumer := sleeper(client))
-        queries, faults = Queries(client.log.database), Faults(client.log.database)
+        queries, faults = Queries(database(client)), Faults(database(client))
         for _ in range(100):
             clock.forward(milliseconds=100)
             assert consumer._step(0) == 0
@@ -303,7 +310,7 @@ def test_p5_requests_that_cannot_be_served_are_set_aside(url: str) -> None:
             request(client, place("bad", n), message)
         damaged = client.log.event(EventType.ACTIVITY_REQUEST, place("damaged"))
         damaged.raw = b"\x0a\xff"
-        client.log.commit([damaged])
+        behind(client).commit([damaged])
         request(client, place("good"), wish())
         sleeper(client).step()
         assert woken(client) == ["good"]
@@ -323,13 +330,14 @@ def test_p5_requests_that_cannot_be_served_are_set_aside(url: str) -> None:
         assert [each.attempts for each in sleeper(client).parked()] == [3] * (len(BAD) + 1)
 
 
+@pytest.mark.embedded
 def test_p5_a_request_that_can_be_served_after_all_is(url: str) -> None:
     """P5: what was set aside is tried again, and its row goes with the success."""
     with stepped(url, clock := Clock()) as client:
         request(client, place("r"), String())
         drain(sleeper(client))
         raw = client.log.event(EventType.ACTIVITY_REQUEST, place("r"), wish(1)).raw
-        client.log.database.query("UPDATE replay_events SET message = ?", (raw,))
+        database(client).query("UPDATE replay_events SET message = ?", (raw,))
     with stepped(url, clock) as client:
         clock.forward(milliseconds=500)
         drain(sleeper(client))

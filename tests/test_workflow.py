@@ -27,6 +27,7 @@ from replay import (
 from replay.database import Insert, Statement
 from replay.event import UNKNOWN
 from replay.log import Log
+from replay.remote import RemoteClient
 from replay.run import Run
 from replay.workflow import WorkflowConsumer
 from tests.example_pb2 import Empty, Int, String
@@ -36,13 +37,17 @@ from tests.support import (
     Faults,
     Queries,
     crash,
+    database,
     drain,
     listing,
+    loops,
     rewind,
     rows,
     stepped,
     take_over,
 )
+
+pytestmark = pytest.mark.contract
 
 NS = "ns"
 Flow = Callable[[RunContext, Any], None]
@@ -63,7 +68,7 @@ def hire(client: Client, *activities: Callable[..., Any]) -> list[Consumer]:
     """Consumers of activities, and those of sleeps and signals."""
     return [
         *(register_activity(client, NS, each, start=False) for each in activities or DEFAULT),
-        *client.loops(),
+        *loops(client),
     ]
 
 
@@ -181,7 +186,8 @@ class Cluster:
         self._client = client
         self._clock = clock
         self._options = options
-        self._faults = Faults(client.log.database)
+        self._worker: Client | None = None
+        self._faults = Faults(database(client))
         self._runs = 0
         #: How many steps and transactions the last run took.
         self.steps = self.writes = 0
@@ -219,7 +225,14 @@ class Cluster:
         raise AssertionError(f"{run} does not end")
 
     def _hire(self) -> list[Consumer]:
-        client = Client(Log(self._client.log.database), loops=False)
+        log = self._client.log
+        if isinstance(self._client, RemoteClient):
+            if self._worker is not None:
+                crash(self._worker)
+            client = self._worker = connect(log.name, loops=False)
+            self._clock.rule(client)
+        else:
+            client = Client(Log(log.database), loops=False)
         return [work(client, mixed, **self._options), *hire(client)]
 
     def _step(self, consumer: Consumer) -> int:
@@ -757,8 +770,8 @@ class Writes:
 
     def __init__(self, client: Client) -> None:
         self.groups: list[list[str]] = []
-        self._write = client.log.database._write
-        client.log.database._write = self._noted  # type: ignore[method-assign]
+        self._write = database(client)._write
+        database(client)._write = self._noted  # type: ignore[method-assign]
 
     def _noted(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         if insert is not None:
@@ -829,7 +842,7 @@ def test_replay_costs_one_query_for_a_run(url: str, length: int) -> None:
     with stepped(url) as client:
         workflow = work(client, calls(*names, "triple"))
         drain(hire(client)[1])
-        queries = Queries(client.log.database)
+        queries = Queries(database(client))
         with histories(client) as read:
             workflow.step()
         assert listing(client) == called("r", *names, "triple")

@@ -22,18 +22,40 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from replay.proto import reflexpb_pb2 as replay_dot_proto_dot_reflexpb__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1breplay/proto/replaypb.proto\x12\x08replaypb\x1a\x1egoogle/protobuf/duration.proto\";\n\x0cSleepRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0b\n\tSleepDoneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1breplay/proto/replaypb.proto\x12\x08replaypb\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1breplay/proto/reflexpb.proto\";\n\x0cSleepRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0b\n\tSleepDone\"\x07\n\x05\x45mpty\"\x10\n\x02OK\x12\n\n\x02ok\x18\x01 \x01(\x08\"@\n\nRunRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x07message\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"@\n\nKeyMessage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x07message\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\x92\x01\n\rSignalRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x13\n\x0bsignal_type\x18\x04 \x01(\x05\x12%\n\x07message\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x13\n\x0b\x65xternal_id\x18\x06 \x01(\t\"\x1e\n\x0f\x43ompleteRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"#\n\x14ListBootstrapRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\")\n\x06\x45vents\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.reflexpb.Event\"g\n\rStreamRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12$\n\x03req\x18\x02 \x01(\x0b\x32\x17.reflexpb.StreamRequest\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t2\x87\x04\n\x06Replay\x12\x31\n\x0bRunWorkflow\x12\x14.replaypb.RunRequest\x1a\x0c.replaypb.OK\x12\x32\n\tSignalRun\x12\x17.replaypb.SignalRequest\x1a\x0c.replaypb.OK\x12\x38\n\x0fRequestActivity\x12\x14.replaypb.KeyMessage\x1a\x0f.replaypb.Empty\x12\x38\n\x0fRespondActivity\x12\x14.replaypb.KeyMessage\x1a\x0f.replaypb.Empty\x12\x33\n\nEmitOutput\x12\x14.replaypb.KeyMessage\x1a\x0f.replaypb.Empty\x12\x39\n\x0b\x43ompleteRun\x12\x19.replaypb.CompleteRequest\x1a\x0f.replaypb.Empty\x12\x33\n\nRestartRun\x12\x14.replaypb.RunRequest\x1a\x0f.replaypb.Empty\x12G\n\x13ListBootstrapEvents\x12\x1e.replaypb.ListBootstrapRequest\x1a\x10.replaypb.Events\x12\x34\n\x06Stream\x12\x17.replaypb.StreamRequest\x1a\x0f.reflexpb.Event0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replay.proto.replaypb_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SLEEPREQUEST']._serialized_start=73
-  _globals['_SLEEPREQUEST']._serialized_end=132
-  _globals['_SLEEPDONE']._serialized_start=134
-  _globals['_SLEEPDONE']._serialized_end=145
+  _globals['_SLEEPREQUEST']._serialized_start=129
+  _globals['_SLEEPREQUEST']._serialized_end=188
+  _globals['_SLEEPDONE']._serialized_start=190
+  _globals['_SLEEPDONE']._serialized_end=201
+  _globals['_EMPTY']._serialized_start=203
+  _globals['_EMPTY']._serialized_end=210
+  _globals['_OK']._serialized_start=212
+  _globals['_OK']._serialized_end=228
+  _globals['_RUNREQUEST']._serialized_start=230
+  _globals['_RUNREQUEST']._serialized_end=294
+  _globals['_KEYMESSAGE']._serialized_start=296
+  _globals['_KEYMESSAGE']._serialized_end=360
+  _globals['_SIGNALREQUEST']._serialized_start=363
+  _globals['_SIGNALREQUEST']._serialized_end=509
+  _globals['_COMPLETEREQUEST']._serialized_start=511
+  _globals['_COMPLETEREQUEST']._serialized_end=541
+  _globals['_LISTBOOTSTRAPREQUEST']._serialized_start=543
+  _globals['_LISTBOOTSTRAPREQUEST']._serialized_end=578
+  _globals['_EVENTS']._serialized_start=580
+  _globals['_EVENTS']._serialized_end=621
+  _globals['_STREAMREQUEST']._serialized_start=623
+  _globals['_STREAMREQUEST']._serialized_end=726
+  _globals['_REPLAY']._serialized_start=729
+  _globals['_REPLAY']._serialized_end=1248
 # @@protoc_insertion_point(module_scope)

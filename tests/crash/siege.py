@@ -55,7 +55,7 @@ class Team:
 
     def __init__(self, url: str, notes: Path, size: int = 2, lease: int = 3600) -> None:
         # With a long lease nobody takes over in time but by the lock that dies with its owner.
-        self._url = with_options(url, lease=lease)
+        self._url = url if url.startswith("grpc:") else with_options(url, lease=lease)
         self._notes = notes
         self._workers: list[tuple[BaseProcess, Connection]] = []
         self._size = size
@@ -101,6 +101,7 @@ class Siege:
         seed: int,
         server: Server | None = None,
         lease: int = 3600,
+        database: str = "",
     ) -> None:
         self.kills: Counter[str] = Counter()
         self.runs: dict[str, int] = {}
@@ -110,6 +111,7 @@ class Siege:
         self._chance = random.Random(seed)
         self._server = server
         self._lease = lease
+        self._database = database or url
 
     def hold(self, kills: int) -> None:
         """Start runs and kill until it is enough; then everything has to end as it should."""
@@ -120,7 +122,7 @@ class Siege:
             self._ask_all(client)
             for run in self.runs:
                 client.await_completion(journey.NAMESPACE, "journey", run, LIMIT)
-            audit(client, self.runs, team.executed())
+            audit(stack.enter_context(stepped(self._database)), self.runs, team.executed())
 
     def _fight(self, client: Client, team: Team, kills: int) -> None:
         while len(self.runs) < OPEN:
@@ -148,7 +150,7 @@ class Siege:
                     yield event
             except EventsLost:
                 self.lost += 1
-                after = insist(client.log.database.newest)[0]
+                after = insist(client.log.newest)
                 self._ask_all(client)
 
     def _ask_all(self, client: Client) -> None:

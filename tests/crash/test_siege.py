@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.front import FrontServer
 from tests.crash.siege import Siege
-from tests.servers import Server
+from tests.servers import Server, started
+from tests.support import with_options
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -26,3 +28,18 @@ def test_l6_r2_s2_p16_workers_and_their_server_are_killed(
     siege.hold(kills=60)
     assert siege.kills["server"] >= 10
     assert siege.lost == 0
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_g1_l6_r2_s2_workers_and_our_own_server_are_killed(
+    url: str, tmp_path: Path, seed: int
+) -> None:
+    """A1, G1, L1, L2, L6, L7, P16, R2, R3, S1, S2, O1: the same through a server, killed as well.
+
+    With a lease of an hour nobody waits for it: locks and connections tell who is dead.
+    """
+    with started(lambda: FrontServer(with_options(url, lease=3600))) as front:
+        siege = Siege(front.url, tmp_path / "executed", seed, front, database=url)
+        siege.hold(kills=40)
+        assert siege.kills["server"] >= 5
+        assert siege.lost == 0

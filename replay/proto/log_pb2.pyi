@@ -1,0 +1,249 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class LocateRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class LocateReply(_message.Message):
+    __slots__ = ("log",)
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    def __init__(self, log: _Optional[str] = ...) -> None: ...
+
+class OpenRequest(_message.Message):
+    __slots__ = ("log",)
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    log: str
+    def __init__(self, log: _Optional[str] = ...) -> None: ...
+
+class OpenReply(_message.Message):
+    __slots__ = ("session", "end", "newest", "now_us", "max_message")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
+    NOW_US_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    end: int
+    newest: int
+    now_us: int
+    max_message: int
+    def __init__(self, session: _Optional[str] = ..., end: _Optional[int] = ..., newest: _Optional[int] = ..., now_us: _Optional[int] = ..., max_message: _Optional[int] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("id", "type", "key", "time_ms", "message")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    type: int
+    key: str
+    time_ms: int
+    message: bytes
+    def __init__(self, id: _Optional[int] = ..., type: _Optional[int] = ..., key: _Optional[str] = ..., time_ms: _Optional[int] = ..., message: _Optional[bytes] = ...) -> None: ...
+
+class Events(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
+class ReadRequest(_message.Message):
+    __slots__ = ("session", "after", "limit", "wait_ms")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    after: int
+    limit: int
+    wait_ms: int
+    def __init__(self, session: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+
+class ReadReply(_message.Message):
+    __slots__ = ("events", "end", "newest", "now_us")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
+    NOW_US_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    end: int
+    newest: int
+    now_us: int
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., end: _Optional[int] = ..., newest: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("consumer", "old", "new", "parked", "unparked")
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    UNPARKED_FIELD_NUMBER: _ClassVar[int]
+    consumer: str
+    old: int
+    new: int
+    parked: _containers.RepeatedCompositeFieldContainer[Parked]
+    unparked: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, consumer: _Optional[str] = ..., old: _Optional[int] = ..., new: _Optional[int] = ..., parked: _Optional[_Iterable[_Union[Parked, _Mapping]]] = ..., unparked: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Parked(_message.Message):
+    __slots__ = ("event_id", "key", "attempts", "next_at_ms", "error")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    event_id: int
+    key: str
+    attempts: int
+    next_at_ms: int
+    error: str
+    def __init__(self, event_id: _Optional[int] = ..., key: _Optional[str] = ..., attempts: _Optional[int] = ..., next_at_ms: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
+
+class CommitRequest(_message.Message):
+    __slots__ = ("session", "events", "move", "more")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MOVE_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    move: Move
+    more: bool
+    def __init__(self, session: _Optional[str] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., move: _Optional[_Union[Move, _Mapping]] = ..., more: bool = ...) -> None: ...
+
+class CommitReply(_message.Message):
+    __slots__ = ("stored", "ids", "time_ms", "error", "details")
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    stored: _containers.RepeatedScalarFieldContainer[bool]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    time_ms: int
+    error: str
+    details: str
+    def __init__(self, stored: _Optional[_Iterable[bool]] = ..., ids: _Optional[_Iterable[int]] = ..., time_ms: _Optional[int] = ..., error: _Optional[str] = ..., details: _Optional[str] = ...) -> None: ...
+
+class ClaimRequest(_message.Message):
+    __slots__ = ("session", "consumer", "wait_ms")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    wait_ms: int
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+
+class ClaimReply(_message.Message):
+    __slots__ = ("cursor",)
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    cursor: int
+    def __init__(self, cursor: _Optional[int] = ...) -> None: ...
+
+class ReleaseRequest(_message.Message):
+    __slots__ = ("session", "consumer", "old", "new")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    old: int
+    new: int
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., old: _Optional[int] = ..., new: _Optional[int] = ...) -> None: ...
+
+class ReleaseReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListParkedRequest(_message.Message):
+    __slots__ = ("session", "consumer")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ...) -> None: ...
+
+class ListParkedReply(_message.Message):
+    __slots__ = ("parked",)
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    parked: _containers.RepeatedCompositeFieldContainer[Parked]
+    def __init__(self, parked: _Optional[_Iterable[_Union[Parked, _Mapping]]] = ...) -> None: ...
+
+class GetRequest(_message.Message):
+    __slots__ = ("session", "id")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    id: int
+    def __init__(self, session: _Optional[str] = ..., id: _Optional[int] = ...) -> None: ...
+
+class GetReply(_message.Message):
+    __slots__ = ("event",)
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    event: Event
+    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
+
+class FindRequest(_message.Message):
+    __slots__ = ("session", "type", "keys")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    type: int
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., type: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BegunRequest(_message.Message):
+    __slots__ = ("session", "keys")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Keys(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("session", "key")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    key: str
+    def __init__(self, session: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class LastIterationRequest(_message.Message):
+    __slots__ = ("session", "namespace", "workflow", "run")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    namespace: str
+    workflow: str
+    run: str
+    def __init__(self, session: _Optional[str] = ..., namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., run: _Optional[str] = ...) -> None: ...
+
+class LastIterationReply(_message.Message):
+    __slots__ = ("begun", "ended")
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    begun: int
+    ended: int
+    def __init__(self, begun: _Optional[int] = ..., ended: _Optional[int] = ...) -> None: ...
