@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import idle, peers, recovery, steps, waits
+from bench import idle, peers, recovery, remote, steps, waits
 from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
 from bench.rows import QUICK, Row, Sizes, table
 
@@ -27,6 +27,7 @@ MEASURES: dict[str, Measure] = {
     "memory": idle.memory,
     "idle": idle.waiting,
 }
+REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
 FAILED = "failed"
 
 
@@ -39,7 +40,8 @@ def main() -> int:
         directory = stack.enter_context(scratch())
         for backend in backends(options.url, directory, stack):
             title = backend.title()
-            found = {name: measured(name, backend, sizes) for name in options.only}
+            names = REMOTE if options.remote else options.only
+            found = {name: measured(name, backend, sizes) for name in names}
             show(title, [row for rows in found.values() for row in rows])
             results[title] = found
         if options.peers:
@@ -65,6 +67,9 @@ def arguments() -> argparse.Namespace:
         " databases are created beside the one named, and removed",
     )
     parser.add_argument("--peers", action="store_true", help="put DBOS to the same work")
+    parser.add_argument(
+        "--remote", action="store_true", help="through a server, beside the embedded figures"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, rough figures")
     parser.add_argument(
         "--only", nargs="+", choices=MEASURES, default=list(MEASURES), help="some measures"
@@ -85,7 +90,7 @@ def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
     """A measure's rows. One that fails says so in its row and does not cost the others theirs."""
     progress(f"{backend.kind}: {name}")
     try:
-        return MEASURES[name](backend, sizes)
+        return (MEASURES | REMOTE)[name](backend, sizes)
     except Exception:
         traceback.print_exc()
         return [Row(name, FAILED, "", "see above")]

@@ -33,10 +33,13 @@ def throughput(backend: Backend, sizes: Sizes) -> list[Row]:
     ]
 
 
-def many_runs(url: str, runs: int, steps: int) -> float:
-    """Create the runs, then start the consumers; the seconds from there until all are completed."""
+def many_runs(url: str, runs: int, steps: int, server: str = "") -> float:
+    """Create the runs, then start the consumers; the seconds from there until all are completed.
+
+    Through the server of this database, if there is one.
+    """
     ended = threading.Semaphore(0)
-    with replay.connect(url) as client, closing(raw.Raw(url)) as probe:
+    with replay.connect(server or url) as client, closing(raw.Raw(url)) as probe:
         for number in range(runs):
             client.run_workflow(work.NAMESPACE, "steps", f"run-{number}", Int64Value(value=steps))
         begin = time.perf_counter()
