@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,9 +95,10 @@ class Serving:
         self._loop.call_soon_threadsafe(done.set)
         done.wait()
 
-    def settle(self) -> None:
-        """Wait until the sessions whose connections are gone have been ended."""
-        while any(host.sessions or host._tasks for host in self.server._hosts.all()):
+    def settle(self, sessions: int) -> None:
+        """Wait until no more than so many sessions are left, and their names are given up."""
+        host = self.host()
+        while len(host.sessions) > sessions or host._tasks:
             self.call(lambda: None)
 
     def host(self, namespace: str = "") -> Host:
@@ -127,6 +129,9 @@ def serving(url: str = "", *, stepped: bool = True, **options: Any) -> Iterator[
             yield server
         finally:
             server.stop()
+            # gRPC leaves sockets to the garbage collector, whose warning shall come here, where it
+            # is known and let pass.
+            gc.collect()
 
 
 _add = RemoteClient.add

@@ -31,6 +31,7 @@ from replay.remote import RemoteClient
 from replay.run import Run
 from replay.workflow import WorkflowConsumer
 from tests.example_pb2 import Empty, Int, String
+from tests.serving import SERVING
 from tests.support import (
     START,
     Clock,
@@ -229,6 +230,7 @@ class Cluster:
         if isinstance(self._client, RemoteClient):
             if self._worker is not None:
                 crash(self._worker)
+                SERVING[log.name].settle(1)
             client = self._worker = connect(log.name, loops=False)
             self._clock.rule(client)
         else:
