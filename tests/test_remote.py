@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from replay import Client, Consumer, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
-from replay.database import BadUrl, Statement, Unavailable
+from replay.database import BadUrl, OutcomeUnknown, Statement, Unavailable
 from replay.event import MessageTooLarge
 from replay.log import LostPlace, Move
 from replay.remote import PART, RemoteLog, SessionLost, TooBusy
@@ -275,3 +276,28 @@ def test_too_many_calls_are_no_loss(tmp_path: Path) -> None:
             "RUN_CREATED ns/flow/1/0",
             "RUN_CREATED ns/flow/2/0",
         ]
+
+
+class Gone(grpc.RpcError):
+    """What gRPC raises when the connection breaks in the middle of a call."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "Socket closed"
+
+    def trailing_metadata(self) -> tuple[()]:
+        return ()
+
+
+def test_a_commit_whose_answer_is_lost_is_of_unknown_outcome(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G1, L6: it may have been stored, and the error says so."""
+    with stepped(server.url) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("replay.remote._Line.commit", lambda *_: (_ for _ in ()).throw(Gone()))
+            with pytest.raises(OutcomeUnknown, match="Socket closed"):
+                client.log.commit(outputs(client, [1]))
+        assert client.log.commit(outputs(client, [1])) == [True]
