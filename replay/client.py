@@ -31,7 +31,7 @@ from google.protobuf.message import Message
 from . import signal as signals
 from .consumer import Consumer, Handler
 from .database import BadUrl, Database, Error, OutcomeUnknown, Unavailable
-from .event import Event, EventType, Key, check_name
+from .event import Event, EventType, Key, check_name, check_run
 from .log import Log
 from .mysql import open_mysql
 from .sleep import Sleeper
@@ -123,8 +123,7 @@ class Client:
 
         Raises `InvalidName`, `NotAMessage`, `MessageTooLarge`; nothing is stored then.
         """
-        for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
-            check_name(what, name)
+        check_run(namespace, workflow, run)
         log = self.log_of(namespace)
         created = log.event(EventType.RUN_CREATED, Key(namespace, workflow, run), message)
         return self._patiently(lambda: log.append(created))
@@ -229,8 +228,7 @@ class Client:
         if isinstance(timeout, timedelta):
             timeout = timeout.total_seconds()
         deadline = None if timeout is None else time.monotonic() + timeout
-        for what, name in (("namespace", namespace), ("workflow", workflow), ("run", run)):
-            check_name(what, name)
+        check_run(namespace, workflow, run)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
         log = self.log_of(namespace)
         waiter, pauses = Waiter(log.tail, wants), _pauses()

@@ -75,6 +75,13 @@ def _check_name(what: str, name: str) -> str:
     raise InvalidName(f"{what} {name[:300]!r} {problem}: choose another name")
 
 
+def check_run(namespace: str, workflow: str, run: str) -> None:
+    """As `check_name`, for the three names of a run."""
+    check_name("namespace", namespace)
+    check_name("workflow", workflow)
+    check_name("run", run)
+
+
 def check_target(what: str, name: str) -> str:
     """As `check_name`, for activities and outputs: names of the library's own are refused too."""
     if isinstance(name, str) and name.startswith("replay_"):

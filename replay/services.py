@@ -36,6 +36,7 @@ from .event import (
     MessageError,
     MessageTooLarge,
     check_name,
+    check_run,
     check_target,
 )
 from .hosting import Host, Session, concerns, visible
@@ -98,9 +99,7 @@ def parse_key(text: str, *, target: bool) -> Key:
     if found is None:
         raise InvalidName(f"{text[:300]!r} is not the key of an event")
     namespace, workflow, run, iteration, name, count, of_type = found.groups()
-    check_name("namespace", namespace)
-    check_name("workflow", workflow)
-    check_name("run", run)
+    check_run(namespace, workflow, run)
     if (name is not None) is not target:
         raise InvalidName(f"the key {text!r} {'needs' if target else 'has'} a target and sequence")
     if int(iteration) > _LARGEST:
@@ -112,6 +111,11 @@ def parse_key(text: str, *, target: bool) -> Key:
     if sequence is None:
         raise InvalidName(f"the key {text!r} has a sequence that is none")
     return Key(namespace, workflow, run, int(iteration), name, sequence)
+
+
+def has_target(type: EventType) -> bool:
+    """Whether the keys of such events have a target."""
+    return type not in (EventType.RUN_CREATED, EventType.RUN_COMPLETED)
 
 
 def checked_raw(raw: bytes | None, log: Log, what: str) -> bytes | None:
@@ -136,7 +140,7 @@ def _names_type(url: str) -> bool:
 
 def incoming(type: EventType, text: str, raw: bytes | None, log: Log) -> Event:
     """An event from a peer.  Raises `InvalidName`, `MessageError`."""
-    key = parse_key(text, target=type not in (EventType.RUN_CREATED, EventType.RUN_COMPLETED))
+    key = parse_key(text, target=has_target(type))
     event = Event(0, type, key, UNKNOWN, checked_raw(raw, log, text), text)
     if type is EventType.RUN_OUTPUT:
         check_target("output", key.target)
@@ -490,7 +494,7 @@ class LogService:
         session = await self._session(who, request.session)
         if not 1 <= request.type < len(TYPES):
             raise BadRequest(f"{request.type} is not a type of events")
-        target = request.type not in (EventType.RUN_CREATED, EventType.RUN_COMPLETED)
+        target = has_target(TYPES[request.type])
         keys = [_readable(who, parse_key(text, target=target)) for text in _some(request.keys)]
         log = session.host.log
         return log_pb2.Keys(keys=await session.host.run(log.among, TYPES[request.type], keys))
@@ -519,8 +523,7 @@ class LogService:
         """The newest iteration that began and the newest that ended."""
         session = await self._session(who, request.session)
         run = (request.namespace, request.workflow, request.run)
-        for what, name in zip(("namespace", "workflow", "run"), run, strict=True):
-            check_name(what, name)
+        check_run(*run)
         who.require(request.namespace, write=False)
         begun, ended = await session.host.run(session.host.log.last_iteration, *run)
         return log_pb2.LastIterationReply(begun=begun, ended=ended)

@@ -36,7 +36,7 @@ from google.protobuf.message import Message
 
 from .consumer import Batch, Consumer, Metrics
 from .database import Duplicate, Error, IdTaken, Insert, Row, Statement, from_text, later, to_text
-from .event import Event, EventType, InvalidName, Key, MessageError, check_name, pack
+from .event import Event, EventType, InvalidName, Key, MessageError, check_run, pack
 from .log import Log, Parked, first_hole
 from .proto.replaypb_pb2 import SleepDone
 from .sleep import Timers, requested_duration
@@ -91,8 +91,7 @@ def checked(
     run: Run, signal: int | IntEnum, message: Message | None, external_id: str
 ) -> tuple[int, bytes]:
     """A signal's type and hash, as stored.  Raises `InvalidName` or `InvalidSignal`."""
-    for what, name in zip(("namespace", "workflow", "run"), run, strict=True):
-        check_name(what, name)
+    check_run(*run)
     type = check_signal(signal)
     if not isinstance(external_id, str) or len(external_id) > 255 or "\0" in external_id:
         raise InvalidSignal(f"external id {external_id!r:.300}: expected up to 255 characters")
