@@ -21,8 +21,9 @@ import contextlib
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -161,9 +162,11 @@ class _Dispatcher:
     def _handler(self, method: MethodDescriptor, function: Callable[..., Any]) -> Any:
         kind = message_class(method.input_type)
         if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._conversing(kind, function))
+            read = partial(self._requests, kind)
+            return grpc.stream_stream_rpc_method_handler(self._streaming(read, function))
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(kind, function))
+            parse = partial(_parsed, kind)
+            return grpc.unary_stream_rpc_method_handler(self._streaming(parse, function))
         return grpc.unary_unary_rpc_method_handler(self._answering(kind, function))
 
     def _answering(self, kind: Any, function: Callable[..., Awaitable[Message]]) -> Any:
@@ -176,13 +179,17 @@ class _Dispatcher:
 
         return handle
 
-    def _conversing(self, kind: Any, function: Callable[..., AsyncIterator[Message]]) -> Any:
-        async def handle(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    def _streaming(
+        self, read: Callable[[Any], Any], function: Callable[..., AsyncIterator[Message]]
+    ) -> Any:
+        async def handle(request: Any, context: Any) -> AsyncIterator[bytes]:
             try:
                 who = caller(self._access, context.invocation_metadata())
                 with self._stream_of(who, context.peer()):
-                    async for answer in function(who, self._requests(kind, requests)):
-                        yield answer.SerializeToString()
+                    answers = function(who, read(request))
+                    async with contextlib.aclosing(answers):  # type: ignore[type-var]
+                        async for answer in answers:
+                            yield answer.SerializeToString()
             except Exception as error:
                 await _abort(context, error)
 
@@ -214,22 +221,8 @@ class _Dispatcher:
         for task in self._idle:
             task.cancel()
 
-    def _streaming(self, kind: Any, function: Callable[..., AsyncIterator[Message]]) -> Any:
-        async def handle(raw: bytes, context: Any) -> AsyncIterator[bytes]:
-            try:
-                who = caller(self._access, context.invocation_metadata())
-                with self._stream_of(who, context.peer()):
-                    answers = function(who, _parsed(kind, raw))
-                    async with contextlib.aclosing(answers):  # type: ignore[type-var]
-                        async for answer in answers:
-                            yield answer.SerializeToString()
-            except Exception as error:
-                await _abort(context, error)
-
-        return handle
-
     @contextlib.contextmanager
-    def _stream_of(self, who: Principal, peer: str) -> Any:
+    def _stream_of(self, who: Principal, peer: str) -> Iterator[None]:
         """One stream more, of a client: a token's owner, or else an address."""
         client = peer.rpartition(":")[0] if self._access.open else who.name
         if self._streams[client] >= self._max_streams:
@@ -265,6 +258,13 @@ async def _abort(context: Any, error: Exception) -> NoReturn:
     raise AssertionError
 
 
+_SERVICES: Sequence[tuple[Any, Callable[[Hosts], object]]] = (
+    (replaypb_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayService),
+    (log_pb2.DESCRIPTOR.services_by_name["Log"], LogService),
+)
+_NAMES = [descriptor.full_name for descriptor, _ in _SERVICES]
+
+
 class Server:
     """One server, in the event loop that makes it."""
 
@@ -281,7 +281,6 @@ class Server:
         """Connect to the databases, and listen; `port` is then known."""
         options, loop = self._options, asyncio.get_running_loop()
         hosts: dict[str, Host] = {}
-        self._hosts = Hosts(hosts)
         try:
             for namespace, url in options.databases.items():
                 client = await loop.run_in_executor(None, connect, url)
@@ -295,17 +294,8 @@ class Server:
         for host in hosts.values():
             host.start()
         await self._server.start()
-        for name in ("", *self._services()):
+        for name in ("", *_NAMES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-
-    def _services(self) -> Sequence[str]:
-        return [
-            descriptor.services_by_name[name].full_name
-            for descriptor, name in (
-                (replaypb_pb2.DESCRIPTOR, "Replay"),
-                (log_pb2.DESCRIPTOR, "Log"),
-            )
-        ]
 
     def _listen(self) -> None:
         options = self._options
@@ -328,13 +318,11 @@ class Server:
                 ("grpc.http2.max_ping_strikes", 0),
             ),
         )
-        services = ((replaypb_pb2, "Replay", ReplayService), (log_pb2, "Log", LogService))
-        for module, name, service in services:
-            descriptor = module.DESCRIPTOR.services_by_name[name]
+        for descriptor, service in _SERVICES:
             handlers = self._dispatcher.handlers(descriptor, service(self._hosts))
             server.add_generic_rpc_handlers((handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [*self._services(), health.SERVICE_NAME, reflection.SERVICE_NAME]
+        names = [*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
         self.port = self._bind(server)
 
