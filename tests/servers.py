@@ -433,6 +433,12 @@ def _wait_for_answer(url: str, alive: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def add_options(url: str, **options: object) -> str:
+    """A database's URL with further options."""
+    more = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{url}{'&' if '?' in url else '?'}{more}"
+
+
 def free_port() -> int:
     """Find a port that no system gives out by itself: it must stay free while a server is down."""
     while True:

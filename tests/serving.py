@@ -15,6 +15,7 @@ from replay.database import Database
 from replay.hosting import Host
 from replay.remote import RemoteClient
 from replay.server import Options, Server
+from tests.servers import add_options
 
 #: Those that run just now, by URL.
 SERVING: dict[str, Serving] = {}
@@ -72,8 +73,7 @@ class Serving:
 
     def beside(self, **options: object) -> str:
         """The URL of another server on the same database, whose URL has these options."""
-        more = "&".join(f"{name}={value}" for name, value in options.items())
-        url = f"{self.base()}{'&' if '?' in self.base() else '?'}{more}"
+        url = add_options(self.base(), **options)
         self._beside.append(Serving({"": url}, stepped=self._stepped))
         self._beside[-1].start()
         return self._beside[-1].url

@@ -286,8 +286,7 @@ def with_options(url: str, **options: object) -> str:
     """A database's URL with further options; one of a server that has such a database."""
     if url in SERVING:
         return SERVING[url].beside(**options)
-    more = "&".join(f"{name}={value}" for name, value in options.items())
-    return f"{url}{'&' if '?' in url else '?'}{more}"
+    return servers.add_options(url, **options)
 
 
 def request(client: Client, key: Key, message: Message | None = None) -> None:
