@@ -6,7 +6,7 @@ from replay import ActivityContext, typed
 from tutorial.lesson_05_cron import cron_pb2 as pb
 
 
-def work(ctx: ActivityContext, backends: None, tick: pb.Tick) -> None:
+def chore(ctx: ActivityContext, backends: None, tick: pb.Tick) -> None:
     """An activity: what is done at each tick. Every fifth time it takes longer than two periods."""
     time.sleep(2.1 if tick.number % 5 == 2 else 0.3)
 
@@ -24,5 +24,5 @@ NAMESPACE = typed.Namespace(
             ],
         )
     ],
-    activities=[typed.Activity("work", function=work, description="Does the work of a tick.")],
+    activities=[typed.Activity("chore", function=chore, description="Does the work of a tick.")],
 )

@@ -23,12 +23,12 @@ class ClockFlow(typed.Flow, Protocol):
         """End this iteration and begin the next with `message`, in one transaction."""
         ...
 
-    def work(self, message: cron_pb2.Tick) -> None:
+    def chore(self, message: cron_pb2.Tick) -> None:
         """Does the work of a tick."""
         ...
 
-    def call_work(self, message: cron_pb2.Tick) -> typed.Call[None]:
-        """A call of work for `gather`: nothing is asked for yet."""
+    def call_chore(self, message: cron_pb2.Tick) -> typed.Call[None]:
+        """A call of chore for `gather`: nothing is asked for yet."""
         ...
 
     def emit_tick(self, message: cron_pb2.Tick) -> None:
@@ -44,11 +44,11 @@ class _ClockFlow(typed.RunFlow):
     def restart(self, message: cron_pb2.Schedule) -> NoReturn:
         self._ctx.restart(message)
 
-    def work(self, message: cron_pb2.Tick) -> None:
-        self._ctx.exec_activity("work", message)
+    def chore(self, message: cron_pb2.Tick) -> None:
+        self._ctx.exec_activity("chore", message)
 
-    def call_work(self, message: cron_pb2.Tick) -> typed.Call[None]:
-        return typed.Call("work", message)
+    def call_chore(self, message: cron_pb2.Tick) -> typed.Call[None]:
+        return typed.Call("chore", message)
 
     def emit_tick(self, message: cron_pb2.Tick) -> None:
         self._ctx.emit_output("tick", message)
@@ -129,7 +129,7 @@ def register_clock(
     )
 
 
-def register_work(
+def register_chore(
     client: replay.Client,
     backends: None = None,
     *,
@@ -138,16 +138,16 @@ def register_work(
     metrics: typed.Metrics | None = None,
     start: bool = True,
 ) -> replay.Consumer:
-    """Execute work when asked; the rest is as in `replay.register_activity`."""
+    """Execute chore when asked; the rest is as in `replay.register_activity`."""
     # Imported when it is called, since that module may import this one.
-    from tutorial.lesson_05_cron.namespace import work as function
+    from tutorial.lesson_05_cron.namespace import chore as function
 
     return replay.register_activity(
         client,
         _NAMESPACE,
         function,
         backends,
-        name="work",
+        name="chore",
         shard=shard,
         workers=workers,
         metrics=metrics,
@@ -165,5 +165,5 @@ def start_replay_loops(
     """Register all workflows and activities, each under its name in the definition."""
     return [
         register_clock(client, clock, start=start),
-        register_work(client, start=start),
+        register_chore(client, start=start),
     ]

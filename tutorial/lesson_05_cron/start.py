@@ -41,7 +41,7 @@ def clock(flow: ClockFlow, schedule: pb.Schedule) -> None:
             number = skipped[-1] + 1
         tick = pb.Tick(number=number, due=due(schedule, number))
         flow.emit_tick(tick)
-        flow.work(tick)
+        flow.chore(tick)
         number += 1
     flow.restart(pb.Schedule(anchor=schedule.anchor, period=schedule.period, next=number))
 
