@@ -97,7 +97,8 @@ def is_shortened(name: str) -> bool:
 class Client:
     """A client of one log.  Safe to use from any thread; a context manager that closes itself.
 
-    Calls raise `Unavailable` while the database cannot be reached, and may be repeated then.
+    Calls raise `Unavailable` while the database cannot be reached, and may be repeated then; so may
+    a call that was interrupted (Ctrl-C), which harms no other.
     """
 
     def __init__(self, log: Log, *, loops: bool = True) -> None:
@@ -177,7 +178,7 @@ class Client:
         self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
     ) -> Iterator[Event]:
         # Whatever the last event is, it ends the wait.
-        waiter = Waiter(log.tail, lambda e: wants(e) or (end is not None and e.id >= end))
+        waiter = Waiter(lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
         losses, last = log.losses, None
         try:
@@ -231,7 +232,7 @@ class Client:
         check_run(namespace, workflow, run)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
         log = self.log_of(namespace)
-        waiter, pauses = Waiter(log.tail, wants), _pauses()
+        waiter, pauses = Waiter(wants), _pauses()
         try:
             while not self._closed:
                 position = log.tail.end

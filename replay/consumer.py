@@ -87,7 +87,7 @@ class Consumer:
         self.name = name
         self._log = events
         self._metrics = metrics
-        self._waiter = Waiter(events.tail, self.wants)
+        self._waiter = Waiter(self.wants)
         self._position: int | None = None  # None: the name is not ours
         self._committed = 0
         self._losses = 0  # of connections, see `Log.refresh`
@@ -251,7 +251,8 @@ class Consumer:
         if self._thread is None:
             self._leave()
         elif self._thread is not threading.current_thread():
-            self._thread.join()
+            if self._thread.is_alive():  # unless its start was interrupted
+                self._thread.join()
             self._thread = None
 
     def ask_to_stop(self) -> None:

@@ -140,7 +140,7 @@ class Host:
     def _watch(self) -> None:
         tail = self.log.tail
         # What a session commits is told in the event loop itself, without this thread.
-        waiter = Waiter(tail, lambda event: not getattr(self._here, "committing", False))
+        waiter = Waiter(lambda event: not getattr(self._here, "committing", False))
         while not self.stopping:
             # Looked at before the ring: what comes in between makes the next wait short.
             position = tail.end

@@ -170,6 +170,12 @@ class MySQL(Database):
             yield
         except (pymysql.err.Error, OSError) as error:
             raise self._meaning(error, committing) from error
+        except Exception:
+            raise
+        except BaseException:
+            # Interrupted in the middle of an exchange: what the server would say next is unknown.
+            self._discard()
+            raise
 
     def _is_away(self, error: Exception) -> bool:
         """Whether the server, or the way to it, is gone for now."""
@@ -223,8 +229,8 @@ class MySQL(Database):
         script.append("COMMIT")
         try:
             first = self._send(cursor, script)[-len(chunks) - 1 : -1]
-        except BaseException as error:
-            self._rollback(error)
+        except Exception:
+            self._rollback()
             raise
         ids: list[int] = []
         for id, chunk in zip(first, chunks, strict=True) if self._step else ():
@@ -262,12 +268,9 @@ class MySQL(Database):
             size += more
         yield rows[start:]
 
-    def _rollback(self, error: BaseException) -> None:
+    def _rollback(self) -> None:
         connection = getattr(self._local, "connection", None)
-        if not isinstance(error, Exception):
-            # Interrupted in the middle of an exchange: what the server would say next is unknown.
-            self._discard()
-        elif connection is not None:
+        if connection is not None:
             try:
                 connection.rollback()
             except (pymysql.err.Error, OSError):

@@ -129,8 +129,8 @@ class Sqlite(Database):
 
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         with self._mutex:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 for sql, parameters, must_find in statements:
                     found = self._connection.execute(sql, parameters).rowcount
                     if must_find not in (None, found):

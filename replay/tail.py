@@ -4,17 +4,20 @@ Invariants:
 
 - The events in the tail have no hole, so a reader finds his place by counting.
 - Nobody sleeps while there is something for him: what has come since his last look is looked at
-  under the lock under which he falls asleep (P1).
+  under the lock under which others ring for him (P1).
+- A thread that is interrupted here (Ctrl-C) leaves all as it should be for the others.
 
 Left to `log`: reading what other processes commit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
 
 from .database import Unavailable
 from .event import Event
@@ -29,13 +32,38 @@ _BYTES = 32 * 1024 * 1024
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
 
 
+class Alarm:
+    """Wakes the one thread that waits for it.
+
+    Not an Event or a Condition: those are written in Python, and a thread that is interrupted
+    (Ctrl-C) in the middle of them leaves them locked, for all others to wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._rings: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        """Wake the thread, now or as soon as it waits."""
+        self._rings.put(None)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until it rings, at most `timeout` seconds; whether it did since the last time."""
+        try:
+            self._rings.get(timeout=timeout)
+        except Empty:
+            return False
+        while not self._rings.empty():
+            self._rings.get()
+        return True
+
+
 class Waiter:
     """Somebody who waits for events: what he wants, and how far he has read."""
 
-    __slots__ = ("condition", "position", "signals", "wants", "woken")
+    __slots__ = ("alarm", "position", "signals", "wants", "woken")
 
-    def __init__(self, tail: Tail, wants: Callable[[Event], bool]) -> None:
-        self.condition = threading.Condition(tail.lock)
+    def __init__(self, wants: Callable[[Event], bool]) -> None:
+        self.alarm = Alarm()
         self.wants = wants
         self.position = 0
         self.signals = False  # whether he wants to know of signals too
@@ -61,16 +89,15 @@ class Tail:
         self._apart: dict[int, list[Event]] = {}  # own events whose predecessors are not here yet
         self._waiters: set[Waiter] = set()
         self._poller: threading.Thread | None = None
-        self._poke = threading.Event()
+        self._poke = Alarm()
         self._closed = False
 
     def reset(self, end: int, newest: int) -> None:
         """Forget everything, and go on behind `end`, of a log that goes up to `newest`."""
-        with self.lock:
+        with self.lock, self._interruptible():
             self._events, self._bytes, self._apart = [], 0, {}
             self.end, self.newest, self.signals = end, newest, 0
-            for waiter in self._waiters:
-                self._wake(waiter)
+            self._wake_all()
 
     def slice(self, after: int, limit: int) -> list[Event] | None:
         """Up to `limit` events behind id `after`; None if the tail begins later than that."""
@@ -86,7 +113,7 @@ class Tail:
 
     def join(self, events: list[Event]) -> None:
         """Put in what this process has just committed; have the rest polled for soon."""
-        with self.lock:
+        with self.lock, self._interruptible():
             if events:
                 self.newest = max(self.newest, events[-1].id)
             if events and events[0].id > self.end:
@@ -96,15 +123,23 @@ class Tail:
                     self._apart[events[0].id] = events
                 self._attach()
             if not events or self._apart or events[-1].id > self.end:
-                self._poke.set()
+                self._poke.ring()
 
     def extend(self, events: Iterable[Event]) -> None:
         """Put in what was read behind the end."""
-        with self.lock:
+        with self.lock, self._interruptible():
             self._put([event for event in events if event.id > self.end])
             for first in [first for first in self._apart if first <= self.end]:
                 del self._apart[first]
             self._attach()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # perhaps before all were woken who should be
+            self._wake_all()
+            raise
 
     def _attach(self) -> None:
         while (next := self._apart.pop(self.end + 1, None)) is not None:
@@ -136,7 +171,7 @@ class Tail:
 
     def saw_signals(self, newest: int) -> bool:
         """The newest signal's id; whether it is new: then those who take signals are woken."""
-        with self.lock:
+        with self.lock, self._interruptible():
             changed, self.signals = newest > self.signals, max(newest, self.signals)
             for waiter in self._waiters if changed else ():
                 if waiter.signals:
@@ -146,18 +181,22 @@ class Tail:
     def wake_all(self) -> None:
         """Have everybody look."""
         with self.lock:
-            for waiter in self._waiters:
-                self._wake(waiter)
+            self._wake_all()
 
     def wake(self, waiter: Waiter) -> None:
         """Have one look."""
         with self.lock:
             self._wake(waiter)
 
+    def _wake_all(self) -> None:
+        for waiter in self._waiters:
+            self._wake(waiter)
+
     @staticmethod
     def _wake(waiter: Waiter) -> None:
-        waiter.woken = True
-        waiter.condition.notify()
+        if not waiter.woken:
+            waiter.alarm.ring()
+            waiter.woken = True
 
     def wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
         """Wait for something behind `position` that the waiter wants, at most `timeout` seconds.
@@ -170,10 +209,11 @@ class Tail:
             unseen = len(self._events) - (self.end - position)
             if unseen < 0:  # it reads the database, and met a hole there: it has to look again
                 timeout = PAUSE_MAX
-            elif self._concerns(waiter, self._events[unseen:]):
-                waiter.woken = True
-            if not waiter.woken and not self._closed:
-                waiter.condition.wait(timeout)
+            elif self._closed or self._concerns(waiter, self._events[unseen:]):
+                self._wake(waiter)
+        try:
+            waiter.alarm.wait(timeout)
+        finally:
             waiter.woken = False
 
     def leave(self, waiter: Waiter) -> None:
@@ -185,16 +225,16 @@ class Tail:
         """Have a thread call `poll` from now on, often while others write, else seldom."""
         with self.lock:
             if self._poller is None and not self._closed:
-                self._poller = threading.Thread(
+                poller = threading.Thread(
                     target=self._poll_loop, args=(poll,), name="replay-poll", daemon=True
                 )
-                self._poller.start()
+                poller.start()
+                self._poller = poller
 
     def _poll_loop(self, poll: Callable[[float], bool]) -> None:
         pause = PAUSE_MIN
         while not self._closed:
             if self._poke.wait(pause):
-                self._poke.clear()
                 time.sleep(PAUSE_MIN)  # an earlier commit of this process is probably on its way
             try:
                 pause = PAUSE_MIN if poll(PAUSE_MIN) else min(pause * 1.5, PAUSE_MAX)
@@ -208,7 +248,7 @@ class Tail:
         """Stop polling and let everybody go."""
         with self.lock:
             self._closed = True
-        self._poke.set()
+        self._poke.ring()
         self.wake_all()
         if self._poller is not None:
             self._poller.join()

@@ -51,9 +51,11 @@ def asleep(tail: Tail, waiter: Waiter, position: int, timeout: float | None = No
     """With which time-out a waiter falls asleep; "awake" if it does not."""
 
     def wait(timeout: float | None) -> bool:
-        raise Asleep(timeout)
+        if not waiter.woken:
+            raise Asleep(timeout)
+        return True
 
-    waiter.condition.wait = wait  # type: ignore[method-assign,assignment]
+    waiter.alarm.wait = wait  # type: ignore[method-assign]
     try:
         tail.wait(waiter, position, timeout)
     except Asleep as fallen:
@@ -169,14 +171,14 @@ def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
     tail = Tail(0, 0)
     tail.join(committed)
     assert ids(tail.slice(0, 100)) == []
-    assert tail._poke.is_set()
+    assert tail._poke.wait(0)
 
 
 def test_what_joins_on_is_not_read_back() -> None:
     """P21: a commit of this process costs no query."""
     tail = Tail(0, 0)
     tail.join(events(1, 2))
-    assert not tail._poke.is_set()
+    assert not tail._poke.wait(0)
 
 
 def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
@@ -185,7 +187,7 @@ def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
     tail.extend(events(1, 2))
     tail.join(events(1, 2, 3))
     assert ids(tail.slice(0, 100)) == [1, 2]
-    assert tail._poke.is_set()
+    assert tail._poke.wait(0)
 
 
 # What is kept.
@@ -221,7 +223,7 @@ def test_who_has_seen_all_falls_asleep() -> None:
     """A waiter with nothing to do sleeps, for as long as it said."""
     tail = Tail(0, 0)
     tail.extend(events(1))
-    waiter = Waiter(tail, anything)
+    waiter = Waiter(anything)
     assert asleep(tail, waiter, 1, 2.5) == 2.5
     assert asleep(tail, waiter, 1, None) is None
 
@@ -229,7 +231,7 @@ def test_who_has_seen_all_falls_asleep() -> None:
 def test_what_came_after_the_last_look_is_not_slept_over() -> None:
     """P1: an event that comes between a look and the wait is seen by the wait."""
     tail = Tail(0, 0)
-    waiter = Waiter(tail, of_run("r"))
+    waiter = Waiter(of_run("r"))
     assert asleep(tail, waiter, 0) is None
     assert ids(tail.slice(0, 100)) == []  # the look
     tail.extend(events(1))
@@ -241,15 +243,15 @@ def test_what_came_before_the_first_wait_is_not_slept_over() -> None:
     """P1: so it is for who waits for the first time, whom nobody could have woken."""
     tail = Tail(0, 0)
     tail.extend([event(1, "a"), event(2, "b")])
-    assert asleep(tail, Waiter(tail, of_run("b")), 0) == "awake"
-    assert asleep(tail, Waiter(tail, of_run("b")), 1) == "awake"
-    assert asleep(tail, Waiter(tail, of_run("a")), 1) is None
+    assert asleep(tail, Waiter(of_run("b")), 0) == "awake"
+    assert asleep(tail, Waiter(of_run("b")), 1) == "awake"
+    assert asleep(tail, Waiter(of_run("a")), 1) is None
 
 
 def test_a_wake_up_before_the_wait_counts() -> None:
     """P1: who is told to look between its look and its wait does not sleep, once."""
     tail = Tail(0, 0)
-    waiter = Waiter(tail, of_run("nobody"))
+    waiter = Waiter(of_run("nobody"))
     tellings: list[Callable[[], None]] = [lambda: tail.wake(waiter), tail.wake_all]
     for tell in tellings:
         asleep(tail, waiter, 0)
@@ -261,8 +263,8 @@ def test_a_wake_up_before_the_wait_counts() -> None:
 def test_only_those_concerned_are_woken() -> None:
     """P21: an event wakes who wants it, and who wants anything, but nobody else."""
     tail = Tail(0, 0)
-    waiters = {run: Waiter(tail, of_run(run)) for run in ("a", "b", "c")}
-    waiters["any"] = Waiter(tail, anything)
+    waiters = {run: Waiter(of_run(run)) for run in ("a", "b", "c")}
+    waiters["any"] = Waiter(anything)
     for waiter in waiters.values():
         asleep(tail, waiter, 0)
     tail.extend([event(1, "a"), event(2, "c")])
@@ -273,7 +275,7 @@ def test_only_those_concerned_are_woken() -> None:
 def test_own_commits_wake_those_concerned() -> None:
     """P1: what this process commits wakes its waiters as what others commit does."""
     tail = Tail(0, 0)
-    concerned, other = Waiter(tail, of_run("a")), Waiter(tail, of_run("b"))
+    concerned, other = Waiter(of_run("a")), Waiter(of_run("b"))
     asleep(tail, concerned, 0)
     asleep(tail, other, 0)
     tail.join(events(2, run="a"))
@@ -286,7 +288,7 @@ def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter that wants nothing of what comes is woken before the tail drops it."""
     monkeypatch.setattr(replay.tail, "BATCH", 5)
     tail = Tail(10, 10)
-    waiter = Waiter(tail, of_run("b"))
+    waiter = Waiter(of_run("b"))
     asleep(tail, waiter, 10)
     tail.extend(events(11, 12, 13, 14))
     assert not waiter.woken
@@ -299,7 +301,7 @@ def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_is_behind_the_tail_looks_again_soon() -> None:
     """P1: a reader of the database that met a hole there is not woken by the tail, so it polls."""
     tail = Tail(10, 10)
-    waiter = Waiter(tail, of_run("b"))
+    waiter = Waiter(of_run("b"))
     assert asleep(tail, waiter, 7, None) == PAUSE_MAX
     assert asleep(tail, waiter, 7, 100.0) == PAUSE_MAX
 
@@ -307,7 +309,7 @@ def test_who_is_behind_the_tail_looks_again_soon() -> None:
 def test_signals_wake_those_who_take_them_once() -> None:
     """P1, P21: a new signal wakes the matcher though it is no event; an old one wakes nobody."""
     tail = Tail(0, 0)
-    matcher, other = Waiter(tail, of_run("nobody")), Waiter(tail, of_run("nobody"))
+    matcher, other = Waiter(of_run("nobody")), Waiter(of_run("nobody"))
     matcher.signals = True
     for waiter in (matcher, other):
         asleep(tail, waiter, 0)
@@ -322,7 +324,7 @@ def test_signals_wake_those_who_take_them_once() -> None:
 def test_who_cannot_say_what_he_wants_is_woken() -> None:
     """R5: what a user's function raises is met by its own consumer, and stops nobody else."""
     tail = Tail(0, 0)
-    broken, other = Waiter(tail, lambda event: bool(1 / 0)), Waiter(tail, anything)
+    broken, other = Waiter(lambda event: bool(1 / 0)), Waiter(anything)
     for waiter in (broken, other):
         asleep(tail, waiter, 0)
     tail.extend(events(1))
@@ -333,7 +335,7 @@ def test_who_cannot_say_what_he_wants_is_woken() -> None:
 def test_who_has_left_is_not_woken() -> None:
     """A waiter that will not wait again costs nothing."""
     tail = Tail(0, 0)
-    waiter = Waiter(tail, anything)
+    waiter = Waiter(anything)
     asleep(tail, waiter, 0)
     tail.leave(waiter)
     tail.extend(events(1))
@@ -344,7 +346,7 @@ def test_who_has_left_is_not_woken() -> None:
 def test_nobody_sleeps_in_a_closed_tail() -> None:
     """Closing lets everybody go, also who comes later."""
     tail = Tail(0, 0)
-    waiter = Waiter(tail, anything)
+    waiter = Waiter(anything)
     asleep(tail, waiter, 0)
     tail.close()
     assert asleep(tail, waiter, 0) == "awake"
@@ -357,7 +359,7 @@ def test_no_wake_up_is_lost_between_threads() -> None:
     Each event is put in only after the one before was seen, so a lost wake-up is a stand-still.
     """
     tail = Tail(0, 0)
-    waiter = Waiter(tail, of_run("r"))
+    waiter = Waiter(of_run("r"))
     seen: list[int] = []
     step = threading.Semaphore(0)
 
@@ -383,7 +385,7 @@ def test_no_wake_up_is_lost_between_threads() -> None:
 
 
 class Pauses:
-    """Stands in for the poker's event: notes the pauses, and closes the tail after some."""
+    """Stands in for the poll loop's alarm: notes the pauses, and closes the tail after some."""
 
     def __init__(self, tail: Tail, most: int) -> None:
         self.taken: list[float] = []
@@ -391,7 +393,7 @@ class Pauses:
         self._most = most
 
     def wait(self, pause: float) -> bool:
-        """As in `threading.Event`, without waiting."""
+        """As in `Alarm`, without waiting."""
         self.taken.append(pause)
         self._tail._closed = len(self.taken) == self._most
         return False

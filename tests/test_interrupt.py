@@ -1,0 +1,120 @@
+"""Ctrl-C: a call that is interrupted anywhere leaves its client as it should be."""
+
+from __future__ import annotations
+
+import dis
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from queue import SimpleQueue
+from types import CodeType, FrameType
+from typing import Any
+
+from replay import Client, Event, EventType, connect, consume
+from tests.example_pb2 import Int
+from tests.support import LogLines
+
+LIMIT = 20  # seconds until something that has to happen has not happened
+
+#: The driver of a server has thousands of places where a call may be interrupted: every so many.
+SPARSE = 7
+#: Behind these instructions Python looks whether a signal has come.
+LOOKS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD", "RESUME"}
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt in a call, at the n-th place where a signal could be noticed."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def during(self, call: Callable[[], object]) -> bool:
+        """Call it; whether it was interrupted."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            call()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        return self._left == 0
+
+    def _enter(self, frame: FrameType, what: str, value: object) -> Any:
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        code = frame.f_code.co_code
+        last, before = "", handler(frame)
+
+        def trace(frame: FrameType, what: str, value: object) -> Any:
+            nonlocal last, before
+            if what == "opcode":
+                # Python raises where it looked.  Here it is one instruction later, which is the
+                # same unless a try or a with ends in between.
+                at = handler(frame)
+                self._left -= last in LOOKS and at == before
+                if self._left == 0:
+                    raise KeyboardInterrupt
+                last, before = dis.opname[code[frame.f_lasti]], at
+            return trace
+
+        return trace
+
+
+@cache
+def handlers(code: CodeType) -> list[tuple[int, int, int]]:
+    """Which instructions of a function are within a try or a with: first, last, handler."""
+    entries = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
+    return [(each.start, each.end, each.target) for each in entries]
+
+
+def handler(frame: FrameType) -> int | None:
+    """Where a function goes on if the instruction that it has come to raises."""
+    for start, end, target in handlers(frame.f_code):
+        if start <= frame.f_lasti < end:
+            return target
+    return None
+
+
+def everything(client: Client, run: str, after: int) -> None:
+    """What a program's main thread asks of its client."""
+    client.run_workflow("ns", "flow", run, Int(value=1))
+    client.signal_run("ns", "flow", run, 0, Int(value=1), "once")
+    for _ in client.stream("ns", "flow", run, after=after, to_head=True):
+        pass
+    try:
+        client.await_completion("ns", "flow", run, timeout=0.0001)
+    except TimeoutError:
+        return
+    raise AssertionError("nobody completes runs here")
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Client]:
+    """A client that has to close in time, without keeping the suite from its end if it does not."""
+    client = connect(url)
+    try:
+        yield client
+    finally:
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(LIMIT)
+    assert not closing.is_alive()
+
+
+def test_an_interrupted_call_hurts_nobody_else(url: str) -> None:
+    """P1, L6: wherever Ctrl-C comes, other threads and later calls go on as if it had not."""
+    seen: SimpleQueue[Event] = SimpleQueue()
+    with LogLines() as log, connected(url) as client:
+        consume(client, "c", seen.put)
+        interrupted, number, last = True, 0, 0
+        while interrupted:
+            number += 1 if url.startswith("sqlite:") else SPARSE
+            call = partial(everything, client, f"r{number}", last)
+            interrupted = Interrupt(number).during(call)
+            client.run_workflow("ns", "flow", f"r{number}", Int(value=1))
+            event = seen.get(timeout=LIMIT)
+            assert (event.type, event.key.run) == (EventType.RUN_CREATED, f"r{number}")
+            last = event.id
+    assert log.lines == []
