@@ -332,6 +332,22 @@ def test_who_cannot_say_what_he_wants_is_woken() -> None:
     assert asleep(tail, broken, 0) == "awake"
 
 
+def test_an_interrupted_commit_leaves_nobody_asleep() -> None:
+    """P1: Ctrl-C while it is found out who is to be woken has everybody look."""
+
+    def interrupted(event: Event) -> bool:
+        raise KeyboardInterrupt
+
+    tail = Tail(0, 0)
+    first, *others = (Waiter(wants) for wants in (interrupted, *[anything] * 9))
+    for waiter in (first, *others):
+        tail._waiters.add(waiter)
+    with pytest.raises(KeyboardInterrupt):
+        tail.join(events(1))
+    assert all(waiter.woken for waiter in others)
+    assert ids(tail.slice(0, 100)) == [1]
+
+
 def test_who_has_left_is_not_woken() -> None:
     """A waiter that will not wait again costs nothing."""
     tail = Tail(0, 0)
