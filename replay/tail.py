@@ -214,7 +214,8 @@ class Tail:
         try:
             waiter.alarm.wait(timeout)
         finally:
-            waiter.woken = False
+            with self.lock:  # not before who woke it has noted that it did
+                waiter.woken = False
 
     def leave(self, waiter: Waiter) -> None:
         """The waiter will not wait again."""

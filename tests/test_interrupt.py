@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ class Interrupt:
     def during(self, call: Callable[[], object]) -> bool:
         """Call it; whether it was interrupted."""
         before = sys.gettrace()
+        gc.disable()  # what it calls is not this call's
         sys.settrace(self._enter)
         try:
             call()
@@ -40,6 +42,7 @@ class Interrupt:
             pass
         finally:
             sys.settrace(before)
+            gc.enable()
         return self._left == 0
 
     def _enter(self, frame: FrameType, what: str, value: object) -> Any:

@@ -332,6 +332,50 @@ def test_who_cannot_say_what_he_wants_is_woken() -> None:
     assert asleep(tail, broken, 0) == "awake"
 
 
+class Noticed:
+    """A lock that says when some thread comes to it."""
+
+    def __init__(self, coming: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._coming = coming
+
+    def __enter__(self) -> None:
+        self._coming()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_who_is_quickly_awake_is_woken_the_next_time_too() -> None:
+    """P1: a waiter that wakes before it is noted as woken is not so noted for ever."""
+    tail, waiter = Tail(0, 0), Waiter(anything)
+    asleep, moved, rung = threading.Event(), threading.Event(), threading.Event()
+    wait, ring = waiter.alarm.wait, waiter.alarm.ring
+
+    def watched_wait(timeout: float | None) -> bool:
+        asleep.set()
+        return wait(timeout)
+
+    def watched_ring() -> None:
+        ring()
+        rung.set()
+        assert moved.wait(PATIENCE)
+
+    def run() -> None:
+        tail.wait(waiter, 0, None)
+        moved.set()
+
+    waiter.alarm.wait, waiter.alarm.ring = watched_wait, watched_ring  # type: ignore[method-assign]
+    tail.lock = Noticed(lambda: moved.set() if rung.is_set() else None)  # type: ignore[assignment]
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert asleep.wait(PATIENCE)
+    tail.wake(waiter)
+    thread.join(PATIENCE)
+    assert not waiter.woken
+
+
 def test_an_interrupted_commit_leaves_nobody_asleep() -> None:
     """P1: Ctrl-C while it is found out who is to be woken has everybody look."""
 
