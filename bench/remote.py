@@ -59,7 +59,7 @@ def timed(url: str, steps: int, number: int) -> list[float]:
 @contextmanager
 def served(url: str) -> Iterator[str]:
     """The URL of a server on this database."""
-    command = [sys.executable, "-m", "replay.server", "--db", url, "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "replay", "server", "--db", url, "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip().rpartition(":")[2]

@@ -4,12 +4,13 @@ These are all public names.  To read the library, begin with `replay.log`.
 """
 
 from .activity import ActivityContext, register_activity
-from .client import Client, connect, consume, handle
+from .client import Client, consume, handle
+from .connect import connect
 from .consumer import Consumer
-from .database import Error, Unavailable
-from .event import Event, EventType, Key
 from .run import RunContext, Signal
 from .shard import Shard
+from .storage.database import Error, Unavailable
+from .storage.event import Event, EventType, Key
 from .workflow import register_workflow
 
 __all__ = [

@@ -26,9 +26,9 @@ from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name
 from .consumer import FAILURES, Batch, Consumer, Metrics, Window
-from .event import Event, EventType, MessageError, check_name, check_target
 from .log import Log, Parked
 from .shard import Shard
+from .storage.event import Event, EventType, MessageError, check_name, check_target
 
 _log = logging.getLogger("replay.activity")
 

@@ -24,19 +24,17 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Self, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from google.protobuf.message import Message
 
 from . import signal as signals
 from .consumer import Consumer, Handler
-from .database import BadUrl, Database, Error, OutcomeUnknown, Unavailable
-from .event import Event, EventType, Key, check_name, check_run
 from .log import Log
-from .mysql import open_mysql
 from .sleep import Sleeper
-from .sqlite import Sqlite
-from .tail import Waiter
+from .storage.database import Error, OutcomeUnknown, Unavailable
+from .storage.event import Event, EventType, Key, check_name, check_run
+from .storage.open import open_database
+from .storage.tail import Waiter
 
 T = TypeVar("T")
 
@@ -308,6 +306,16 @@ class Client:
             return call()
 
 
+def open_client(url: str, *, loops: bool = True) -> Client:
+    """Open the database at `url`, and return a client of its log.  See `replay.connect`."""
+    database = open_database(url)
+    try:
+        return Client(Log(database), loops=loops)
+    except BaseException:
+        database.close()
+        raise
+
+
 def _require(log: Log, last: Event | None) -> None:
     """Refuse to go on behind an event that the database has lost."""
     if last is None or ((found := log.get(last.id)) and found.text == last.text):
@@ -327,70 +335,6 @@ def _pauses() -> Iterator[float]:
     """Seconds to wait between attempts: growing, with jitter."""
     for n in itertools.count():
         yield min(0.05 * 2 ** min(n, 10), 5.0) * random.uniform(0.5, 1.0)
-
-
-_EXPECTED = (
-    "sqlite:///file.db, sqlite://, mysql://user:password@host:3306/database or grpc://host:port"
-)
-
-
-def _parse(url: str) -> tuple[SplitResult, dict[str, str]]:
-    try:
-        parts = urlsplit(url, allow_fragments=False)  # a # is part of a file's name
-    except ValueError:  # its text may hold the password
-        raise BadUrl(f"not a URL; expected {_EXPECTED}") from None
-    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
-
-
-def open_database(url: str) -> Database:
-    """The database at `url`, with its tables in place.  See `connect`."""
-    parts, options = _parse(url)
-    if parts.scheme == "sqlite" and not parts.netloc:
-        database: Database = Sqlite(unquote(parts.path[1:]) or ":memory:", options)
-    elif parts.scheme == "mysql":
-        database = open_mysql(parts, options)
-    else:
-        given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"
-        raise BadUrl(f"expected {_EXPECTED}, not {given}")
-    try:
-        database.prepare()
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def connect(url: str, *, loops: bool = True) -> Client:
-    """A client of the log in the database at `url`, whose tables are created or upgraded.
-
-    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
-    ``mysql://user:password@host:3306/database``.  Options behind ``?``: `max_message` (bytes,
-    4 MiB unless set), `lease` (seconds, 10 unless set), and for MySQL `unix_socket`, and `ssl_ca`
-    (a file; then TLS is required and verified).
-
-    Or a client of a server, ``grpc://host:port`` or with TLS ``grpcs://host:port``, with the
-    options of `replay.remote.open_remote`; a server serves sleeps and signals itself, whatever
-    `loops` says.
-
-    Raises `BadUrl`, `Unavailable`, `ReadOnly`, `SchemaTooNew` or `DatabaseError`: what to do is in
-    the message.
-    """
-    parts, options = _parse(url)
-    if parts.scheme in ("grpc", "grpcs"):
-        # Not before it is asked for: it needs the extra `grpc`.
-        try:
-            from .remote import open_remote
-        except ModuleNotFoundError as error:
-            raise BadUrl(
-                f"a client of a server needs the package {error.name}: pip install 'replay[grpc]'"
-            ) from error
-        return open_remote(parts, options)
-    database = open_database(url)
-    try:
-        return Client(Log(database), loops=loops)
-    except BaseException:
-        database.close()
-        raise
 
 
 def consume(

@@ -29,10 +29,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from .database import DatabaseError, Statement, Unavailable
-from .event import Event, Key
 from .log import Log, LostPlace, Move, Parked
-from .tail import BATCH, Waiter
+from .storage.database import DatabaseError, Statement, Unavailable
+from .storage.event import Event, Key
+from .storage.tail import BATCH, Waiter
 
 log = logging.getLogger("replay")
 

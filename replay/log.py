@@ -32,7 +32,7 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 
-from .database import (
+from .storage.database import (
     Database,
     Duplicate,
     Error,
@@ -47,8 +47,8 @@ from .database import (
     portions,
     to_text,
 )
-from .event import TYPES, UNKNOWN, Event, EventType, InvalidName, Key, pack
-from .tail import BATCH, Tail
+from .storage.event import TYPES, UNKNOWN, Event, EventType, InvalidName, Key, pack
+from .storage.tail import BATCH, Tail
 
 log = logging.getLogger("replay")
 

@@ -38,9 +38,9 @@ from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
 from .consumer import FAILURES
-from .database import Error
-from .event import Event, EventType, Key, check_target
-from .proto.replaypb_pb2 import SleepDone, SleepRequest
+from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
+from .storage.database import Error
+from .storage.event import Event, EventType, Key, check_target
 
 log = logging.getLogger("replay")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from .database import Error
-from .event import check_name
+from .storage.database import Error
+from .storage.event import check_name
 
 
 class BadShard(Error, ValueError):

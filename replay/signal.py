@@ -35,12 +35,22 @@ from typing import NamedTuple
 from google.protobuf.message import Message
 
 from .consumer import Batch, Consumer, Metrics
-from .database import Duplicate, Error, IdTaken, Insert, Row, Statement, from_text, later, to_text
-from .event import Event, EventType, InvalidName, Key, MessageError, check_run, pack
 from .log import Log, Parked, first_hole
-from .proto.replaypb_pb2 import SleepDone
+from .server.proto.replaypb_pb2 import SleepDone
 from .sleep import Timers, requested_duration
-from .tail import BATCH
+from .storage.database import (
+    Duplicate,
+    Error,
+    IdTaken,
+    Insert,
+    Row,
+    Statement,
+    from_text,
+    later,
+    to_text,
+)
+from .storage.event import Event, EventType, InvalidName, Key, MessageError, check_run, pack
+from .storage.tail import BATCH
 
 TARGET = "replay_signal"
 PENDING, TIMED_OUT, SUCCESS = 1, 2, 3

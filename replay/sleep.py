@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from .consumer import Batch, Consumer, Metrics
-from .database import Row, Statement, from_text, later, marks, portions, to_text
-from .event import Event, EventType, Key, MessageError
 from .log import Log, Parked
-from .proto.replaypb_pb2 import SleepDone, SleepRequest
-from .tail import BATCH
+from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
+from .storage.database import Row, Statement, from_text, later, marks, portions, to_text
+from .storage.event import Event, EventType, Key, MessageError
+from .storage.tail import BATCH
 
 TARGET = "replay_sleep"
 

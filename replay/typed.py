@@ -35,11 +35,11 @@ from google.protobuf.message import Message
 
 from .client import BadSignature, check_signature
 from .consumer import Metrics
-from .database import Error
-from .event import Event, EventType, InvalidName, check_name, check_target
 from .run import Call as AnyCall
 from .run import RunContext
 from .signal import InvalidSignal, check_signal
+from .storage.database import Error
+from .storage.event import Event, EventType, InvalidName, check_name, check_target
 
 __all__ = [
     "Activity",
@@ -362,14 +362,3 @@ def check_workflow(function: Callable[..., None], name: str, message: type[Messa
             f"{given} takes {takes.__name__}, the workflow {name} is defined with"
             f" {message.__name__}: change one of them"
         )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command ``typedreplay``.  Returns its exit status."""
-    from . import typedgen  # only the command needs it, and it needs this module
-
-    return typedgen.main(argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,11 +26,11 @@ from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name
 from .consumer import FAILURES, Batch, Consumer, Metrics
-from .database import later
-from .event import Event, EventType, Key, MessageError, check_name
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .shard import Shard
+from .storage.database import later
+from .storage.event import Event, EventType, Key, MessageError, check_name
 
 log = logging.getLogger("replay")
 

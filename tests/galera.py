@@ -45,7 +45,11 @@ LIBRARY = Path("/usr/lib/galera/libgalera_smm.so")
 #: Where ./dev unpacks what hands a node all data, if the system does not have it.
 SCRIPTS = CACHE.parent / "galera" / "usr" / "bin"
 #: These take servers of their own, which are not clusters.
-IGNORED = ["--ignore=tests/crash", "--ignore=tests/mutants", "--ignore=tests/test_outage.py"]
+IGNORED = [
+    "--ignore=tests/crash",
+    "--ignore=tests/mutants",
+    "--ignore=tests/storage/test_outage.py",
+]
 LEASE = 2  # seconds: of a process on another node only its lease tells that it died
 
 

@@ -36,10 +36,10 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.database import Statement, from_text, insertion, to_text
-from replay.event import pack, unpack
 from replay.log import Move
-from replay.proto.replaypb_pb2 import SleepDone, SleepRequest
+from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
+from replay.storage.database import Statement, from_text, insertion, to_text
+from replay.storage.event import pack, unpack
 from tests.support import START, Clock, crash, rows, stepped
 
 FOLDER = Path(__file__).with_name("scenarios")

@@ -11,10 +11,11 @@ from typing import Any
 from unittest.mock import patch
 
 from replay import Consumer
-from replay.database import Database
-from replay.hosting import Host
-from replay.remote import RemoteClient
-from replay.server import Options, Server
+from replay.server.host import Host
+from replay.server.options import Options
+from replay.server.remote import RemoteClient
+from replay.server.server import Server
+from replay.storage.database import Database
 from tests.servers import add_options
 
 #: Those that run just now, by URL.
@@ -64,7 +65,7 @@ class Serving:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.server = Server(Options(databases=self._databases, **self._options))
-        with patch("replay.server.Host", SteppedHost if self._stepped else Host):
+        with patch("replay.server.server.Host", SteppedHost if self._stepped else Host):
             await self.server.start()
         self.url = f"grpc://127.0.0.1:{self.server.port}"
         self._ready.set()

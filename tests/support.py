@@ -15,11 +15,11 @@ import pymysql
 from google.protobuf.message import Message
 
 from replay import Client, Consumer, Event, EventType, Key, connect
-from replay.database import Database, Insert, OutcomeUnknown, Row, Statement, Unavailable
 from replay.log import Log
-from replay.mysql import MySQL
-from replay.remote import RemoteClient
-from replay.sqlite import Sqlite
+from replay.server.remote import RemoteClient
+from replay.storage.database import Database, Insert, OutcomeUnknown, Row, Statement, Unavailable
+from replay.storage.mysql import MySQL
+from replay.storage.sqlite import Sqlite
 from tests import servers
 from tests.example_pb2 import Int
 from tests.serving import SERVING

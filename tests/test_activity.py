@@ -27,8 +27,8 @@ from replay import (
     register_workflow,
 )
 from replay.activity import ActivityConsumer
-from replay.database import DatabaseError, Statement
 from replay.log import LostPlace
+from replay.storage.database import DatabaseError, Statement
 from tests.example_pb2 import Empty, Int, String
 from tests.support import (
     Clock,

@@ -35,8 +35,8 @@ from replay.client import (
     Closed,
     consumer_name,
 )
-from replay.database import Error, OutcomeUnknown, Unavailable
-from replay.event import InvalidName, MessageTooLarge, NotAMessage
+from replay.storage.database import Error, OutcomeUnknown, Unavailable
+from replay.storage.event import InvalidName, MessageTooLarge, NotAMessage
 from tests import journey
 from tests.example_pb2 import Empty, Int, String
 from tests.servers import connect as connect_to_server

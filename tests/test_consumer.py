@@ -24,10 +24,10 @@ from replay import (
     register_workflow,
 )
 from replay.consumer import Handler
-from replay.database import Database, DatabaseError, OutcomeUnknown, Statement, to_text
 from replay.log import LostPlace, Move
-from replay.metrics import Prometheus
-from replay.sqlite import Sqlite
+from replay.storage.database import Database, DatabaseError, OutcomeUnknown, Statement, to_text
+from replay.storage.sqlite import Sqlite
+from replay.tools.metrics import Prometheus
 from tests import journey
 from tests.example_pb2 import Int
 from tests.support import (

@@ -21,9 +21,9 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.database import from_text
-from replay.event import unpack
 from replay.signal import InvalidSignal
+from replay.storage.database import from_text
+from replay.storage.event import unpack
 from tests.example_pb2 import Empty, Int, String
 from tests.support import Clock, Raw, drain, raw, rows, stepped
 

@@ -18,9 +18,9 @@ import pytest
 import replay.log
 from replay import Client, Event, EventType, Key, RunContext, register_activity, register_workflow
 from replay.client import consume
-from replay.database import DatabaseError, OutcomeUnknown, Statement, Unavailable, to_text
 from replay.log import LostPlace, Move, Parked, first_hole
-from replay.tail import BATCH
+from replay.storage.database import DatabaseError, OutcomeUnknown, Statement, Unavailable, to_text
+from replay.storage.tail import BATCH
 from tests.example_pb2 import Int
 from tests.support import Clock, Faults, Raw, crash, cursor, drain, listing, raw, rows, stepped
 

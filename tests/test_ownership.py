@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from replay import Client, Consumer, Event, connect, consume
-from replay.database import Row, Statement, Unavailable, to_text
 from replay.log import LostPlace
+from replay.storage.database import Row, Statement, Unavailable, to_text
 from tests import journey
 from tests.servers import connect as connect_to_server
 from tests.support import (

@@ -16,7 +16,10 @@ import pytest
 from google.protobuf.message import Message
 
 from replay import ActivityContext, Event, EventType, Key, RunContext, Signal
-from replay.event import (
+from replay.run import Dropped, History, HistoryMismatch, OutsideOfRun, Restarted, Run
+from replay.server.proto.replaypb_pb2 import SleepDone
+from replay.signal import InvalidSignal
+from replay.storage.event import (
     UNKNOWN,
     InvalidName,
     MessageTooLarge,
@@ -24,9 +27,6 @@ from replay.event import (
     UnknownMessageType,
     pack,
 )
-from replay.proto.replaypb_pb2 import SleepDone
-from replay.run import Dropped, History, HistoryMismatch, OutsideOfRun, Restarted, Run
-from replay.signal import InvalidSignal
 from tests.example_pb2 import Empty, Int, String
 from tests.support import START, line
 

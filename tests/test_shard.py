@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay import Client, Shard
-from replay.event import InvalidName
 from replay.shard import BadShard, fnv1a, jump_hash
+from replay.storage.event import InvalidName
 from tests import journey
 from tests.support import (
     Clock,

@@ -20,11 +20,11 @@ from replay import (
     connect,
     register_workflow,
 )
-from replay.database import Insert, Statement, to_text
-from replay.event import InvalidName, MessageTooLarge, NotAMessage
-from replay.proto.replaypb_pb2 import SleepDone, SleepRequest
+from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from replay.signal import InvalidSignal, signal_hash
 from replay.sleep import Timers
+from replay.storage.database import Insert, Statement, to_text
+from replay.storage.event import InvalidName, MessageTooLarge, NotAMessage
 from tests.example_pb2 import Empty, Int, String
 from tests.support import (
     START,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay import Client, Consumer, EventType, Key, RunContext, connect, register_workflow
-from replay.database import to_text
-from replay.proto.replaypb_pb2 import SleepRequest
+from replay.server.proto.replaypb_pb2 import SleepRequest
 from replay.sleep import Timers
+from replay.storage.database import to_text
 from tests.example_pb2 import Empty, String
 from tests.support import (
     START,

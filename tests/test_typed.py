@@ -20,6 +20,7 @@ import pytest
 import replay
 from replay import typed
 from replay.client import BadSignature
+from replay.tools import typedgen
 from tests.example_pb2 import Empty, Int, String
 from tests.support import Clock, drain, line, listing, stepped
 from tests.typed_example import replay_gen
@@ -57,7 +58,7 @@ def write(folder: Path, code: str, name: str = "definition.py") -> Path:
 
 def generate(path: Path) -> str:
     """Write the generated file, and read it."""
-    assert typed.main([str(path)]) == 0
+    assert typedgen.main([str(path)]) == 0
     return path.with_name("replay_gen.py").read_text()
 
 
@@ -476,15 +477,15 @@ def test_the_command_checks_and_writes(
     monkeypatch.chdir(copy.parent)
     target = copy.with_name("replay_gen.py")
     check = ["--check", "namespace.py"]
-    assert typed.main(check) == 1
+    assert typedgen.main(check) == 1
     assert not target.exists()
-    assert typed.main(["namespace.py"]) == 0
-    assert typed.main(check) == 0
+    assert typedgen.main(["namespace.py"]) == 0
+    assert typedgen.main(check) == 0
     written = target.read_bytes()
     target.write_bytes(written + b"\n")
-    assert typed.main(check) == 1
+    assert typedgen.main(check) == 1
     assert target.read_bytes() == written + b"\n"
-    assert typed.main(["namespace.py"]) == 0
+    assert typedgen.main(["namespace.py"]) == 0
     assert target.read_bytes() == written
     said = capsys.readouterr()
     assert said.out.splitlines() == [
@@ -494,7 +495,7 @@ def test_the_command_checks_and_writes(
     ]
     assert said.err.splitlines() == ["replay_gen.py is stale: run typedreplay namespace.py"] * 2
     with pytest.raises(SystemExit, match="2"):
-        typed.main(["nothing.py"])
+        typedgen.main(["nothing.py"])
     assert "nothing.py: there is no such file" in capsys.readouterr().err
 
 
@@ -728,7 +729,7 @@ def test_a_wrong_definition_is_refused(
     """T1: with file, line and reason; and nothing is written."""
     code, line, reason = REFUSED[case]
     path = write(tmp_path, IMPORTS + code)
-    assert typed.main([str(path)]) == 1
+    assert typedgen.main([str(path)]) == 1
     said = capsys.readouterr().err
     line += IMPORTS.count("\n")
     assert said.startswith(f"{path}:{line}: ")
@@ -741,7 +742,7 @@ def test_a_name_of_another_module_is_refused(
 ) -> None:
     """T1: a file that Python would not import, since something else has its name."""
     path = write(tmp_path, HELLO.format(imports=""), "textwrap.py")
-    assert typed.main([str(path)]) == 1
+    assert typedgen.main([str(path)]) == 1
     assert f"{path}:1: textwrap is the name of " in capsys.readouterr().err
 
 

@@ -24,11 +24,11 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.database import Insert, Statement
-from replay.event import UNKNOWN
 from replay.log import Log
-from replay.remote import RemoteClient
 from replay.run import Run
+from replay.server.remote import RemoteClient
+from replay.storage.database import Insert, Statement
+from replay.storage.event import UNKNOWN
 from replay.workflow import WorkflowConsumer
 from tests.example_pb2 import Empty, Int, String
 from tests.serving import SERVING

@@ -27,7 +27,7 @@ class FrontServer(Server):
     def start(self) -> None:
         """As in `Server`."""
         listen = f"127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "replay.server", "--db", self._database]
+        command = [sys.executable, "-m", "replay", "server", "--db", self._database]
         self._process = subprocess.Popen(
             [*command, "--listen", listen],
             stdout=subprocess.PIPE,

@@ -16,8 +16,8 @@ from typing import Any
 import pymysql
 
 from replay import Client
-from replay.mysql import MySQL
-from replay.sqlite import Sqlite
+from replay.storage.mysql import MySQL
+from replay.storage.sqlite import Sqlite
 from tests import journey
 from tests.crash.worker import Notes
 from tests.example_pb2 import Int, String

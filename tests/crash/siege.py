@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from replay import Client, Event, EventType, connect
 from replay.client import EventsLost
-from replay.database import OutcomeUnknown
+from replay.storage.database import OutcomeUnknown
 from tests import journey
 from tests.crash.audit import audit
 from tests.crash.point import ask

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from replay.database import TABLES
+from replay.storage.database import TABLES
 from tests.crash.audit import audit
 from tests.crash.point import AFTER, BEFORE, victim, work
 from tests.support import raw, stepped

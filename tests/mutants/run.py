@@ -28,10 +28,10 @@ NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.db", "*.db-*", "*.eg
 #: What knows of a patch otherwise than by what it breaks, or says nothing of the library.
 NO_PROOF = (
     "tests/mutants",
-    "tests/test_mutants.py",
-    "tests/test_docs.py",
-    "tests/test_ledger.py",
-    "tests/test_demo.py",
+    "tests/project/test_mutants.py",
+    "tests/project/test_docs.py",
+    "tests/project/test_ledger.py",
+    "tests/project/test_demo.py",
 )
 #: Seconds after which tests that do not end count as failed.
 LIMIT = 600

@@ -10,9 +10,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from replay.client import open_database
-from replay.database import TABLES, Database, Row
-from replay.mysql import MySQL
+from replay.storage.database import TABLES, Database, Row
+from replay.storage.mysql import MySQL
+from replay.storage.open import open_database
 from tests.support import Raw
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from replay.database import (
+from replay.storage.database import (
     BrokenOff,
     Database,
     Insert,
@@ -22,7 +22,7 @@ from replay.database import (
     Statement,
     Unavailable,
 )
-from replay.mysql import MySQL
+from replay.storage.mysql import MySQL
 from tests.support import Clock
 
 

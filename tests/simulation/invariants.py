@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from replay import Event, EventType, Key
-from replay.database import from_text
 from replay.log import _event
+from replay.storage.database import from_text
 from tests.simulation.backend import Backend
 from tests.simulation.program import Program
 

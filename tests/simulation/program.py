@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from google.protobuf.message import Message
 
 from replay import Event, EventType, Signal
-from replay.proto.replaypb_pb2 import SleepDone, SleepRequest
+from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from tests.example_pb2 import Int
 
 

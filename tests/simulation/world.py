@@ -27,10 +27,10 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.database import OutcomeUnknown, from_text, to_text
-from replay.event import Key, pack
 from replay.log import Log, LostPlace
 from replay.signal import signal_hash
+from replay.storage.database import OutcomeUnknown, from_text, to_text
+from replay.storage.event import Key, pack
 from tests.example_pb2 import Int
 from tests.simulation.backend import Backend, Late
 from tests.simulation.faults import Killed, Port, Shared

@@ -1,0 +1,40 @@
+"""Opens what a URL names: a client of a database, or a client of a server.
+
+This is the one place that knows both.
+"""
+
+from __future__ import annotations
+
+from .client import Client, open_client
+from .storage.database import BadUrl
+from .storage.open import parse_url
+
+
+def connect(url: str, *, loops: bool = True) -> Client:
+    """Open the log that `url` names, and return a client of it.
+
+    A database: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
+    ``mysql://user:password@host:3306/database``.  Its tables are created or upgraded.  Options go
+    behind a ``?``: `max_message` (bytes, 4 MiB by default), `lease` (seconds, 10 by default), and
+    for MySQL `unix_socket` and `ssl_ca` (a file; TLS is then required and verified).
+
+    A server: ``grpc://host:port``, or with TLS ``grpcs://host:port``.  `replay.server.remote`
+    lists its options.  A server answers sleeps and signals itself, so `loops` has no effect.
+
+    With ``loops=False`` the client does not start the two consumers that answer sleeps and signals:
+    another process must.
+
+    Raises `BadUrl`, `Unavailable`, `ReadOnly`, `SchemaTooNew` or `DatabaseError`.  The message says
+    what to do.
+    """
+    parts, options = parse_url(url)
+    if parts.scheme in ("grpc", "grpcs"):
+        try:
+            from .server.remote import open_remote  # needs the optional extra `grpc`
+        except ModuleNotFoundError as error:
+            raise BadUrl(
+                f"a client of a server needs the package {error.name}:"
+                " pip install 'replay-workflows[grpc]'"
+            ) from error
+        return open_remote(parts, options)
+    return open_client(url, loops=loops)

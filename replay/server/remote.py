@@ -1,0 +1,600 @@
+"""The log behind a server: what `log` does by SQL, done by calls (G1).
+
+Role: `RemoteLog` is the log of one database of a server, as one process sees it, and `RemoteClient`
+a client of all of them.  Everything that is built on a log works with this one, too.
+
+Invariants:
+
+- A commit is one transaction, on the server.  One whose answer is lost is of unknown outcome, and
+  the same as a commit of unknown outcome of a database: forget all, and go on from the cursor.
+- A *session* holds the names of consumers.  It ends with its connection, on either side, and so do
+  its claims: that is what a database's lock is to an embedded consumer (L7).
+- The tail has no hole.  What the server does not show to this caller takes its place as a no-op.
+
+Left to `server`: the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+from urllib.parse import SplitResult
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from .. import signal as signals
+from ..client import Client, Closed
+from ..consumer import Consumer
+from ..log import Log, Move, Parked
+from ..storage.database import (
+    BadUrl,
+    DatabaseError,
+    Error,
+    OutcomeUnknown,
+    ServerClock,
+    Unavailable,
+    portions,
+)
+from ..storage.event import (
+    Event,
+    EventType,
+    Key,
+    pack,
+)
+from ..storage.tail import BATCH, Tail
+from .proto import log_pb2 as pb
+from .proto import replaypb_pb2
+from .wire import (
+    EPOCH,
+    ERROR_KEY,
+    ERRORS,
+    AccessDenied,
+    TooBusy,
+    WrongServer,
+    event_from,
+    from_us,
+    is_loopback,
+    message_class,
+    parked_from,
+    parked_to,
+)
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+TIMEOUT = 30.0  # seconds until a server that does not answer is gone
+LONG_POLL = 10.0  # seconds that a look for events waits for some at the server
+_RECONNECT = 1.0  # seconds that a call waits for a server that is away
+PART = 256 * 1024  # bytes of events after which a commit's next ones go into another request
+
+
+class Stubs:
+    """A channel to one server, and its methods by name."""
+
+    def __init__(self, channel: grpc.Channel, name: str, token: str = "") -> None:
+        self.channel = channel
+        self.name = name
+        #: Sent with each call.
+        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._methods: dict[str, Any] = {}
+        for file in (replaypb_pb2.DESCRIPTOR, pb.DESCRIPTOR):
+            for service in file.services_by_name.values():
+                for method in service.methods:
+                    self._methods[method.name] = self._stub(service.full_name, method)
+
+    def _stub(self, service: str, method: MethodDescriptor) -> Any:
+        kinds = (method.client_streaming, method.server_streaming)
+        make = {
+            (False, False): self.channel.unary_unary,
+            (False, True): self.channel.unary_stream,
+            (True, True): self.channel.stream_stream,
+        }[kinds]
+        return make(
+            f"/{service}/{method.name}",
+            request_serializer=message_class(method.input_type).SerializeToString,
+            response_deserializer=message_class(method.output_type).FromString,
+        )
+
+    def method(self, name: str) -> Any:
+        """A method of one of the services, to be called with `metadata`."""
+        return self._methods[name]
+
+    def call(self, name: str, request: Message) -> Any:
+        """Call a method that belongs to no session."""
+        return self._methods[name](request, timeout=TIMEOUT, metadata=self.metadata)
+
+    @contextlib.contextmanager
+    def meant(self, committing: bool = False) -> Iterator[None]:
+        """Turn gRPC's errors into this library's."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._meaning(error, committing) from error
+        except (StopIteration, grpc.FutureCancelledError) as error:
+            raise Unavailable(f"{self.name}: the server or this client is stopping") from error
+        except ValueError as error:
+            if "channel" not in str(error).lower():
+                raise
+            raise Unavailable(f"{self.name}: this client is closed") from error
+
+    def _meaning(self, error: Any, committing: bool) -> Error:
+        code, details = error.code(), f"{error.details()}"
+        metadata = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
+        if (known := ERRORS.get(metadata.get(ERROR_KEY, ""))) is not None:
+            return known(details)
+        text = f"{self.name}: {details}"
+        if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            return AccessDenied(f"{text}; see the options token and token_file of the URL")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return WrongServer(
+                f"{self.name} does not serve {pb.DESCRIPTOR.package}: it is another"
+                " implementation, or another version; use one that fits this client"
+            )
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return TooBusy(text)
+        if code in _GONE:
+            unsent = not committing or "failed to connect" in details
+            return Unavailable(text) if unsent else OutcomeUnknown(text)
+        return DatabaseError(text)
+
+
+_GONE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNKNOWN,
+)
+
+
+class RemoteLog(Log):
+    """One log of a server, as one process sees it.  Safe to use from any thread.
+
+    It has everything of `Log` but a database.
+    """
+
+    def __init__(self, stubs: Stubs, log: str) -> None:
+        self._stubs = stubs
+        self._log = log
+        self._clock = ServerClock()
+        self._session = ""
+        self._hold: Any = None
+        self._long_poll: Any = None
+        self._holding = threading.Lock()
+        self._lost = self._losses = 0
+        self._limit = 0
+        self._lines: list[_Line] = []
+        self._closed = False
+        self._polling = threading.RLock()
+        self.tail = Tail(*self._ends())
+
+    # The session.
+
+    def _ends(self) -> tuple[int, int]:
+        """As in `Log`, in a new session: what the old one had is given up."""
+        with self._holding:
+            return self._open()
+
+    def _open(self) -> tuple[int, int]:
+        began = datetime.now(UTC)
+        if self._hold is not None:
+            self._hold.cancel()
+        with self._stubs.meant():
+            request = pb.OpenRequest(log=self._log)
+            self._hold = self._stubs.method("Open")(request, metadata=self._stubs.metadata)
+            reply: pb.OpenReply = next(self._hold)
+        self._clock.adjust(began, from_us(reply.now_us))
+        self._session, self._limit = reply.session, reply.max_message
+        return reply.end, reply.newest
+
+    def _opened(self) -> str:
+        """The session, if need be a new one."""
+        if not self._session:
+            with self._holding:
+                if not self._session:
+                    self._open()
+        return self._session
+
+    @contextlib.contextmanager
+    def _within(self, session: str, committing: bool = False) -> Iterator[None]:
+        """As `Stubs.meant`; a session whose server, or the way to it, is gone is dropped."""
+        try:
+            with self._stubs.meant(committing):
+                yield
+        except TooBusy:
+            raise
+        except Unavailable:
+            with self._holding:
+                if session == self._session and session:
+                    self._session = ""
+                    self._lost += 1
+            raise
+
+    def _call(
+        self,
+        method: str,
+        request: M,
+        *,
+        timeout: float = TIMEOUT,
+        keep: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Call a method of this session; `keep` is given the call, so that it can be cancelled."""
+        session = request.session = self._opened()  # type: ignore[attr-defined]
+        stub, metadata = self._stubs.method(method), self._stubs.metadata
+        with self._within(session):
+            if keep is None:  # in this thread: the other way has another thread wait
+                return stub(request, timeout=timeout, metadata=metadata)
+            call = stub.future(request, timeout=timeout, metadata=metadata)
+            keep(call)
+            return call.result()
+
+    # What a database answers to an embedded log.
+
+    @property
+    def name(self) -> str:
+        """As in `Log`."""
+        return self._stubs.name
+
+    @property
+    def max_message(self) -> int:
+        """As in `Log`."""
+        return self._limit
+
+    @property
+    def losses(self) -> int:
+        """As in `Log`."""
+        return self._lost
+
+    def now(self) -> datetime:
+        """As in `Log`, by the server's clock."""
+        return self._clock.now()
+
+    def newest(self) -> int:
+        """As in `Log`."""
+        return int(self._look(self.tail.end, 0).newest)
+
+    def close(self) -> None:
+        """As in `Log`."""
+        self._closed = True
+        if (call := self._long_poll) is not None:
+            call.cancel()
+        self.tail.close()
+        with self._holding:
+            if self._hold is not None:
+                self._hold.cancel()
+        while self._lines:
+            self._lines.pop().close()
+
+    # Adding.
+
+    def commit(self, events: Sequence[Event], move: Move | None = None) -> list[bool]:
+        """As in `Log`."""
+        if not events and move is None:
+            return []
+        session = self._opened()
+        with self._within(session, committing=True):
+            line = self._line(session)
+            try:
+                reply = line.commit(_requests(session, events, move))
+            except BaseException:  # its next answer would be taken for that to another commit
+                line.close()
+                raise
+        self._lines.append(line)
+        if reply.error:
+            raise ERRORS.get(reply.error, DatabaseError)(reply.details)
+        stored = list(reply.stored) or [True] * len(events)
+        self._publish(events, stored, list(reply.ids), from_us(reply.time_ms * 1000))
+        return stored
+
+    def _line(self, session: str) -> _Line:
+        """A stream of this session that nobody uses just now, or a new one."""
+        while self._lines:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                line = self._lines.pop()
+                if line.session == session:
+                    return line
+                line.close()
+        return _Line(self._stubs, session)
+
+    # Reading.
+
+    def _existing(self, type: int, keys: Sequence[str]) -> Iterator[str]:
+        for some in portions(keys):
+            yield from self._call("Find", pb.FindRequest(type=type, keys=some)).keys
+
+    def get(self, id: int) -> Event | None:
+        """As in `Log`."""
+        reply = self._call("Get", pb.GetRequest(id=id))
+        return event_from(reply.event) if reply.HasField("event") else None
+
+    def begun(self, runs: Sequence[Key]) -> set[Key]:
+        """As in `Log`."""
+        found: set[Key] = set()
+        for some in portions(runs):
+            request = pb.BegunRequest(keys=map(str, some))
+            found |= {Key.parse(key) for key in self._call("Begun", request).keys}
+        return found
+
+    def history(self, key: Key) -> list[Event]:
+        """As in `Log`."""
+        session = self._opened()
+        request = pb.HistoryRequest(session=session, key=str(Key(*key[:4])))
+        stub, metadata = self._stubs.method("History"), self._stubs.metadata
+        with self._within(session):
+            portions = list(stub(request, timeout=TIMEOUT, metadata=metadata))
+        return [event_from(event) for portion in portions for event in portion.events]
+
+    def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
+        """As in `Log`."""
+        request = pb.LastIterationRequest(namespace=namespace, workflow=workflow, run=run)
+        reply = self._call("LastIteration", request)
+        return reply.begun, reply.ended
+
+    def _read(self, after: int, limit: int) -> list[Event]:
+        return list(_dense(self._look(after, limit), after))
+
+    def _look(self, after: int, limit: int, wait: float = 0) -> pb.ReadReply:
+        def keep(call: Any) -> None:
+            self._long_poll = call
+            if self._closed:
+                call.cancel()
+
+        began = datetime.now(UTC)
+        request = pb.ReadRequest(after=after, limit=limit, wait_ms=int(wait * 1000))
+        reply: pb.ReadReply = self._call(
+            "Read", request, timeout=wait + TIMEOUT, keep=keep if wait else None
+        )
+        self._clock.adjust(began, from_us(reply.now_us))
+        return reply
+
+    def poll(self, grace: float = 0) -> bool:
+        """As in `Log`.  With `grace`, as the thread gives it that does nothing else, waits long."""
+        self.refresh()
+        wait = LONG_POLL if grace else 0
+        before = self.tail.end
+        while True:
+            after, losses = self.tail.end, self._losses
+            reply = self._look(after, BATCH, wait)
+            with self._polling:
+                if losses != self._losses:
+                    return True
+                self.tail.extend(_dense(reply, after))
+                self.tail.saw(reply.newest)
+            if wait or reply.end in (after, reply.newest):
+                return self.tail.end > before
+
+    # Cursors.
+
+    def claim(self, name: str, wait: float) -> int | None:
+        """As in `Log`: this process's session becomes the owner."""
+        request = pb.ClaimRequest(consumer=name, wait_ms=int(wait * 1000))
+        reply = self._call("Claim", request, timeout=wait + TIMEOUT)
+        return reply.cursor if reply.HasField("cursor") else None
+
+    def release(self, name: str, old: int, new: int) -> None:
+        """As in `Log`."""
+        self._call("Release", pb.ReleaseRequest(consumer=name, old=old, new=new))
+
+    def unlock(self, name: str) -> None:
+        """As in `Log`."""
+        with contextlib.suppress(Unavailable):  # then it is gone with the session
+            self._call("Release", pb.ReleaseRequest(consumer=name))
+
+    def disown(self, name: str) -> None:
+        """As in `Log`.  It is the session that has the name."""
+
+    def leave(self) -> None:
+        """As in `Log`: nothing belongs to one thread here."""
+
+    def parked(self, consumer: str) -> list[Parked]:
+        """As in `Log`."""
+        reply = self._call("ListParked", pb.ListParkedRequest(consumer=consumer))
+        return [parked_from(each) for each in reply.parked]
+
+
+class _Line:
+    """A stream of commits, for one thread at a time."""
+
+    def __init__(self, stubs: Stubs, session: str) -> None:
+        self.session = session
+        self._requests: SimpleQueue[pb.CommitRequest | None] = SimpleQueue()
+        self._replies = stubs.method("Commit")(
+            iter(self._requests.get, None), metadata=stubs.metadata
+        )
+
+    def commit(self, requests: Iterable[pb.CommitRequest]) -> pb.CommitReply:
+        """Send one transaction; the answer to it."""
+        for request in requests:
+            self._requests.put(request)
+        reply: pb.CommitReply = next(self._replies)
+        return reply
+
+    def close(self) -> None:
+        """End the stream."""
+        self._requests.put(None)
+        self._replies.cancel()
+
+
+def _requests(
+    session: str, events: Sequence[Event], move: Move | None
+) -> Iterator[pb.CommitRequest]:
+    """A transaction in requests of a size that a server takes."""
+    request, size = pb.CommitRequest(session=session), 0
+    for event in events:
+        if size > PART:
+            request.more = True
+            yield request
+            request, size = pb.CommitRequest(session=session), 0
+        request.events.add(type=event.type, key=event.text, message=event.raw)
+        size += len(event.raw or b"") + 2 * len(event.text)
+    if move is not None:
+        request.move.CopyFrom(_moved(move))
+    yield request
+
+
+def _moved(move: Move) -> pb.Move:
+    if move.also:
+        raise NotImplementedError("statements of a consumer's own do not go over the wire")
+    return pb.Move(
+        consumer=move.consumer,
+        old=move.old,
+        new=move.new,
+        parked=map(parked_to, move.parked),
+        unparked=move.unparked,
+    )
+
+
+def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:
+    """The events of a reply, and a no-op for each id that is not for this caller."""
+    for event in itertools.chain(reply.events, (None,)):
+        for id in range(after + 1, event.id if event is not None else reply.end + 1):
+            yield Event(id, EventType.NOOP, Key("", "", ""), EPOCH, None)
+        if event is not None:
+            yield event_from(event)
+            after = event.id
+
+
+class RemoteClient(Client):
+    """A client of a server.  Each namespace's calls go to the log that has its events (G3)."""
+
+    def __init__(self, stubs: Stubs) -> None:
+        self._stubs = stubs
+        self._logs: dict[str, RemoteLog] = {}
+        self._names: dict[str, str] = {"": ""}
+        self._locating = threading.Lock()
+        self._closed = False
+        super().__init__(self.log_of(""), loops=False)
+
+    def _serving(self) -> list[Consumer]:
+        """As in `Client`: the server serves sleeps and signals."""
+        return []
+
+    def log_of(self, namespace: str) -> Log:
+        """As in `Client`."""
+        if self._closed and namespace not in self._names:
+            raise Closed("the client is closed: connect again")
+        with self._locating:
+            if (name := self._names.get(namespace)) is None:
+                name = self._names[namespace] = self._locate(namespace)
+            if name not in self._logs:
+                self._logs[name] = RemoteLog(self._stubs, name)
+            return self._logs[name]
+
+    def _locate(self, namespace: str) -> str:
+        request = pb.LocateRequest(namespace=namespace)
+        with self._stubs.meant():
+            return str(self._stubs.call("Locate", request).log)
+
+    def signal_run(
+        self,
+        namespace: str,
+        workflow: str,
+        run: str,
+        signal: int | IntEnum,
+        message: Message | None,
+        external_id: str,
+    ) -> bool:
+        """As in `Client`."""
+        to = (namespace, workflow, run)
+        type, _ = signals.checked(to, signal, message, external_id)
+        raw = pack(message, self.log_of(namespace).max_message, f"signal {type} to {'/'.join(to)}")
+        request = replaypb_pb2.SignalRequest(
+            namespace=namespace,
+            workflow=workflow,
+            run=run,
+            signal_type=type,
+            message=None if raw is None else any_pb2.Any.FromString(raw),
+            external_id=external_id,
+        )
+        return self._patiently(lambda: self._signal(request))
+
+    def _signal(self, request: replaypb_pb2.SignalRequest) -> bool:
+        with self._stubs.meant(committing=True):
+            return bool(self._stubs.call("SignalRun", request).ok)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """As in `Client`; a server that has just come back is waited for, since gRPC pauses."""
+        try:
+            return super()._patiently(call)
+        except OutcomeUnknown:
+            raise
+        except Unavailable:
+            ready = grpc.channel_ready_future(self._stubs.channel)
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=_RECONNECT)
+            ready.cancel()
+            return call()
+
+    def _close(self) -> None:
+        for log in list(self._logs.values()):
+            log.close()
+        self._stubs.channel.close()
+
+
+DEFAULT_PORT = 7654
+_EXPECTED = "expected grpc://host:port or grpcs://host:port"
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A server that comes back is found at once; a connection that is half open is noticed.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A connection for each client: the death of one is told from that of another.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
+    """A client of the server at ``grpc://host:port`` or, with TLS, ``grpcs://host:port``.
+
+    Options: `token` or `token_file`; with TLS `ca` (a file of certificates to trust, in place of
+    the system's), `cert` and `key` (files of the client's own certificate).  Raises `BadUrl`,
+    `Unavailable`, `AccessDenied`, `WrongServer`.
+    """
+    try:
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORT
+    except ValueError:
+        host = ""
+    if not host or parts.path.strip("/") or "@" in parts.netloc:
+        raise BadUrl(f"{_EXPECTED}; a token goes into the option token or token_file")
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = f"{parts.scheme}://{target}"
+    token = options.pop("token", "") or _read(options.pop("token_file", "")).decode().strip()
+    files = {each: _read(options.pop(each, "")) or None for each in ("ca", "cert", "key")}
+    if options:
+        raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
+    if parts.scheme == "grpcs":
+        credentials = grpc.ssl_channel_credentials(files["ca"], files["key"], files["cert"])
+        channel = grpc.secure_channel(target, credentials, _OPTIONS)
+    else:
+        if any(files.values()) or (token and not is_loopback(host)):
+            raise BadUrl(f"{name}: certificates and tokens need TLS: grpcs://{target}")
+        # A proxy that the environment names would be told what is meant for this machine.
+        channel = grpc.insecure_channel(target, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
+    try:
+        return RemoteClient(Stubs(channel, name, token))
+    except BaseException:
+        channel.close()
+        raise
+
+
+def _read(path: str) -> bytes:
+    if not path:
+        return b""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadUrl(f"{path}, named in the URL, cannot be read: {error.strerror}") from error

@@ -1,0 +1,594 @@
+"""The services of a server: what each call checks, does and answers (G2).
+
+Role: `ReplayService` is for programs in any language, `LogService` for this library's own remote
+client.  A method gets who calls and a request that has been read, and returns or yields answers;
+what it raises has a meaning to `server`.
+
+Invariant: whatever a peer sends is checked here, before anything is stored: names, keys, messages,
+and that the caller's token is for the namespace (G4).
+
+Left to `server`: reading requests, limits, and what errors look like on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
+
+from .. import signal as signals
+from ..client import DELIVERED, consumer_name, event_filter, is_shortened
+from ..log import Log, LostPlace, Move, NameCollision
+from ..sleep import TARGET as SLEEP
+from ..sleep import requested_duration
+from ..storage.database import DatabaseError, Error, Unavailable, later
+from ..storage.event import (
+    TYPES,
+    UNKNOWN,
+    Event,
+    EventType,
+    InvalidName,
+    Key,
+    MessageError,
+    MessageTooLarge,
+    check_name,
+    check_run,
+    check_target,
+)
+from ..storage.tail import BATCH
+from .access import Principal
+from .host import Host, Session, concerns, visible
+from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
+from .wire import event_to, parked_from, parked_to, public_name, to_us
+
+_LARGEST = 2**31 - 1
+_REPLY = 1024 * 1024  # bytes of events in an answer, if there is more than one
+_MOMENT = 0.002  # seconds
+_WAIT = 30.0  # seconds that a call waits at most
+_TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+#: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
+_NUMBER = r"(?:0|[1-9]\d{0,9})"
+_KEY = re.compile(
+    rf"([^/]+)/([^/]+)/([^/]+)/({_NUMBER})(?:/([^/]+)/(?:({_NUMBER})|(-?{_NUMBER}:{_NUMBER})))?",
+    re.ASCII,
+)
+_CONSUMERS = ("workflow", "activity", "consumer")
+
+
+class BadRequest(Error, ValueError):
+    """A request that makes no sense; nothing was stored."""
+
+
+class AtHead(Error):
+    """A stream that was to end at the head has come to it."""
+
+
+class Hosts:
+    """The logs of a server: of each namespace that has its own, and one for all others (G3)."""
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts = dict(hosts)
+
+    def all(self) -> Sequence[Host]:
+        """Every one of them."""
+        return list(self._hosts.values())
+
+    def of(self, namespace: str) -> Host:
+        """The log that has a namespace's events."""
+        return self._hosts.get(namespace) or self._hosts[""]
+
+    def named(self, log: str) -> Host:
+        """The log of this name: that of a namespace, or "" for all others."""
+        if (host := self._hosts.get(log)) is None:
+            raise BadRequest(f"this server has no log {log!r}")
+        return host
+
+
+# What peers send.
+
+
+def parse_key(text: str, *, target: bool) -> Key:
+    """The key of an event, with a target or without.  Raises `InvalidName`."""
+    found = _KEY.fullmatch(text) if len(text) <= 512 else None
+    if found is None:
+        raise InvalidName(f"{text[:300]!r} is not the key of an event")
+    namespace, workflow, run, iteration, name, count, of_type = found.groups()
+    check_run(namespace, workflow, run)
+    if (name is not None) is not target:
+        raise InvalidName(f"the key {text!r} {'needs' if target else 'has'} a target and sequence")
+    if int(iteration) > _LARGEST:
+        raise InvalidName(f"the key {text!r} has an iteration beyond {_LARGEST}")
+    if not target:
+        return Key(namespace, workflow, run, int(iteration))
+    check_name("target", name)
+    sequence = of_type if name == signals.TARGET else count
+    if sequence is None:
+        raise InvalidName(f"the key {text!r} has a sequence that is none")
+    return Key(namespace, workflow, run, int(iteration), name, sequence)
+
+
+def has_target(type: EventType) -> bool:
+    """Whether the keys of such events have a target."""
+    return type not in (EventType.RUN_CREATED, EventType.RUN_COMPLETED)
+
+
+def checked_raw(raw: bytes | None, log: Log, what: str) -> bytes | None:
+    """A message as stored, from a peer.  Raises `MessageError` or `MessageTooLarge`."""
+    if not raw:
+        return None
+    if len(raw) > log.max_message:
+        raise MessageTooLarge(f"{what}: {len(raw)} bytes, the limit is {log.max_message}")
+    try:
+        url = any_pb2.Any.FromString(raw).type_url
+    except DecodeError as error:
+        raise MessageError(f"{what}: its message is not a google.protobuf.Any") from error
+    if not _names_type(url):
+        raise MessageError(f"{what}: {url[:300]!r} is not the URL of a type")
+    return raw
+
+
+@lru_cache(maxsize=1000)
+def _names_type(url: str) -> bool:
+    return _TYPE_URL.fullmatch(url) is not None
+
+
+def incoming(type: EventType, text: str, raw: bytes | None, log: Log) -> Event:
+    """An event from a peer.  Raises `InvalidName`, `MessageError`."""
+    key = parse_key(text, target=has_target(type))
+    event = Event(0, type, key, UNKNOWN, checked_raw(raw, log, text), text)
+    if type is EventType.RUN_OUTPUT:
+        check_target("output", key.target)
+    elif type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
+        requested_duration(event)  # else it would only be set aside
+        if key.target == signals.TARGET:
+            signals.signal_type(key)
+    elif type is EventType.ACTIVITY_REQUEST:
+        check_target("activity", key.target)
+    return event
+
+
+def _any(message: Any) -> bytes | None:
+    """The message of a request, as stored."""
+    return message.message.SerializeToString() if message.HasField("message") else None
+
+
+class ReplayService:
+    """``replaypb.Replay``."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    async def _add(self, who: Principal, type: EventType, text: str, raw: bytes | None) -> bool:
+        namespace = text.partition("/")[0]
+        who.require(namespace, write=True)
+        host = self._hosts.of(namespace)
+        return await host.run(host.log.append, incoming(type, text, raw, host.log))
+
+    async def RunWorkflow(
+        self, who: Principal, request: replaypb_pb2.RunRequest
+    ) -> replaypb_pb2.OK:
+        """Start a run (R1)."""
+        if parse_key(request.key, target=False).iteration != 0:
+            raise InvalidName(f"the key {request.key!r} is not of iteration 0")
+        ok = await self._add(who, EventType.RUN_CREATED, request.key, _any(request))
+        return replaypb_pb2.OK(ok=ok)
+
+    async def SignalRun(
+        self, who: Principal, request: replaypb_pb2.SignalRequest
+    ) -> replaypb_pb2.OK:
+        """Send a signal (S1)."""
+        run = (request.namespace, request.workflow, request.run)
+        content = replaypb_pb2.SleepDone() if _is_time_out(request.message.type_url) else None
+        type, mark = signals.checked(run, request.signal_type, content, request.external_id)
+        who.require(request.namespace, write=True)
+        host = self._hosts.of(request.namespace)
+        raw = checked_raw(_any(request), host.log, f"signal {type} to {'/'.join(run)}")
+        arguments = (host.log, run, type, raw, request.external_id, mark)
+        return replaypb_pb2.OK(ok=await host.run(signals.store, *arguments))
+
+    async def RequestActivity(
+        self, who: Principal, request: replaypb_pb2.KeyMessage
+    ) -> replaypb_pb2.Empty:
+        """Add a request."""
+        await self._add(who, EventType.ACTIVITY_REQUEST, request.key, _any(request))
+        return replaypb_pb2.Empty()
+
+    async def RespondActivity(
+        self, who: Principal, request: replaypb_pb2.KeyMessage
+    ) -> replaypb_pb2.Empty:
+        """Add a response; if there is one, that stays (A1)."""
+        await self._add(who, EventType.ACTIVITY_RESPONSE, request.key, _any(request))
+        return replaypb_pb2.Empty()
+
+    async def EmitOutput(
+        self, who: Principal, request: replaypb_pb2.KeyMessage
+    ) -> replaypb_pb2.Empty:
+        """Add an output (O1)."""
+        await self._add(who, EventType.RUN_OUTPUT, request.key, _any(request))
+        return replaypb_pb2.Empty()
+
+    async def CompleteRun(
+        self, who: Principal, request: replaypb_pb2.CompleteRequest
+    ) -> replaypb_pb2.Empty:
+        """End a run."""
+        await self._add(who, EventType.RUN_COMPLETED, request.key, None)
+        return replaypb_pb2.Empty()
+
+    async def RestartRun(
+        self, who: Principal, request: replaypb_pb2.RunRequest
+    ) -> replaypb_pb2.Empty:
+        """End an iteration and begin the next, in one transaction (R6)."""
+        key = parse_key(request.key, target=False)
+        following = parse_key(str(key._replace(iteration=key.iteration + 1)), target=False)
+        who.require(key.namespace, write=True)
+        host = self._hosts.of(key.namespace)
+        log, created = host.log, EventType.RUN_CREATED
+        ended = incoming(EventType.RUN_COMPLETED, request.key, None, log)
+        begun = incoming(created, str(following), _any(request), log)
+
+        def restart() -> None:
+            if not log.exists(created, following):  # asked first, so that no id is burnt
+                log.commit([ended, begun])
+
+        await host.run(restart)
+        return replaypb_pb2.Empty()
+
+    async def ListBootstrapEvents(
+        self, who: Principal, request: replaypb_pb2.ListBootstrapRequest
+    ) -> replaypb_pb2.Events:
+        """What a run is made from."""
+        key = parse_key(request.key, target=False)
+        who.require(key.namespace, write=False)
+        host = self._hosts.of(key.namespace)
+        kinds = (EventType.RUN_CREATED, EventType.RUN_COMPLETED, EventType.ACTIVITY_RESPONSE)
+        history = await host.run(host.log.history, key)
+        return replaypb_pb2.Events(events=[reflex(e) for e in history if e.type in kinds])
+
+    async def Stream(
+        self, who: Principal, request: replaypb_pb2.StreamRequest
+    ) -> AsyncIterator[reflexpb_pb2.Event]:
+        """Events in order, for ever (L1, L4)."""
+        wants = event_filter(request.namespace, request.workflow, request.run, DELIVERED)
+        if request.namespace:
+            who.require(request.namespace, write=False)
+        host, options = self._hosts.of(request.namespace), request.req.options
+        after, lag = _position(request.req.after), _lag(options)
+        losses = await host.refresh()
+        end = await host.run(host.log.newest) if options.toHead else None
+        if options.fromHead:
+            await host.run(host.log.poll)
+            after = host.log.tail.end
+        while end is None or after < end:
+            if await host.refresh() != losses:
+                raise Unavailable(f"{host.log.name} was lost in between: stream again")
+            if end is not None:
+                await host.run(host.log.poll)
+            events = await host.read(after, BATCH)
+            for event in events:
+                if end is not None and event.id > end:
+                    break
+                if wants(event) and visible(who, event):
+                    await _until_old(host, event, lag)
+                    yield reflex(event)
+            after = events[-1].id if events else after
+            if not events:
+                await host.more(after, 60)
+        raise AtHead("the stream has come to the head")
+
+
+def reflex(event: Event) -> reflexpb_pb2.Event:
+    """An event as a stream gives it out."""
+    answer = reflexpb_pb2.Event(
+        id=str(event.id), type=int(event.type), foreign_id=event.text, metadata=event.raw or b""
+    )
+    answer.timestamp.FromDatetime(event.timestamp)
+    return answer
+
+
+def _is_time_out(type_url: str) -> bool:
+    return type_url.rpartition("/")[2] == replaypb_pb2.SleepDone.DESCRIPTOR.full_name
+
+
+def _position(text: str) -> int:
+    if text and not re.fullmatch(r"\d{1,18}", text, re.A):
+        raise BadRequest(f"after={text[:100]!r} is not the id of an event")
+    return int(text or 0)
+
+
+def _lag(options: reflexpb_pb2.StreamOptions) -> timedelta:
+    seconds, nanos = options.lag.seconds, options.lag.nanos
+    if not (0 <= seconds <= 315_576_000_000 and 0 <= nanos < 1_000_000_000):
+        raise BadRequest(f"a lag of {seconds} s and {nanos} ns")
+    return timedelta(seconds=seconds, microseconds=nanos // 1000)
+
+
+async def _until_old(host: Host, event: Event, lag: timedelta) -> None:
+    while lag and (missing := later(event.timestamp, lag) - host.log.now()) > timedelta(0):
+        await host.refresh()
+        await host.pause(missing.total_seconds())
+
+
+class LogService:
+    """``replay.log.v1.Log``."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    async def Locate(self, who: Principal, request: log_pb2.LocateRequest) -> log_pb2.LocateReply:
+        """Which log has a namespace's events."""
+        check_name("namespace", request.namespace)
+        who.require(request.namespace, write=False)
+        return log_pb2.LocateReply(log=self._hosts.of(request.namespace).name)
+
+    async def Open(
+        self, who: Principal, request: log_pb2.OpenRequest
+    ) -> AsyncIterator[log_pb2.OpenReply]:
+        """Begin a session, which ends with this call."""
+        if request.log:
+            who.require(request.log, write=False)
+        host = self._hosts.named(request.log)
+        session = await host.begin(who)
+        tail = host.log.tail
+        try:
+            yield log_pb2.OpenReply(
+                session=session.id,
+                end=tail.end,
+                newest=max(tail.newest, tail.end),
+                now_us=to_us(host.log.now()),
+                max_message=host.log.max_message,
+            )
+            await host.lasting(session)
+        finally:
+            host.end(session)
+
+    async def _session(self, who: Principal, id: str) -> Session:
+        for host in self._hosts.all():
+            if id in host.sessions:
+                return await host.session(id, who)
+        return await self._hosts.all()[0].session(id, who)
+
+    async def Read(self, who: Principal, request: log_pb2.ReadRequest) -> log_pb2.ReadReply:
+        """Events behind an id, in order (L1)."""
+        if request.after < 0 or not 0 <= request.limit <= BATCH or request.wait_ms < 0:
+            raise BadRequest("after, limit and wait_ms are not negative, limit is at most 1000")
+        session = await self._session(who, request.session)
+        host, after = session.host, request.after
+        session.reads(after)
+        events = await (self._await if request.wait_ms else self._look)(session, request)
+        shown: list[log_pb2.Event] = []
+        size, end = 0, after
+        for event in events:
+            size += len(event.raw or b"") + len(event.text)
+            if shown and size > _REPLY:
+                break
+            if visible(who, event):
+                shown.append(event_to(event))
+            end = event.id
+        newest = max(host.log.tail.newest, end)
+        return log_pb2.ReadReply(events=shown, end=end, newest=newest, now_us=to_us(host.log.now()))
+
+    async def _look(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
+        host = session.host
+        if request.after >= host.log.tail.end or not request.limit:
+            await host.run(host.log.poll)
+            session = await host.session(session.id, session.who)
+        return await host.read(request.after, request.limit) if request.limit else []
+
+    async def _await(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
+        host, position = session.host, request.after
+        deadline = host.time() + min(request.wait_ms / 1000, _WAIT)
+        while True:
+            if session.committing:  # what it adds just now is known as its own in a moment
+                await asyncio.sleep(_MOMENT)
+            events = await host.read(request.after, request.limit)
+            if events and concerns(session, events):
+                return self._unless_own(session, request.after, events)
+            left = deadline - host.time()
+            if left <= 0:
+                return events
+            position = events[-1].id if events else position
+            await host.more(position, left, session)
+            await host.session(session.id, session.who)
+
+    def _unless_own(self, session: Session, after: int, events: Sequence[Event]) -> Sequence[Event]:
+        """The events; none if all are its own, for then it should read on from where it is now."""
+        if session.again == after or any(event.id not in session.own for event in events):
+            return events
+        session.again = after
+        return []
+
+    async def Commit(
+        self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]
+    ) -> AsyncIterator[log_pb2.CommitReply]:
+        """Add events and move a cursor, in one transaction, again and again (L6)."""
+        who.require_write()
+        events: list[log_pb2.Event] = []
+        size = 0
+        async for request in requests:
+            session = await self._session(who, request.session)
+            events += request.events
+            size += request.ByteSize()
+            if size > LARGEST_COMMIT:
+                raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
+            if not request.more:
+                yield await session.host.finish(self._commit(session, events, request))
+                events, size = [], 0
+
+    async def _commit(
+        self, session: Session, events: list[log_pb2.Event], request: log_pb2.CommitRequest
+    ) -> log_pb2.CommitReply:
+        def read() -> list[Event]:
+            return [self._event(session, event) for event in events]
+
+        move = _move(session, request.move) if request.HasField("move") else None
+        host = session.host
+        try:
+            if move is None:
+                return _stored(host, *await host.commit(session, read, None))
+            async with host.owned(session, move.consumer) as claim:
+                stored = await host.commit(session, read, move)
+                claim.cursor = move.new
+                return _stored(host, *stored)
+        except (LostPlace, NameCollision, DatabaseError) as error:
+            return log_pb2.CommitReply(error=public_name(error), details=str(error)[:1000])
+
+    def _event(self, session: Session, event: log_pb2.Event) -> Event:
+        if not 1 <= event.type < len(TYPES):
+            raise BadRequest(f"{event.type} is not a type of events")
+        raw = event.message if event.HasField("message") else None
+        added = incoming(TYPES[event.type], event.key, raw, session.host.log)
+        namespace = added.key.namespace
+        session.who.require(namespace, write=True)
+        if self._hosts.of(namespace) is not session.host:
+            raise BadRequest(f"namespace {namespace!r} is in another log than this session")
+        return added
+
+    async def Claim(self, who: Principal, request: log_pb2.ClaimRequest) -> log_pb2.ClaimReply:
+        """Become the owner of a consumer's name (L7)."""
+        who.require_write()
+        session = await self._session(who, request.session)
+        if request.wait_ms < 0:
+            raise BadRequest("wait_ms is negative")
+        name = stored_name(who, request.consumer)
+        wait = min(request.wait_ms / 1000, _WAIT)
+        return log_pb2.ClaimReply(cursor=await session.host.claim(session, name, wait))
+
+    async def Release(
+        self, who: Principal, request: log_pb2.ReleaseRequest
+    ) -> log_pb2.ReleaseReply:
+        """Give a name up."""
+        session = await self._session(who, request.session)
+        given = request.HasField("old") and request.HasField("new")
+        if given and not 0 <= request.old <= request.new:
+            raise BadRequest("a cursor moves forwards, from 0 on")
+        old, new = (request.old, request.new) if given else (None, None)
+        await session.host.release(session, stored_name(who, request.consumer), old, new)
+        return log_pb2.ReleaseReply()
+
+    async def ListParked(
+        self, who: Principal, request: log_pb2.ListParkedRequest
+    ) -> log_pb2.ListParkedReply:
+        """What a consumer has set aside."""
+        session = await self._session(who, request.session)
+        host, name = session.host, stored_name(who, request.consumer)
+        parked = await host.run(host.log.parked, name)
+        return log_pb2.ListParkedReply(parked=map(parked_to, parked))
+
+    async def Get(self, who: Principal, request: log_pb2.GetRequest) -> log_pb2.GetReply:
+        """One event."""
+        host = (await self._session(who, request.session)).host
+        if not 0 <= request.id < 2**63:
+            raise BadRequest(f"{request.id} is not the id of an event")
+        event = await host.run(host.log.get, request.id)
+        seen = event is not None and visible(who, event)
+        return log_pb2.GetReply(event=event_to(event) if event is not None and seen else None)
+
+    async def Find(self, who: Principal, request: log_pb2.FindRequest) -> log_pb2.Keys:
+        """Which of these keys the log has."""
+        session = await self._session(who, request.session)
+        if not 1 <= request.type < len(TYPES):
+            raise BadRequest(f"{request.type} is not a type of events")
+        target = has_target(TYPES[request.type])
+        keys = [_readable(who, parse_key(text, target=target)) for text in _some(request.keys)]
+        log = session.host.log
+        return log_pb2.Keys(keys=await session.host.run(log.among, TYPES[request.type], keys))
+
+    async def Begun(self, who: Principal, request: log_pb2.BegunRequest) -> log_pb2.Keys:
+        """Which of these iterations have done anything."""
+        session = await self._session(who, request.session)
+        keys = [parse_key(text, target=False) for text in _some(request.keys)]
+        if len({_readable(who, key)[:2] for key in keys}) > 1:
+            raise BadRequest("these are iterations of several workflows")
+        found = await session.host.run(session.host.log.begun, keys)
+        return log_pb2.Keys(keys=map(str, found))
+
+    async def History(
+        self, who: Principal, request: log_pb2.HistoryRequest
+    ) -> AsyncIterator[log_pb2.Events]:
+        """All events of an iteration."""
+        session = await self._session(who, request.session)
+        key = _readable(who, parse_key(request.key, target=False))
+        for event in await session.host.run(session.host.log.history, key):
+            yield log_pb2.Events(events=[event_to(event)])
+
+    async def LastIteration(
+        self, who: Principal, request: log_pb2.LastIterationRequest
+    ) -> log_pb2.LastIterationReply:
+        """The newest iteration that began and the newest that ended."""
+        session = await self._session(who, request.session)
+        run = (request.namespace, request.workflow, request.run)
+        check_run(*run)
+        who.require(request.namespace, write=False)
+        begun, ended = await session.host.run(session.host.log.last_iteration, *run)
+        return log_pb2.LastIterationReply(begun=begun, ended=ended)
+
+
+LARGEST_COMMIT = 64 * 1024 * 1024
+
+
+def _stored(host: Host, events: list[Event], stored: list[bool]) -> log_pb2.CommitReply:
+    added = [event for event, new in zip(events, stored, strict=True) if new]
+    ids = [event.id for event in added if event.id]
+    moment = added[0].timestamp if ids else host.log.now()
+    return log_pb2.CommitReply(
+        stored=[] if all(stored) else stored, ids=ids, time_ms=to_us(moment) // 1000
+    )
+
+
+def _move(session: Session, move: log_pb2.Move) -> Move:
+    moment = range(0, to_us(datetime(9999, 12, 31, tzinfo=UTC)) // 1000)
+    sound = 0 <= move.old <= move.new < 2**63 and all(
+        0 <= each.event_id < 2**63
+        and 0 <= each.attempts <= _LARGEST
+        and each.next_at_ms in moment
+        and len(each.error) <= 4100
+        and "\0" not in each.error
+        and len(each.key) <= 512
+        for each in move.parked
+    )
+    if not sound or not all(0 <= id < 2**63 for id in move.unparked):
+        raise BadRequest("a move with numbers or texts that cannot be stored")
+    for each in move.parked:
+        key = parse_key(each.key, target=each.key.count("/") > 3)
+        session.who.require(key.namespace, write=True)
+    name = stored_name(session.who, move.consumer)
+    parked = [parked_from(each) for each in move.parked]
+    return Move(name, move.old, move.new, parked, list(move.unparked))
+
+
+def stored_name(who: Principal, consumer: str) -> str:
+    """The cursor of a consumer, as stored: nobody gets at another namespace's (G4).
+
+    A consumer of a user's own may read several namespaces.  So that those of two tokens never meet,
+    its name belongs to the token, unless that is for all namespaces.
+    """
+    kind, _, rest = consumer.partition("/")
+    if kind not in _CONSUMERS or not rest or len(consumer) > 255:
+        raise InvalidName(f"consumer {consumer[:300]!r}: not the name of a consumer of clients")
+    for part in rest.split("/"):
+        check_name("consumer", part)
+    if who.namespaces is None:
+        return consumer
+    if kind == "consumer":
+        return consumer_name(kind, who.name, rest)
+    if is_shortened(consumer):  # whose it is cannot be seen any more
+        return consumer_name("token", who.name, consumer)
+    who.require(rest.partition("/")[0], write=False)
+    return consumer
+
+
+def _some(keys: Iterable[str]) -> Sequence[str]:
+    if len(some := list(keys)) > BATCH:
+        raise BadRequest(f"{len(some)} keys, at most {BATCH} are asked for at a time")
+    return some
+
+
+def _readable(who: Principal, key: Key) -> Key:
+    who.require(key.namespace, write=False)
+    return key

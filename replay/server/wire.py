@@ -1,0 +1,133 @@
+"""The wire format that the server and the remote client share.
+
+Role: how errors, times, events and parked events go over a connection, and the address rule that
+both sides apply: what leaves the machine needs TLS.
+
+Left to `remote` and `services`: the calls themselves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf import message_factory
+
+from ..client import BadFilter
+from ..log import LostPlace, NameCollision, Parked
+from ..signal import InvalidSignal
+from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
+from ..storage.event import (
+    TYPES,
+    Event,
+    InvalidName,
+    Key,
+    MessageError,
+    MessageTooLarge,
+)
+from .proto import log_pb2 as pb
+
+ERROR_KEY = "replay-error"  # metadata with the name of the class of an error
+
+
+class AccessDenied(Error):
+    """The server does not take this token, or not for this."""
+
+
+class WrongServer(Error):
+    """The server does not have the service that this client needs."""
+
+
+class TooBusy(Unavailable):
+    """The server has as many calls, or this client as many streams, as it may; nothing was done."""
+
+
+class SessionLost(Unavailable):
+    """The server has ended this client's session.  Nothing was stored."""
+
+
+#: Errors that go over the wire by name.
+ERRORS: dict[str, type[Error]] = {
+    each.__name__: each
+    for each in (
+        BadFilter,
+        DatabaseError,
+        InvalidName,
+        InvalidSignal,
+        LostPlace,
+        MessageError,
+        MessageTooLarge,
+        NameCollision,
+        OutcomeUnknown,
+        ReadOnly,
+        SessionLost,
+        Unavailable,
+    )
+}
+
+
+def public_name(error: BaseException) -> str:
+    """The name by which an error goes over the wire: of its class, or of the nearest known one."""
+    return next((each.__name__ for each in type(error).__mro__ if each.__name__ in ERRORS), "")
+
+
+def to_us(moment: datetime) -> int:
+    """A point in time as microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(number: int) -> datetime:
+    """The point in time that `to_us` wrote."""
+    return EPOCH + timedelta(microseconds=number)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def message_class(descriptor: Any) -> Any:
+    """The class of a message of our protos."""
+    return message_factory.GetMessageClass(descriptor)
+
+
+def parked_to(parked: Parked) -> pb.Parked:
+    """`parked`, as it goes over the wire."""
+    return pb.Parked(
+        event_id=parked.event_id,
+        key=parked.key,
+        attempts=parked.attempts,
+        next_at_ms=to_us(parked.next_at) // 1000,
+        error=parked.error,
+    )
+
+
+def parked_from(parked: pb.Parked) -> Parked:
+    """The parked event that `parked_to` wrote."""
+    next_at = from_us(parked.next_at_ms * 1000)
+    return Parked(parked.event_id, parked.key, parked.attempts, next_at, parked.error)
+
+
+def event_to(event: Event) -> pb.Event:
+    """`event`, as it goes over the wire."""
+    return pb.Event(
+        id=event.id,
+        type=int(event.type),
+        key=event.text,
+        time_ms=to_us(event.timestamp) // 1000,
+        message=event.raw,
+    )
+
+
+def event_from(event: pb.Event) -> Event:
+    """The event that `event_to` wrote."""
+    raw = event.message if event.HasField("message") else None
+    key, moment = Key.parse(event.key), from_us(event.time_ms * 1000)
+    return Event(event.id, TYPES[event.type], key, moment, raw, event.key)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to this host never leaves the machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,46 @@
+"""Opens the database that a URL names.
+
+Left to the top of the library: what the database is opened for.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from .database import BadUrl, Database
+from .mysql import open_mysql
+from .sqlite import Sqlite
+
+_EXPECTED = (
+    "sqlite:///file.db, sqlite://, mysql://user:password@host:3306/database or grpc://host:port"
+)
+
+
+def parse_url(url: str) -> tuple[SplitResult, dict[str, str]]:
+    """The parts of `url`, and the options behind its ``?``.  Raises `BadUrl`."""
+    try:
+        parts = urlsplit(url, allow_fragments=False)  # a # is part of a file's name
+    except ValueError:  # its text may hold the password
+        raise BadUrl(f"not a URL; expected {_EXPECTED}") from None
+    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def open_database(url: str) -> Database:
+    """Open the database at `url` and create or upgrade its tables.
+
+    `replay.connect` documents the URLs and the errors.
+    """
+    parts, options = parse_url(url)
+    if parts.scheme == "sqlite" and not parts.netloc:
+        database: Database = Sqlite(unquote(parts.path[1:]) or ":memory:", options)
+    elif parts.scheme == "mysql":
+        database = open_mysql(parts, options)
+    else:
+        given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"
+        raise BadUrl(f"expected {_EXPECTED}, not {given}")
+    try:
+        database.prepare()
+    except BaseException:
+        database.close()
+        raise
+    return database

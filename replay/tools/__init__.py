@@ -1,0 +1,1 @@
+"""Commands and helpers around a log; the library itself needs none of them."""

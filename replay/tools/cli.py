@@ -1,0 +1,162 @@
+"""The command ``replay``: run a server, make a token.
+
+Role: turns a command line into a call of the library, and signals into an orderly end.  Only
+``replay server`` needs the extra `grpc`, so it alone imports it: every ``--help`` works without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..server.access import Access, load, new_token
+from ..server.options import BadSetup, Options
+from ..storage.database import Error
+
+if TYPE_CHECKING:
+    from ..server.server import Server
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="replay", description="Durable workflows.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    server = commands.add_parser(
+        "server", help="serve a log over gRPC", description="Serve a log over gRPC."
+    )
+    server.add_argument(
+        "--db",
+        action="append",
+        default=[],
+        metavar="[NAMESPACE=]URL",
+        help="a database: of one namespace, or without a name of all others; repeatable",
+    )
+    server.add_argument(
+        "--listen", default="127.0.0.1:7654", metavar="HOST:PORT", help="default: %(default)s"
+    )
+    server.add_argument("--tls-cert", type=Path, metavar="FILE", help="the server's certificate")
+    server.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
+    server.add_argument(
+        "--client-ca",
+        type=Path,
+        metavar="FILE",
+        help="accept only clients with a certificate from one of these authorities",
+    )
+    server.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="accept only clients with one of these tokens"
+    )
+    server.add_argument(
+        "--insecure", action="store_true", help="allow other machines to connect without TLS"
+    )
+    server.add_argument(
+        "--max-streams",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="streams that one client may have open (default: %(default)s)",
+    )
+    server.add_argument(
+        "--max-calls",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="calls in flight, over all clients (default: %(default)s)",
+    )
+    server.add_argument(
+        "--threads",
+        type=int,
+        default=8,
+        metavar="N",
+        help="threads that query each database (default: %(default)s)",
+    )
+    token = commands.add_parser(
+        "token",
+        help="make a token for a server",
+        description="Make a token, and print its entry for the file that --tokens names.",
+    )
+    token.add_argument("name", help="the token's name in messages and in the file")
+    token.add_argument(
+        "--namespaces",
+        default="*",
+        metavar="LIST",
+        help="separated by commas; * means all (default: %(default)s)",
+    )
+    token.add_argument(
+        "--access", choices=("read", "write"), default="write", help="default: %(default)s"
+    )
+    return parser
+
+
+def databases(arguments: Sequence[str]) -> dict[str, str]:
+    """The URLs of --db by namespace.  Raises `BadSetup`."""
+    found: dict[str, str] = {}
+    for text in arguments:
+        name, equals, url = text.partition("=")
+        if not equals or ":" in name:
+            name, url = "", text
+        if name in found:
+            raise BadSetup(f"--db names two databases for {name or 'all namespaces'}: keep one")
+        found[name] = url
+    return found
+
+
+def _options(args: argparse.Namespace) -> Options:
+    try:
+        return Options(
+            databases=databases(args.db),
+            listen=args.listen,
+            access=load(args.tokens) if args.tokens else Access(),
+            certificate=args.tls_cert and args.tls_cert.read_bytes(),
+            key=args.tls_key and args.tls_key.read_bytes(),
+            client_ca=args.client_ca and args.client_ca.read_bytes(),
+            insecure=args.insecure,
+            max_streams=args.max_streams,
+            max_calls=args.max_calls,
+            threads=args.threads,
+        )
+    except OSError as error:
+        raise BadSetup(f"{error.filename}: {error.strerror}") from error
+
+
+async def serve(kind: type[Server], options: Options) -> None:
+    """Run a server until the process gets SIGTERM or SIGINT."""
+    server, stop = kind(options), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.start()
+    host = options.listen.rpartition(":")[0]
+    print(f"replay: serving on {host}:{server.port}", flush=True)
+    await stop.wait()
+    await server.stop()
+
+
+def _serve(args: argparse.Namespace) -> None:
+    try:
+        from ..server.server import Server  # needs the optional extra `grpc`
+    except ModuleNotFoundError as error:
+        raise BadSetup(
+            f"a server needs the package {error.name}: pip install 'replay-workflows[grpc]'"
+        ) from error
+    asyncio.run(serve(Server, _options(args)))
+
+
+def _make_token(args: argparse.Namespace) -> None:
+    token, entry = new_token(args.name, args.namespaces.split(","), args.access)
+    print(f"The token, shown only once:\n{token}\n\nIts entry in the file:\n{entry}", end="")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line.  Returns the exit status: 2 if it cannot be carried out."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    try:
+        {"server": _serve, "token": _make_token}[args.command](args)
+    except Error as error:
+        print(f"replay: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,1 @@
+"""Tests of the project around the library: texts, demo, tutorial, mutants."""

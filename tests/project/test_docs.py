@@ -1,0 +1,135 @@
+"""The texts say what is so: the program, the map and names, the ids, the links."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+import replay
+from replay.shard import fnv1a, jump_hash
+from replay.signal import signal_hash
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = ROOT / "README.md"
+SEMANTICS = ROOT / "docs" / "semantics.md"
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAM = ROOT / "examples" / "hello.py"
+IDS = {"L": 9, "R": 11, "A": 5, "S": 5, "O": 2, "N": 3, "H": 2, "T": 3, "G": 4}
+NOT_KEPT = ["L9"]
+
+
+def marked(name: str) -> str:
+    """The code block of the README between the comments of this name."""
+    pattern = rf"<!-- {name} -->\n```\w+\n(.*?)```\n<!-- /{name} -->"
+    found = re.findall(pattern, README.read_text(), re.DOTALL)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading of the second level, up to the next."""
+    return re.split(r"^## ", text.partition(f"\n## {title}\n")[2], flags=re.MULTILINE)[0]
+
+
+def ids(text: str) -> list[str]:
+    """The ids of the items of a list."""
+    return re.findall(r"^- \*\*(.*?)\*\*", text, re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    """What a link may name in a text: its headings, written as a link writes them."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_shows_the_example() -> None:
+    """The program in the README is the file in examples, letter by letter."""
+    assert marked("program") == PROGRAM.read_text()
+
+
+def test_the_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    """It prints what the README shows, and the second time only that nothing was started."""
+    command = [sys.executable, "-W", "error", str(PROGRAM)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def run() -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    shown = marked("output")
+    assert run() == shown
+    assert run() == shown.replace("started: True", "started: False")
+
+
+def test_the_map_has_every_module_once() -> None:
+    """The README's table of modules lists all there are, each once."""
+    listed = re.findall(r"^\| `(\w+\.py)` \|", README.read_text(), re.MULTILINE)
+    modules = {path.name for path in (ROOT / "replay").glob("*.py")} - {"__init__.py"}
+    assert sorted(listed) == sorted(modules)
+
+
+def test_the_readme_names_all_that_is_public() -> None:
+    """Each public name stands in code somewhere in the README."""
+    text = README.read_text()
+    code = "\n".join(re.findall(r"^```python\n.*?^```$|`[^`\n]+`", text, re.DOTALL | re.MULTILINE))
+    assert [name for name in replay.__all__ if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_the_errors_in_the_readme_exist() -> None:
+    """Each error in the README's table is an `Error` of the module that it is said to be in."""
+    rows = re.findall(r"^\| (`.*?) \|", section(README.read_text(), "Errors"), re.MULTILINE)
+    for row in rows:
+        home: object = replay
+        for name in re.findall(r"`(.*?)`", row):
+            module, _, error = name.rpartition(".")
+            if module and module != "replay":
+                home = importlib.import_module(f"replay.{module}")
+            found = getattr(home, error)
+            assert issubclass(found, replay.Error), name
+
+
+def test_the_ids_are_all_there_once() -> None:
+    """The semantics have each id once, and no other."""
+    expected = [f"{letter}{n}" for letter, last in IDS.items() for n in range(1, last + 1)]
+    assert sorted(ids(SEMANTICS.read_text())) == sorted(expected)
+
+
+def test_what_is_not_kept_stands_apart() -> None:
+    """The ids of what is not kept yet stand under the heading that says so, and no others do."""
+    assert ids(section(SEMANTICS.read_text(), "Not kept yet")) == NOT_KEPT
+
+
+def test_texts_name_only_ids_that_exist() -> None:
+    """Each id that a text names is one of the semantics."""
+    known = {*ids(SEMANTICS.read_text())}
+    for path in TEXTS:
+        named = set(re.findall(rf"\b[{''.join(IDS)}]\d+\b", path.read_text()))
+        assert named <= known, path.name
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Each link to a file or a heading of the repository leads to one."""
+    links = re.findall(r"\]\(([^)]+)\)", path.read_text())
+    for link in (each for each in links if "://" not in each):
+        file, _, anchor = unquote(link).partition("#")
+        target = path.parent / file if file else path
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def test_the_examples_of_hashes_are_right() -> None:
+    """The hashes that the texts give as examples are those that the library makes."""
+    stated = re.findall(r"\b[0-9a-f]{64}\b", (ROOT / "docs" / "format.md").read_text())
+    assert stated == [signal_hash("ns", "wf", "run", 7, "x")[:32].hex()]
+    assert f'jump_hash(fnv1a(b"run-0"), 4)` is {jump_hash(fnv1a(b"run-0"), 4)}.' in (
+        SEMANTICS.read_text()
+    )

@@ -1,0 +1,420 @@
+"""The tutorial: every solution, every check, and all that the lessons' texts show."""
+
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from replay.tools.typedgen import main as typedreplay
+from tutorial import __main__, checking, lessons
+from tutorial.lessons import Lesson, blanked
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LESSONS = lessons.find()
+TITLES = (
+    "hello world, typed hello, signal, output, restart, cron, append only log, maker trade,"
+    " sparkline, parent job, distributed, sharding"
+)
+SECTIONS = ["Steps", "Check", "What just happened", "Experiments"]
+LIMIT = 60.0  # Seconds for a command, on a busy machine.
+
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.folder.name)
+
+
+def tutorial(*arguments: str) -> list[str]:
+    return [sys.executable, "-u", "-W", "error", "-m", "tutorial", *arguments]
+
+
+def readme(lesson: Lesson) -> str:
+    return (lesson.folder / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The code blocks of a text: of which language, and what they say."""
+    found = re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [(language, textwrap.dedent(body)) for _, language, body in found]
+
+
+# The lessons as they are stored.
+
+
+def test_there_are_twelve_lessons_in_order() -> None:
+    """The lessons are numbered from 0 to 11 and have their titles."""
+    assert [each.number for each in LESSONS] == list(range(12))
+    assert [each.title for each in LESSONS] == TITLES.split(", ")
+
+
+@each_lesson
+def test_start_is_the_solution_without_what_is_asked_for(lesson: Lesson) -> None:
+    """start.py is made from solution.py, asks for something, and can be run as it is."""
+    text = lesson.start.read_text(encoding="utf-8")
+    assert text == lesson.fresh()
+    assert text != (lesson.folder / "solution.py").read_text(encoding="utf-8")
+    assert "# TODO(you): " in text
+    assert "# instead: " not in text
+    assert "# done" not in text
+    ast.parse(text)
+
+
+def test_what_is_asked_for_is_left_out() -> None:
+    """A marked place keeps its comment, and what stands there instead of an answer."""
+    solution = """\
+        before
+        # TODO(you): find out,
+        # and write it down.
+        # instead: pass
+        answer
+        # why
+        # done
+        # given
+        after
+    """
+    assert blanked(textwrap.dedent(solution)) == textwrap.dedent("""\
+        before
+        # TODO(you): find out,
+        # and write it down.
+        pass
+        # given
+        after
+    """)
+
+
+@each_lesson
+def test_generated_code_is_up_to_date(lesson: Lesson, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `typedreplay` makes of the lesson's definition is what is stored; lesson 0 has none."""
+    definition = lesson.folder / "namespace.py"
+    assert definition.exists() == (lesson.number > 0)
+    if definition.exists():
+        assert typedreplay([str(definition), "--check"]) == 0, capsys.readouterr().out
+
+
+@each_lesson
+def test_readme_has_its_parts(lesson: Lesson) -> None:
+    """A text has a goal, what is new, numbered steps, a check, an explanation, experiments."""
+    text = readme(lesson)
+    assert text.startswith(f"# Lesson {lesson.number}: ")
+    assert text.count("\n**Goal:** ") == text.count("\n**What is new**\n") == 1
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    steps = text.partition("## Steps")[2].partition("\n## ")[0]
+    numbers = [int(each) for each in re.findall(r"^(\d+)\. ", steps, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1)) != []
+
+
+@each_lesson
+def test_snippets_are_parts_of_the_programs(lesson: Lesson) -> None:
+    """Each piece of Python in a text stands in a file of the lesson, which other tests run."""
+    files = [textwrap.dedent(path.read_text()) for path in sorted(lesson.folder.glob("*.py"))]
+    lines = [[line.strip() for line in text.splitlines()] for text in files]
+    for language, body in blocks(readme(lesson)):
+        if language == "python":
+            wanted = [line.strip() for line in body.splitlines()]
+            assert any(has(each, wanted) for each in lines), body
+
+
+def has(lines: list[str], wanted: list[str]) -> bool:
+    """Whether some lines stand in others, one after the other."""
+    size = len(wanted)
+    return any(lines[n : n + size] == wanted for n in range(len(lines) - size + 1))
+
+
+# The check.
+
+
+@each_lesson
+def test_solution_passes_its_check(
+    lesson: Lesson, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The solution passes its check on every database, killed on the way."""
+    assert checking.check(lesson, "solution", url), capsys.readouterr().out
+
+
+@each_lesson
+def test_start_does_not_pass_its_check(lesson: Lesson, capsys: pytest.CaptureFixture[str]) -> None:
+    """start.py runs as it is, and the check says what is missing and what to do."""
+    assert not checking.check(lesson, "start", None)
+    out = capsys.readouterr().out
+    assert re.search(r"^  NOT YET  .*\n           .+$", out, re.MULTILINE)
+
+
+@each_lesson
+def test_check_of_nothing_holds_nothing_against_it(lesson: Lesson) -> None:
+    """A check can be made of an empty log, and says that there is something to do."""
+    claims = lesson.module("check").check([])
+    assert not all(claim.holds for claim in claims)
+    assert all(claim.text and claim.hint for claim in claims)
+
+
+# The commands and outputs in the texts.
+
+
+@dataclass
+class Running:
+    """A command that runs, and what it has printed."""
+
+    process: subprocess.Popen[str]
+    changed: threading.Condition  # One for all: any of them may show what is waited for.
+    lines: list[str] = field(default_factory=list)
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self.changed:
+                self.lines.append(line.rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def until(self, enough: Callable[[list[str]], bool]) -> bool:
+        """Wait for what it prints; whether it was enough."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: enough(self.lines) or self.ended, LIMIT), self
+            return enough(self.lines)
+
+    def end(self, number: signal.Signals) -> None:
+        """End it."""
+        self.process.send_signal(number)
+        self.join()
+
+    def join(self) -> int:
+        """Wait for its end; the exit code."""
+        code = self.process.wait(LIMIT)
+        self.reader.join(LIMIT)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+def masked(line: str) -> str:
+    """A line without what is different each time: clock times, and numbers from 1000 on."""
+    line = re.sub(r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", line.rstrip())
+    line = re.sub(r"\b\d*\.\d+\b|\b\d{4,}\b|(?<=process: )\d+", "NUMBER", line)
+    line = re.sub(r"[▁-█]+", "GRAPH", line)
+    return re.sub(r" {2,}(?=NUMBER)", " ", line)
+
+
+def shows(shown: str, printed: list[str]) -> bool:
+    """Whether lines were printed as shown; where an ellipsis stands, anything in between."""
+    rest = [masked(line) for line in printed]
+    for part in re.split(r"^…\n", shown, flags=re.MULTILINE):
+        wanted = [masked(line) for line in part.splitlines()]
+        at = [n for n in range(len(rest) + 1) if rest[n : n + len(wanted)] == wanted]
+        if not at:
+            return False
+        rest = rest[at[0] + len(wanted) :]
+    return True
+
+
+class Learner:
+    """Follows a text in a copy of the tutorial: runs its commands, looks at what is shown."""
+
+    def __init__(self, lesson: Lesson, folder: Path) -> None:
+        shutil.copytree(ROOT / "tutorial", folder / "tutorial", ignore=lambda *_: {"__pycache__"})
+        copy = folder / "tutorial" / lesson.folder.name
+        shutil.copy(copy / "solution.py", copy / "start.py")
+        self._folder = folder
+        self._changed = threading.Condition()
+        self._runs: list[Running] = []
+        self._left: list[Running] = []
+
+    def follow(self, text: str) -> None:
+        """Do all that the text says."""
+        parts = [each for each in blocks(text) if each[0] != "python"]
+        for place, (language, body) in enumerate(parts):
+            if language == "sh":
+                following = parts[place + 1 : place + 2]
+                shown = [what for kind, what in following if kind == "text"]
+                for command in body.splitlines():
+                    self._do(command, shown)
+            else:
+                assert language == "text", f"a block of {language} is neither run nor compared"
+                assert self._sees(body), self._report(body)
+        self.leave()
+
+    def leave(self) -> None:
+        """End what is left running."""
+        for each in self._left:
+            if each.process.poll() is None:
+                each.process.send_signal(signal.SIGINT)
+            each.join()
+        self._left.clear()
+
+    def _do(self, line: str, shown: list[str]) -> None:
+        command, _, remark = (part.strip() for part in line.partition("#"))
+        running = self._start(command)
+        self._runs.append(running)
+        if remark.startswith("terminal"):
+            self._left.append(running)
+        elif remark.startswith("Ctrl-C"):
+            self._left.append(running)
+            assert shown, f"{line}: what is to be seen before it is stopped?"
+            assert running.until(lambda lines: shows(shown[0], lines)), self._report(shown[0])
+            running.end(signal.SIGINT)
+            assert any("goes on from here" in each for each in running.lines)
+        else:
+            self._left.append(running)
+            assert running.join() == 0, self._report(line)
+
+    def _start(self, line: str) -> Running:
+        words = line.split()
+        if words[:2] == ["./dev", "tutorial"]:
+            command = tutorial(*words[2:])
+        else:
+            assert words[0].startswith(".venv/bin/"), f"{line}: a command that no test can run"
+            command = [str(Path(sys.executable).with_name(words[0][10:])), *words[1:]]
+        process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=os.environ | {"PYTHONPATH": str(self._folder), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Running(process, self._changed)
+
+    def _sees(self, shown: str) -> bool:
+        """Whether a command shows this; those that are still running have time to."""
+
+        def seen() -> bool:
+            return any(shows(shown, each.lines) for each in self._runs)
+
+        def over() -> bool:
+            return all(each.ended for each in self._runs)
+
+        with self._changed:
+            self._changed.wait_for(lambda: seen() or over(), LIMIT)
+            return seen()
+
+    def _report(self, shown: str) -> str:
+        printed = "\n---\n".join("\n".join(each.lines) for each in self._runs)
+        return f"wanted:\n{shown}\nprinted:\n{printed}"
+
+
+@each_lesson
+def test_text_is_true(lesson: Lesson, tmp_path: Path) -> None:
+    """Every command of a text runs, in its order, and prints what the text shows."""
+    learner = Learner(lesson, tmp_path)
+    try:
+        learner.follow(readme(lesson))
+    finally:
+        learner.leave()
+
+
+def test_what_is_shown_is_compared() -> None:
+    """Shown lines have to be printed together and in order, but for what is left out."""
+    printed = ["a 1", "b at 10:00:01", "c 12345", "d"]
+    assert shows("a 1\nb at 12:34:56\n", printed)
+    assert shows("a 1\n…\nc 4711\nd\n", printed)
+    assert not shows("a 1\nc 12345\n", printed)
+    assert not shows("c 12345\n…\na 1\n", printed)
+    assert not shows("a 2\n", printed)
+
+
+# The command.
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A copy of the tutorial, to be worked on by `run`."""
+    shutil.copytree(ROOT / "tutorial", tmp_path / "tutorial", ignore=lambda *_: {"__pycache__"})
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run the command in a copy; exit code, output, errors."""
+    done = subprocess.run(
+        tutorial(*arguments),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def solve(folder: Path, name: str) -> None:
+    shutil.copy(folder / name / "solution.py", folder / name / "start.py")
+
+
+def test_list_says_where_one_stands(own: Path) -> None:
+    """A lesson is untouched, begun once start.py is edited, done once it passes its check."""
+    name = "tutorial/lesson_01_typed_hello"
+    lines = run(own)[1].splitlines()
+    assert lines[1] == "  1  typed hello"
+    assert lines[-1] == "Next: read tutorial/lesson_00_hello_world/README.md"
+    solve(own, name)
+    assert run(own)[1].splitlines()[1] == "  1  typed hello      begun"
+    code, out, _ = run(own, "1", "--check")
+    assert (code, out.splitlines()[-1]) == (0, "Lesson 1 is done.")
+    assert run(own)[1].splitlines()[1] == "  1  typed hello      done"
+    with (own / name / "start.py").open("a") as file:
+        file.write("# one more thought\n")
+    assert run(own)[1].splitlines()[1] == "  1  typed hello      begun"
+    assert run(own, "1", "--reset")[:2] == (0, f"{name}/start.py is as it was at the beginning.\n")
+    assert run(own)[1].splitlines()[1] == "  1  typed hello"
+    assert (own / name / "start.py").read_text() == LESSONS[1].start.read_text()
+
+
+def test_a_run_that_has_ended_is_not_begun_again(own: Path) -> None:
+    """After the end of a run the same command begins the next; a name chooses one."""
+    url = f"sqlite:///{own / 'other.db'}"
+    first, second, named, again = (
+        run(own, "1", "--solution", "--url", url, *options)[1].splitlines()
+        for options in ((), (), ("--run", "mine"), ("--run", "mine"))
+    )
+    assert [each[0].rpartition(" ")[2] for each in (first, second, named)] == [
+        "run-1",
+        "run-2",
+        "mine",
+    ]
+    assert "  Hola, World!" in second
+    assert "  Hola, World!" not in again, "a run that is done does nothing"
+
+
+def test_a_check_that_fails_is_not_noted(own: Path) -> None:
+    """A check that does not pass ends with code 1, shows the program's output, notes nothing."""
+    code, out, errors = run(own, "1", "--check")
+    assert (code, errors) == (1, "")
+    assert "What the program printed:\nLesson 1, typed hello: check-" in out
+    assert run(own)[1].splitlines()[1] == "  1  typed hello"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["12"], "tutorial: there is no lesson 12: ./dev tutorial lists them"),
+        (["1", "baker"], "tutorial: lesson 1 has no process baker"),
+        (["10"], "tutorial: lesson 10 is several processes, one to a terminal:"),
+        (["--check"], "name a lesson"),
+        (["1", "--url", "sqlite://"], "a database in memory does not outlive the program"),
+        (["1", "--url", "ftp://x"], "tutorial: "),
+        (["1", "--check", "--reset"], "not allowed with"),
+    ],
+)
+def test_bad_input_ends_with_a_sentence(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes no sense is refused with code 2 and a sentence."""
+    try:
+        code = __main__.main(arguments)
+    except SystemExit as error:
+        code = int(str(error.code))
+    assert code == 2
+    assert reason in capsys.readouterr().err

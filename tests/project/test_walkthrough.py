@@ -1,0 +1,85 @@
+"""The walkthrough and the picture show the code that there is."""
+
+import importlib
+import operator
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replay.storage.database import TABLES
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+WALKTHROUGH = (DOCS / "walkthrough.md").read_text()
+PICTURE = DOCS / "architecture.svg"
+MODULES = {path.stem for path in DOCS.parent.joinpath("replay").glob("[!_]*.py")}
+#: The modules that a run's life leads through.
+JOURNEY = {
+    *("database", "event", "tail", "log", "consumer", "sleep", "signal"),
+    *("client", "activity", "run", "workflow"),
+}
+
+
+def marked(name: str) -> str:
+    """The code block between the comments of this name."""
+    found = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", WALKTHROUGH, re.DOTALL)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def named() -> list[tuple[str, str]]:
+    """The modules and names that the walkthrough names, each as often as it does."""
+    pairs = re.findall(r"`(\w+)\.([\w.]+)`", WALKTHROUGH)
+    return [(module, name) for module, name in pairs if module in MODULES and name != "py"]
+
+
+def test_every_name_in_the_walkthrough_exists() -> None:
+    """Each `module.name` is in that module, and each module of a run's life is led through."""
+    for module, name in named():
+        operator.attrgetter(name)(importlib.import_module(f"replay.{module}"))
+    assert {module for module, _ in named()} >= JOURNEY
+    assert set(re.findall(r"^\d+\. \*\*(\w+)\.\*\*", WALKTHROUGH, re.MULTILINE)) == JOURNEY
+
+
+def test_the_program_prints_the_log_that_the_walkthrough_shows(tmp_path: Path) -> None:
+    """R2: nine events, as shown, and each is told of under a heading that names its id."""
+    program = tmp_path / "order.py"
+    program.write_text(marked("program"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(DOCS.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", marked("output"))
+    headings = " ".join(re.findall(r"^## Events? (.*):", WALKTHROUGH, re.MULTILINE))
+    told = [int(id) for id in re.findall(r"\d+", headings)]
+    assert told == [int(line.split()[0]) for line in done.stdout.splitlines()]
+
+
+def test_the_picture_is_what_its_script_draws() -> None:
+    """The picture has not gone stale: ``python docs/architecture.py`` rewrites it."""
+    picture = runpy.run_path(str(DOCS / "architecture.py"))["picture"]
+    assert PICTURE.read_text(encoding="utf-8") == picture()
+
+
+def test_the_picture_names_what_exists() -> None:
+    """Its modules are those of the library, and its tables those of the database."""
+    words = re.findall(r">([\w.]+)<", PICTURE.read_text(encoding="utf-8"))
+    modules = {word.removesuffix(".py") for word in words if word.endswith(".py")}
+    assert modules == JOURNEY
+    assert {word for word in words if word.startswith("replay_")} == {*TABLES} - {"replay_meta"}
+
+
+@pytest.mark.parametrize("name", ["walkthrough.md", "porting.md"])
+def test_what_is_to_be_read_is_short(name: str) -> None:
+    """An evening's first half hour: fewer than 200 lines, none of them very long."""
+    lines = (DOCS / name).read_text().splitlines()
+    assert len(lines) < 200
+    assert max(map(len, lines)) <= 160

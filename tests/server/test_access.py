@@ -1,0 +1,1133 @@
+"""Who is answered by a server, about what, over which connection, and how much (G4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import re
+import socket
+import threading
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import BytesValue
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay import Client, EventType, Key, RunContext, connect, consume, register_workflow
+from replay.server.access import (
+    ANYBODY,
+    Access,
+    BadTokens,
+    Principal,
+    Unauthenticated,
+    load,
+    new_token,
+)
+from replay.server.options import BadSetup, Options
+from replay.server.proto import log_pb2 as pb
+from replay.server.proto import replaypb_pb2
+from replay.server.proto.reflexpb_pb2 import StreamOptions
+from replay.server.proto.reflexpb_pb2 import StreamRequest as ReflexRequest
+from replay.server.proto.replaypb_pb2 import (
+    CompleteRequest,
+    KeyMessage,
+    ListBootstrapRequest,
+    RunRequest,
+    SignalRequest,
+    StreamRequest,
+)
+from replay.server.remote import Stubs
+from replay.server.services import stored_name
+from replay.server.wire import AccessDenied
+from replay.storage.database import BadUrl, Unavailable
+from replay.storage.event import InvalidName, check_name
+from replay.storage.tail import BATCH
+from replay.tools.cli import main
+from tests import journey
+from tests.certificates import Authority
+from tests.example_pb2 import Int
+from tests.serving import Serving, serving
+from tests.support import behind, cursor, drain, listing, rows, stepped
+
+LIMIT = 60  # seconds until something that has to happen has not happened
+
+OK = grpc.StatusCode.OK
+UNKNOWN_CALLER = grpc.StatusCode.UNAUTHENTICATED
+FORBIDDEN = grpc.StatusCode.PERMISSION_DENIED
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+AT_HEAD = grpc.StatusCode.OUT_OF_RANGE
+GONE = grpc.StatusCode.UNAVAILABLE
+
+ASK = "send metadata 'authorization: Bearer TOKEN' with a known token"
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """Give the URL of an empty database."""
+    return f"sqlite:///{tmp_path / 'replay.db'}"
+
+
+def principal(name: str, *namespaces: str, writes: bool = True) -> tuple[str, Principal]:
+    """What a server knows of a token that is its owner's name; for all namespaces if none."""
+    some = frozenset(namespaces) or None
+    return hashlib.sha256(name.encode()).hexdigest(), Principal(name, some, writes)
+
+
+ACCESS = Access(
+    [
+        principal("all"),
+        principal("a", "a", journey.NAMESPACE),
+        principal("a2", "a"),
+        principal("b", "b"),
+        principal("reader", "a", writes=False),
+    ]
+)
+
+
+@pytest.fixture
+def server(sqlite: str) -> Iterator[Serving]:
+    """Give a server that takes these tokens."""
+    with serving(sqlite, access=ACCESS) as server:
+        yield server
+
+
+def as_(server: Serving, token: str) -> str:
+    """The URL for the owner of a token."""
+    return f"{server.url}?token={token}"
+
+
+# A client that sends what it likes.
+
+METHODS: dict[str, MethodDescriptor] = {
+    f"/{service.full_name}/{method.name}": method
+    for module in (replaypb_pb2, pb, health_pb2, reflection_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+class Answer:
+    """What a server answers to one call: a status, a text, what it says beside it, messages."""
+
+    def __init__(self, call: Any, streams: bool) -> None:
+        self.messages: list[Any] = []
+        self.code, self.text, self.beside = OK, "", ()
+        try:
+            for message in call if streams else [call.result()]:
+                self.messages.append(message)
+        except grpc.RpcError as error:
+            self.code, self.text, self.beside = _status(error)
+
+    @property
+    def status(self) -> tuple[Any, ...]:
+        """All but the messages."""
+        return self.code, self.text, self.beside
+
+
+def _status(error: Any) -> tuple[Any, Any, Any]:
+    return error.code(), error.details(), tuple(error.trailing_metadata() or ())
+
+
+def ask_raw(channel: Any, path: str, metadata: Sequence[tuple[str, str]]) -> Answer:
+    """Call any method, with an empty message."""
+    method = METHODS.get(path)
+    if method is not None and method.client_streaming:
+        call = channel.stream_stream(path)(iter([b""]), metadata=metadata, timeout=LIMIT)
+    elif method is not None and method.server_streaming:
+        call = channel.unary_stream(path)(b"", metadata=metadata, timeout=LIMIT)
+    else:
+        future = channel.unary_unary(path).future(b"", metadata=metadata, timeout=LIMIT)
+        return Answer(future, streams=False)
+    return Answer(call, streams=True)
+
+
+class Caller:
+    """The owner of a token, who has a session."""
+
+    def __init__(self, channel: grpc.Channel, token: str) -> None:
+        self.stubs = Stubs(channel, "server", token)
+        self.hold = self.stubs.method("Open")(pb.OpenRequest(), metadata=self.stubs.metadata)
+        self.session: str = next(self.hold).session
+
+    def ask(self, name: str, request: Message) -> Answer:
+        """Call a method by name; in this session, where the request takes one."""
+        if "session" in request.DESCRIPTOR.fields_by_name and not request.session:  # type: ignore[attr-defined]
+            request.session = self.session  # type: ignore[attr-defined]
+        method = next(each for each in METHODS.values() if each.name == name)
+        stub, metadata = self.stubs.method(name), self.stubs.metadata
+        if method.client_streaming:
+            return Answer(stub(iter([request]), metadata=metadata, timeout=LIMIT), streams=True)
+        if method.server_streaming:
+            return Answer(stub(request, metadata=metadata, timeout=LIMIT), streams=True)
+        return Answer(stub.future(request, metadata=metadata, timeout=LIMIT), streams=False)
+
+
+@contextmanager
+def calling(server: Serving, token: str = "") -> Iterator[Caller]:
+    """A caller, until the end of the block."""
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        caller = Caller(channel, token)
+        yield caller
+        caller.hold.cancel()
+
+
+def tables(server: Serving) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is stored."""
+    database = server.database()
+    names = database.query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name", ())
+    return {name: list(database.query(f"SELECT * FROM {name}", ())) for (name,) in names}
+
+
+def wait_for_calls(server: Serving) -> int:
+    """Wait until no call is in flight any more; how many were."""
+
+    async def ended() -> int:
+        tasks = [task for task in asyncio.all_tasks() if task.get_name() == "rpc_task"]
+        if tasks:
+            await asyncio.wait(tasks)
+        return len(tasks)
+
+    return asyncio.run_coroutine_threadsafe(ended(), server._loop).result(LIMIT)
+
+
+# The file of tokens.
+
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # of "test"
+TABLE = "expected a table with sha256, namespaces and access"
+NAMES = 'namespaces is not a list of names, or ["*"]'
+HEX = "sha256 is not 64 hexadecimal digits in lower case"
+
+
+def entry(
+    name: str = "shop",
+    sha256: str = f'"{DIGEST}"',
+    namespaces: str = '["a"]',
+    access: str = '"read"',
+) -> str:
+    return f"[{name}]\nsha256 = {sha256}\nnamespaces = {namespaces}\naccess = {access}\n"
+
+
+BAD_FILES = [
+    ("", "has no tokens: make one with `replay token`"),
+    ("# nothing\n", "has no tokens"),
+    ("shop", "not TOML: "),
+    (entry() + entry(), "not TOML: "),
+    ("shop = 1", f"[shop]: {TABLE}"),
+    ("[[shop]]", f"[shop]: {TABLE}"),
+    ("[shop]", f"[shop]: {TABLE}"),
+    (f'[shop]\nsha256 = "{DIGEST}"\nnamespaces = ["a"]', f"[shop]: {TABLE}"),
+    (entry() + 'expires = "never"', f"[shop]: {TABLE}"),
+    (entry(sha256='"test"'), f"[shop]: {HEX}"),
+    (entry(sha256=f'"{DIGEST.upper()}"'), f"[shop]: {HEX}"),
+    (entry(sha256=f'"{DIGEST}0"'), f"[shop]: {HEX}"),
+    (entry(sha256=f'"{DIGEST}\\n"'), f"[shop]: {HEX}"),
+    (entry(sha256=f'"{DIGEST[1:]}٣"'), f"[shop]: {HEX}"),
+    (entry(sha256="9"), f"[shop]: {HEX}"),
+    (entry(access='"all"'), '[shop]: access is \'all\': expected "read" or "write"'),
+    (entry(access="true"), "[shop]: access is True"),
+    (entry(access='["read"]'), "[shop]: access is ['read']"),
+    (entry(namespaces="[]"), f"[shop]: {NAMES}"),
+    (entry(namespaces='"a"'), f"[shop]: {NAMES}"),
+    (entry(namespaces='"*"'), f"[shop]: {NAMES}"),
+    (entry(namespaces="{a = 1}"), f"[shop]: {NAMES}"),
+    (entry(namespaces='["a", "*"]'), '[shop]: "*" stands for all namespaces, and alone'),
+    (entry(namespaces='["*", "*"]'), '[shop]: "*" stands for all namespaces, and alone'),
+    (entry(namespaces='["a", ""]'), "[shop]: namespace '' is empty"),
+    (entry(namespaces='["a/b"]'), "[shop]: namespace 'a/b' holds a slash"),
+    (entry(namespaces='[" a"]'), "[shop]: namespace ' a' starts or ends with white space"),
+    (entry(namespaces="[1]"), "[shop]: namespace is 1: expected a plain string"),
+    (entry(namespaces='[["a"]]'), "[shop]: namespace is ['a']: expected a plain string"),
+    (entry('"a/b"'), "[a/b]: token 'a/b' holds a slash"),
+    (entry('""'), "[]: token '' is empty"),
+    (entry("good") + entry("bad", access='""'), "[bad]: access is ''"),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD_FILES)
+def test_g4_a_bad_file_of_tokens_is_refused_with_entry_and_reason(
+    text: str, reason: str, tmp_path: Path
+) -> None:
+    """G4: none of its tokens is taken then."""
+    path = tmp_path / "tokens.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadTokens, match=f"^{re.escape(f'{path}: {reason}')}"):
+        load(path)
+
+
+def test_g4_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """G4: as one that is not TOML; one that is not there is the caller's affair."""
+    path = tmp_path / "tokens.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadTokens, match="not TOML: "):
+        load(path)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "no-such.toml")
+
+
+def test_g4_a_file_says_who_may_do_what(tmp_path: Path) -> None:
+    """G4: all of it, and nothing else: the token itself is not in the file."""
+    path = tmp_path / "tokens.toml"
+    given = {
+        "shop": (["orders", "payments"], "write"),
+        "audit": (["*"], "read"),
+        "ops": ([], "write"),
+    }
+    tokens = {name: new_token(name, *rest) for name, rest in given.items()}
+    path.write_text("\n".join(entry for _, entry in tokens.values()), encoding="utf-8")
+    access = load(path)
+    assert {name: access.principal(token) for name, (token, _) in tokens.items()} == {
+        "shop": Principal("shop", frozenset({"orders", "payments"}), writes=True),
+        "audit": Principal("audit", None, writes=False),
+        "ops": Principal("ops", None, writes=True),
+    }
+    assert not any(token in path.read_text(encoding="utf-8") for token, _ in tokens.values())
+    for unknown in (None, "", "test", *tokens):
+        with pytest.raises(Unauthenticated):
+            access.principal(unknown)
+
+
+def is_name(text: str) -> bool:
+    try:
+        check_name("token", text)
+    except InvalidName:
+        return False
+    return True
+
+
+NAME = st.text(min_size=1, max_size=20).filter(is_name)
+
+
+@given(
+    name=NAME,
+    namespaces=st.just(["*"]) | st.lists(NAME.filter(lambda n: n != "*"), min_size=1, max_size=3),
+)
+def test_g4_the_entry_of_a_new_token_can_be_loaded(name: str, namespaces: list[str]) -> None:
+    """G4: whatever characters the names have; two tokens are never the same."""
+    (token, text), (other, _) = (new_token(name, namespaces, "read") for _ in range(2))
+    assert token != other
+    assert tomllib.loads(text) == {
+        name: {
+            "sha256": hashlib.sha256(token.encode()).hexdigest(),
+            "namespaces": namespaces,
+            "access": "read",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "namespaces"), [("", ["a"]), ("a/b", ["a"]), ("a", [""]), ("a", ["a", "*"])]
+)
+def test_g4_no_token_is_made_whose_entry_could_not_be_loaded(
+    name: str, namespaces: list[str]
+) -> None:
+    """G4: the mistake is told when it is made."""
+    with pytest.raises(InvalidName):
+        new_token(name, namespaces, "read")
+
+
+def test_g4_the_command_makes_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """G4: shown once, with the entry, which can be loaded."""
+    assert main(["token", "shop", "--namespaces", "a,b", "--access", "read"]) == 0
+    _, token, blank, title, *lines = capsys.readouterr().out.splitlines()
+    assert (blank, title) == ("", "Its entry in the file:")
+    path = tmp_path / "tokens.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert load(path).principal(token) == Principal("shop", frozenset("ab"), writes=False)
+    assert main(["token", "shop", "--namespaces", "a,,b"]) == 2
+    assert capsys.readouterr().err == "replay: namespace '' is empty: choose another name\n"
+
+
+def test_g4_every_hash_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G4: all of them, whichever fits, by `hmac.compare_digest` alone."""
+    names = ["x", "y", "z"]
+    known = [principal(name) for name in names]
+    compared: list[tuple[str, str]] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr("replay.server.access.hmac", SimpleNamespace(compare_digest=compare))
+    access = Access(known)
+    for token in [*names, "unknown", "", None]:
+        compared.clear()
+        try:
+            assert access.principal(token).name == token
+        except Unauthenticated:
+            assert token not in names
+        digest = hashlib.sha256((token or "").encode()).hexdigest()
+        assert compared == [(each, digest) for each, _ in known]
+
+
+def test_g4_without_tokens_everybody_may_do_everything() -> None:
+    """G4: and is not asked for one."""
+    assert Access().principal(None) is Access().principal("any") is ANYBODY
+    assert (ANYBODY.may_read("a"), ANYBODY.writes) == (True, True)
+
+
+# Without a token.
+
+NO_TOKEN: dict[str, list[tuple[str, str]]] = {
+    "none": [],
+    "unknown": [("authorization", "Bearer unknown")],
+    "two": [("authorization", "Bearer all"), ("authorization", "Bearer all")],
+    "one of two": [("authorization", "Bearer all"), ("authorization", "Bearer unknown")],
+    "other scheme": [("authorization", "Basic all")],
+    "no scheme": [("authorization", "all")],
+    "empty": [("authorization", "Bearer ")],
+    "only the scheme": [("authorization", "Bearer")],
+    "two blanks": [("authorization", "Bearer  all")],
+    "other header": [("token", "all"), ("proxy-authorization", "Bearer all")],
+    "its hash": [("authorization", f"Bearer {hashlib.sha256(b'all').hexdigest()}")],
+}
+UNKNOWN = ["/replaypb.Replay/Nothing", "/replay.log.v2.Log/Open", "/grpc.health.v2/Check", "/x/y"]
+
+
+@pytest.mark.parametrize("metadata", NO_TOKEN.values(), ids=NO_TOKEN.keys())
+def test_g4_nothing_is_answered_without_a_known_token(
+    server: Serving, metadata: list[tuple[str, str]]
+) -> None:
+    """G4: no method of any service, health and reflection too, nor one that there is not."""
+    assert len(METHODS) == 9 + 12 + len([path for path in METHODS if path.startswith("/grpc.")])
+    before = tables(server)
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        for path in (*METHODS, *UNKNOWN):
+            answer = ask_raw(channel, path, metadata)
+            assert (path, *answer.status) == (path, UNKNOWN_CALLER, ASK, ())
+            assert answer.messages == []
+    wait_for_calls(server)
+    assert tables(server) == before
+    assert (server.host().sessions, server.server._dispatcher._streams) == ({}, {})
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_g4_with_a_known_token_a_caller_is_answered(server: Serving, scheme: str) -> None:
+    """G4: by every service, and told what there is not."""
+    metadata = [("authorization", f"{scheme} reader")]
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        assert ask_raw(channel, "/grpc.health.v1.Health/Check", metadata).status == (OK, "", ())
+        listed = ask_raw(channel, "/replaypb.Replay/ListBootstrapEvents", metadata)
+        assert listed.code is INVALID
+        assert {ask_raw(channel, path, metadata).code for path in UNKNOWN} == {
+            grpc.StatusCode.UNIMPLEMENTED
+        }
+
+
+def test_g4_a_client_without_a_token_is_told_what_it_needs(server: Serving, tmp_path: Path) -> None:
+    """G4: and one with a token, in the URL or in a file, is served."""
+    for wrong in (server.url, as_(server, "unknown")):
+        with pytest.raises(AccessDenied, match="see the options token and token_file of the URL"):
+            connect(wrong)
+    path = tmp_path / "token"
+    path.write_text("all\n", encoding="utf-8")
+    for right in (as_(server, "all"), f"{server.url}?token_file={path}"):
+        with stepped(right) as client:
+            client.run_workflow("a", "flow", "r", Int(value=1))
+            assert listing(client) == ["RUN_CREATED a/flow/r/0 value: 1"]
+
+
+# With a token of another namespace.
+
+
+def packed(message: Message) -> AnyMessage:
+    wrapped = AnyMessage()
+    wrapped.Pack(message)
+    return wrapped
+
+
+def about(namespace: str) -> list[tuple[str, Message]]:
+    """Calls about a namespace, by all methods that can be about one."""
+    run, place = f"{namespace}/flow/r/0", f"{namespace}/flow/r/0/act/0"
+    consumers = [f"{kind}/{namespace}/flow" for kind in ("workflow", "activity")]
+    parked = pb.Parked(event_id=1, key=run)
+    to_head = ReflexRequest(options=StreamOptions(toHead=True))
+    names = [(), ("flow",), ("flow", "r")]
+    return [
+        ("RunWorkflow", RunRequest(key=run, message=packed(Int(value=1)))),
+        (
+            "SignalRun",
+            SignalRequest(namespace=namespace, workflow="flow", run="r", external_id="x"),
+        ),
+        *(
+            (name, KeyMessage(key=place, message=packed(Int(value=1))))
+            for name in ("RequestActivity", "RespondActivity", "EmitOutput")
+        ),
+        ("CompleteRun", CompleteRequest(key=run)),
+        ("RestartRun", RunRequest(key=run)),
+        ("ListBootstrapEvents", ListBootstrapRequest(key=run)),
+        *(
+            (
+                "Stream",
+                StreamRequest(
+                    namespace=namespace,
+                    req=to_head,
+                    **dict(zip(("workflow", "run"), some, strict=False)),
+                ),
+            )
+            for some in names
+        ),
+        ("Locate", pb.LocateRequest(namespace=namespace)),
+        ("Open", pb.OpenRequest(log=namespace)),
+        ("Commit", pb.CommitRequest(events=[pb.Event(type=1, key=run)])),
+        (
+            "Commit",
+            pb.CommitRequest(events=[pb.Event(type=1, key="a/w/r/0"), pb.Event(type=5, key=place)]),
+        ),
+        *(("Commit", pb.CommitRequest(move=pb.Move(consumer=name))) for name in consumers),
+        ("Commit", pb.CommitRequest(move=pb.Move(consumer="consumer/mine", parked=[parked]))),
+        *(("Claim", pb.ClaimRequest(consumer=name)) for name in consumers),
+        *(("Release", pb.ReleaseRequest(consumer=name)) for name in consumers),
+        *(("ListParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
+        ("Find", pb.FindRequest(type=1, keys=[run])),
+        ("Find", pb.FindRequest(type=1, keys=["a/w/r/0", run])),
+        ("Begun", pb.BegunRequest(keys=[run])),
+        ("History", pb.HistoryRequest(key=run)),
+        ("LastIteration", pb.LastIterationRequest(namespace=namespace, workflow="flow", run="r")),
+    ]
+
+
+#: These take no name of a namespace, or of anything in one.
+NAMELESS = {"Read", "Get"}
+WRITING = {
+    "RunWorkflow",
+    "SignalRun",
+    "RequestActivity",
+    "RespondActivity",
+    "EmitOutput",
+    "CompleteRun",
+    "RestartRun",
+    "Commit",
+    "Claim",
+}
+
+
+def fill(caller: Caller, namespace: str) -> None:
+    """Have something there for each call about a namespace to find."""
+    names = ["RunWorkflow", "SignalRun", "RequestActivity", "RespondActivity", "EmitOutput"]
+    for name, request in about(namespace):
+        if name in (*names, "Claim"):
+            assert caller.ask(name, request).code is OK
+        if name == "Claim":
+            moved = pb.Move(consumer=request.consumer, new=1)  # type: ignore[attr-defined]
+            moved.parked.add(event_id=1, key=f"{namespace}/flow/r/0", error="secret")
+            (reply,) = caller.ask("Commit", pb.CommitRequest(move=moved)).messages
+            assert reply.error == ""
+
+
+def test_g4_the_calls_about_a_namespace_are_all_here() -> None:
+    """G4: so that the tests below forget no method."""
+    ours = {method.name for path, method in METHODS.items() if not path.startswith("/grpc.")}
+    assert {name for name, _ in about("b")} | NAMELESS == ours
+
+
+def test_g4_another_namespace_answers_the_same_whatever_is_in_it(server: Serving) -> None:
+    """G4: code, text and metadata, for one that has nothing, and for one that has it all."""
+    with calling(server, "a") as caller, calling(server, "all") as owner:
+        empty = [(name, *caller.ask(name, each).status) for name, each in about("b")]
+        assert {answer[1] for answer in empty} == {FORBIDDEN}
+        assert {answer[2] for answer in empty} == {"token 'a' is not for namespace 'b'"}
+        fill(owner, "b")
+        before = tables(server)
+        full = [(name, *caller.ask(name, each).status) for name, each in about("b")]
+        assert full == empty
+        assert tables(server) == before
+        assert not any(caller.ask(name, each).messages for name, each in about("b"))
+
+
+def test_g4_a_database_of_its_own_does_not_show(sqlite: str, tmp_path: Path) -> None:
+    """G4, G3: whether another namespace has one makes no difference."""
+    answers = []
+    for databases in ({"": sqlite}, {"": sqlite, "b": f"sqlite:///{tmp_path / 'b.db'}"}):
+        with serving(databases=databases, access=ACCESS) as server, calling(server, "a") as caller:
+            answers.append([caller.ask(name, each).status for name, each in about("b")])
+    assert answers[0] == answers[1]
+    assert {code for code, _, _ in answers[0]} == {FORBIDDEN}
+
+
+def test_g4_a_token_for_reading_reads_and_does_nothing_else(server: Serving) -> None:
+    """G4: it writes no event or signal, claims no name and commits nothing; the rest it may."""
+    with calling(server, "reader") as reader, calling(server, "all") as owner:
+        fill(owner, "a")
+        before = tables(server)
+        for name, request in about("a"):
+            if name == "Open":
+                continue  # a log, which namespace a has not
+            answer = reader.ask(name, request)
+            if name in WRITING:
+                assert (name, answer.code) == (name, FORBIDDEN)
+                assert answer.text == "token 'reader' is for reading only"
+            else:
+                assert (name, answer.code) == (name, AT_HEAD if name == "Stream" else OK)
+        assert tables(server) == before
+        (found,) = reader.ask("Read", pb.ReadRequest(limit=9)).messages
+        assert [event.key for event in found.events] == [
+            "a/flow/r/0",
+            *["a/flow/r/0/act/0"] * 3,
+        ]
+
+
+def test_g4_a_reading_client_streams_and_starts_nothing(server: Serving) -> None:
+    """G4: the library says so, too."""
+    with stepped(as_(server, "all")) as owner, stepped(as_(server, "reader")) as reader:
+        owner.run_workflow("a", "flow", "r", Int(value=1))
+        before = tables(server)
+        writes: list[Callable[[], object]] = [
+            lambda: reader.run_workflow("a", "flow", "s", None),
+            lambda: reader.signal_run("a", "flow", "s", 1, None, "x"),
+            lambda: consume(reader, "mine", print, start=False).step(),
+        ]
+        for write in writes:
+            with pytest.raises(AccessDenied, match="for reading only"):
+                write()
+        assert tables(server) == before
+        assert listing(reader) == ["RUN_CREATED a/flow/r/0 value: 1"]
+
+
+# What is not shown.
+
+
+def crowd(client: Client, namespace: str, first: int, count: int) -> None:
+    """Add many events of a namespace."""
+    log = behind(client)
+    keys = [Key(namespace, "flow", str(n)) for n in range(first, first + count)]
+    log.commit([log.event(EventType.RUN_CREATED, key) for key in keys])
+
+
+def test_g4_streams_and_reads_show_nothing_of_other_namespaces(server: Serving) -> None:
+    """G4: their ids are passed over, more of them than are read at a time, too."""
+    count = BATCH + BATCH // 2
+    with (
+        stepped(as_(server, "all")) as owner,
+        stepped(as_(server, "a")) as client,
+        calling(server, "a") as caller,
+    ):
+        crowd(owner, "b", 0, count)
+        crowd(owner, "a", 0, 1)
+        crowd(owner, "b", count, count)
+        mine, newest = count + 1, 2 * count + 1
+        assert [(e.id, str(e.key)) for e in client.stream(to_head=True)] == [(mine, "a/flow/0/0")]
+        streamed = caller.ask(
+            "Stream", StreamRequest(req=ReflexRequest(options=StreamOptions(toHead=True)))
+        )
+        assert [(e.id, e.foreign_id) for e in streamed.messages] == [(str(mine), "a/flow/0/0")]
+        after, found = 0, []
+        while after < newest:
+            (reply,) = caller.ask("Read", pb.ReadRequest(after=after, limit=BATCH)).messages
+            assert after < reply.end <= reply.newest == newest
+            found += [(event.id, event.key) for event in reply.events]
+            after = reply.end
+        assert found == [(mine, "a/flow/0/0")]
+
+
+def test_g4_an_event_of_another_namespace_is_as_one_that_is_not_there(server: Serving) -> None:
+    """G4: to whoever asks by its id."""
+    with calling(server, "all") as owner, calling(server, "a") as caller:
+        fill(owner, "b")
+        (seen,) = owner.ask("Get", pb.GetRequest(id=1)).messages
+        assert seen.event.key == "b/flow/r/0"
+        answers = [caller.ask("Get", pb.GetRequest(id=id)) for id in (1, 2**62)]
+        assert [answer.status for answer in answers] == [(OK, "", ())] * 2
+        assert [answer.messages for answer in answers] == [[pb.GetReply()]] * 2
+
+
+def test_g4_a_session_is_its_own_token_s(server: Serving) -> None:
+    """G4: that of another is as one that is not there, to every method that takes one."""
+    with calling(server, "all") as owner, calling(server, "a") as caller:
+        fill(owner, "a")
+        before = tables(server)
+        others = [("Read", pb.ReadRequest()), ("Get", pb.GetRequest(id=1))]
+        asked = 0
+        for name, request in [*about("a"), *others]:
+            if "session" in request.DESCRIPTOR.fields_by_name:
+                statuses = []
+                for session in (owner.session, "no-such-session"):
+                    request.session = session  # type: ignore[attr-defined]
+                    statuses.append(caller.ask(name, request).status)
+                assert statuses[0] == statuses[1]
+                assert statuses[0][:2] == (GONE, "there is no such session: open another")
+                asked += 1
+        assert (asked > 12, tables(server)) == (True, before)
+
+
+def test_g4_a_workflow_goes_on_in_a_log_full_of_others_events(server: Serving) -> None:
+    """G4, G1: the remote client of a token for one namespace has all that it needs."""
+    with stepped(as_(server, "all")) as owner, stepped(as_(server, "a")) as client:
+        calls: list[str] = []
+        crowd(owner, "b", 0, 2 * BATCH)
+        consumers = journey.staff(client, calls, start=False)
+        journey.begin(client, "r", 1)
+        crowd(owner, "b", 2 * BATCH, BATCH)
+        count = 3 * BATCH
+        while owner.log.last_iteration(journey.NAMESPACE, "journey", "r") != (1, 1):
+            for consumer in consumers:
+                consumer.step()
+            crowd(owner, "b", count, 1)
+            count += 1
+        client.await_completion(journey.NAMESPACE, "journey", "r", LIMIT)
+        assert listing(client) == journey.events("r", 1)
+        assert calls == journey.calls_of("r")
+
+
+# Names.
+
+
+def test_g4_consumers_of_two_tokens_with_one_name_do_not_meet(server: Serving) -> None:
+    """G4: each has a cursor of its own, and is given its own events."""
+    seen: dict[str, list[str]] = {"all": [], "a": [], "a2": [], "b": []}
+    with (
+        stepped(as_(server, "all")) as all_,
+        stepped(as_(server, "a")) as a,
+        stepped(as_(server, "a2")) as a2,
+        stepped(as_(server, "b")) as b,
+    ):
+        clients = {"all": all_, "a": a, "a2": a2, "b": b}
+        for namespace in "ab":
+            crowd(all_, namespace, 0, 2)
+
+        def note(token: str) -> Callable[[Any], None]:
+            return lambda event: seen[token].append(str(event.key))
+
+        drain(
+            *(
+                consume(client, "mine", note(token), start=False)
+                for token, client in clients.items()
+            )
+        )
+        of_a, of_b = (["a/flow/0/0", "a/flow/1/0"], ["b/flow/0/0", "b/flow/1/0"])
+        assert seen == {"all": of_a + of_b, "a": of_a, "a2": of_a, "b": of_b}
+        cursors = ["consumer/mine", *(f"consumer/{token}/mine" for token in ("a", "a2", "b"))]
+        found = rows(all_, "SELECT id FROM replay_cursors WHERE id NOT LIKE 'replay%' ORDER BY id")
+        assert [name for (name,) in found] == sorted(cursors)
+        assert all(cursor(all_, name)[1] for name in cursors)
+
+
+@pytest.mark.parametrize("token", ["all", "a"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "replay_sleep",
+        "replay_signal",
+        "replay_signal/seen",
+        "",
+        "consumer",
+        "consumer/",
+        "consumer//x",
+        "workflow/a/../x",
+        "Workflow/a/x",
+        "other/a/x",
+        "consumer/a\n",
+        "consumer/" + "x" * 250,
+    ],
+)
+def test_g4_names_that_are_not_a_client_s_cannot_be_claimed(
+    server: Serving, token: str, name: str
+) -> None:
+    """G4: not the loops' either, by any token; nor moved, given up, or looked at."""
+    before = tables(server)
+    with calling(server, token) as caller:
+        requests: list[tuple[str, Message]] = [
+            ("Claim", pb.ClaimRequest(consumer=name)),
+            ("Commit", pb.CommitRequest(move=pb.Move(consumer=name))),
+            ("Release", pb.ReleaseRequest(consumer=name)),
+            ("ListParked", pb.ListParkedRequest(consumer=name)),
+        ]
+        assert {caller.ask(*each).code for each in requests} == {INVALID}
+        assert server.host()._owners == {}
+    assert tables(server) == before
+
+
+# TLS.
+
+
+class Secrets:
+    """What a server and its clients have, in files."""
+
+    def __init__(self, place: Path) -> None:
+        self.authority, self.other = Authority(), Authority()
+        self.server = self.authority.certify("127.0.0.1", "localhost")
+        client, stranger = self.authority.certify("client"), self.other.certify("client")
+        self._place = place
+        for name, content in {
+            "ca": self.authority.certificate,
+            "other-ca": self.other.certificate,
+            "cert": client.certificate,
+            "key": client.key,
+            "other-cert": stranger.certificate,
+            "other-key": stranger.key,
+        }.items():
+            (place / name).write_bytes(content)
+
+    def url(self, server: Serving, **options: str) -> str:
+        """The URL of a server, with the files of these names, and whatever else."""
+        given = {
+            name: text if name == "token" else str(self._place / text)
+            for name, text in options.items()
+        }
+        query = "&".join(f"{name}={text}" for name, text in given.items())
+        return f"grpcs://127.0.0.1:{server.server.port}?{query}"
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
+    """Give certificates that were made for these tests."""
+    return Secrets(tmp_path_factory.mktemp("tls"))
+
+
+def served(url: str) -> list[str]:
+    """What a client does that is served: a run, and the log."""
+    with stepped(url) as client:
+        client.run_workflow("a", "flow", "r", Int(value=1))
+        return listing(client)
+
+
+SERVED = ["RUN_CREATED a/flow/r/0 value: 1"]
+
+
+def test_g4_a_server_with_a_certificate_speaks_tls_alone(sqlite: str, secrets: Secrets) -> None:
+    """G4: to clients that trust its authority; others, and those without TLS, find nobody."""
+    pair = secrets.server
+    with serving(sqlite, certificate=pair.certificate, key=pair.key) as server:
+        assert served(secrets.url(server, ca="ca")) == SERVED
+        for wrong in (secrets.url(server), secrets.url(server, ca="other-ca"), server.url):
+            with pytest.raises(Unavailable):
+                connect(wrong)
+        assert served(secrets.url(server, ca="ca")) == SERVED
+
+
+def test_g4_a_client_knows_a_server_by_its_name(sqlite: str, secrets: Secrets) -> None:
+    """G4: one that was certified as another is not talked to."""
+    pair = secrets.authority.certify("elsewhere.example", "192.0.2.1")
+    with (
+        serving(sqlite, certificate=pair.certificate, key=pair.key) as server,
+        pytest.raises(Unavailable),
+    ):
+        connect(secrets.url(server, ca="ca"))
+
+
+def test_g4_with_mutual_tls_clients_have_a_certificate(sqlite: str, secrets: Secrets) -> None:
+    """G4: of the authority that the server was given; without one nothing is answered."""
+    pair = secrets.server
+    ca = secrets.authority.certificate
+    with serving(sqlite, certificate=pair.certificate, key=pair.key, client_ca=ca) as server:
+        for wrong in (
+            secrets.url(server, ca="ca"),
+            secrets.url(server, ca="ca", cert="other-cert", key="other-key"),
+        ):
+            with pytest.raises(Unavailable):
+                connect(wrong)
+        assert tables(server)["replay_events"] == []
+        assert served(secrets.url(server, ca="ca", cert="cert", key="key")) == SERVED
+
+
+def test_g4_tokens_go_over_tls(sqlite: str, secrets: Secrets) -> None:
+    """G4: a certificate is no token: both are needed where both are asked for."""
+    pair = secrets.server
+    with serving(sqlite, certificate=pair.certificate, key=pair.key, access=ACCESS) as server:
+        for options in ({}, {"token": "unknown"}):
+            with pytest.raises(AccessDenied, match="with a known token"):
+                connect(secrets.url(server, ca="ca", **options))
+        assert served(secrets.url(server, ca="ca", token="a")) == SERVED
+        with pytest.raises(AccessDenied, match="token 'b' is not for namespace 'a'"):
+            served(secrets.url(server, ca="ca", token="b"))
+
+
+def test_g4_a_certificate_that_is_none_is_refused(sqlite: str, secrets: Secrets) -> None:
+    """G4: the server does not start."""
+    for certificate, key in ((b"no", secrets.server.key), (secrets.server.certificate, b"no")):
+        with (
+            pytest.raises(BadSetup, match=r"^--listen 127\.0\.0\.1:0: "),
+            serving(sqlite, certificate=certificate, key=key),
+        ):
+            raise AssertionError("it is served")
+
+
+# Where a server listens, and where a token goes.
+
+INSIDE = ["127.0.0.1:1", "127.9.8.7:0", "[::1]:1", "localhost:65535"]
+OUTSIDE = [
+    "0.0.0.0:1",
+    "[::]:1",
+    "192.0.2.1:1",
+    "[2001:db8::1]:1",
+    "[::ffff:192.0.2.1]:1",
+    "host.example:1",
+    "127.0.0.1.example:1",
+    "localhost.example:1",
+    "127.0.0.1,0.0.0.0:1",
+    "ipv4:127.0.0.1:1,0.0.0.0:1",
+    "dns:localhost:1",
+    "*:1",
+]
+
+
+def options(**given: Any) -> Options:
+    return Options(databases={"": "sqlite://"}, **given)
+
+
+@pytest.mark.parametrize("listen", INSIDE)
+def test_g4_loopback_is_listened_on_without_tls(listen: str) -> None:
+    """G4: what goes there does not leave the machine."""
+    options(listen=listen).check()
+
+
+@pytest.mark.parametrize("listen", OUTSIDE)
+def test_g4_other_addresses_need_tls_or_a_word(listen: str) -> None:
+    """G4: tokens do not make up for it; `insecure` says that something else does."""
+    for access in (Access(), ACCESS):
+        with pytest.raises(BadSetup, match="can be reached from other machines: give --tls-cert"):
+            options(listen=listen, access=access).check()
+    options(listen=listen, insecure=True).check()
+    options(listen=listen, certificate=b"x", key=b"x").check()
+
+
+BAD_OPTIONS = [
+    ({"certificate": b"x"}, "--tls-cert and --tls-key belong together"),
+    ({"key": b"x"}, "--tls-cert and --tls-key belong together"),
+    ({"client_ca": b"x"}, "--client-ca needs --tls-cert and --tls-key"),
+    ({"client_ca": b"x", "insecure": True}, "--client-ca needs --tls-cert and --tls-key"),
+    ({"listen": "127.0.0.1"}, "expected host:port"),
+    ({"listen": ":1", "insecure": True}, "expected host:port"),
+    ({"listen": "127.0.0.1:x"}, "expected host:port"),
+    ({"listen": "127.0.0.1:٣"}, "expected host:port"),
+    ({"listen": "unix:/tmp/replay"}, "expected host:port"),
+]
+
+
+@pytest.mark.parametrize(("given", "problem"), BAD_OPTIONS)
+def test_g4_options_that_do_not_go_together_are_refused(
+    given: dict[str, Any], problem: str
+) -> None:
+    """G4: before anything is opened."""
+    with pytest.raises(BadSetup, match=problem):
+        options(**given).check()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["192.0.2.1", "[2001:db8::1]", "host.example", "localhost.example", "127.0.0.1.example"],
+)
+def test_g4_a_token_is_not_sent_in_the_clear_to_another_machine(host: str, tmp_path: Path) -> None:
+    """G4: nor one from a file; the message has no token in it."""
+    path = tmp_path / "token"
+    path.write_text("geheim", encoding="utf-8")
+    for option in ("token=geheim", f"token_file={path}"):
+        with pytest.raises(BadUrl, match="need TLS: grpcs://") as caught:
+            connect(f"grpc://{host}:1?{option}")
+        assert "geheim" not in str(caught.value)
+
+
+# Limits.
+
+
+def big(size: int) -> AnyMessage:
+    return packed(BytesValue(value=b"x" * size))
+
+
+def sent(key: str, size: int) -> list[tuple[str, Message]]:
+    """A message of a size, by each way that it can be sent."""
+    message = big(size)
+    ways = [
+        ("RunWorkflow", RunRequest(key=f"{key}/0", message=message)),
+        ("RespondActivity", KeyMessage(key=f"{key}/0/act/0", message=message)),
+        ("RestartRun", RunRequest(key=f"{key}/0", message=message)),
+        (
+            "SignalRun",
+            SignalRequest(
+                namespace="a", workflow="w", run=key[4:], external_id="x", message=message
+            ),
+        ),
+    ]
+    event = pb.Event(type=3, key=f"{key}/0/out/0", message=message.SerializeToString())
+    return [*ways, ("Commit", pb.CommitRequest(events=[event]))]
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [(1_000, "the limit is 1000"), (200_000, "larger than max")]
+)
+def test_g4_too_large_a_message_is_refused(sqlite: str, size: int, reason: str) -> None:
+    """G4, N3: one that the log does not take, and one that is not read at all; it serves on."""
+    with serving(f"{sqlite}?max_message=1000") as server, calling(server) as caller:
+        before = tables(server)
+        for name, request in sent("a/w/r", size):
+            answer = caller.ask(name, request)
+            assert (name, answer.code, answer.messages) == (name, EXHAUSTED, [])
+            assert reason in answer.text
+        assert tables(server) == before
+        assert {caller.ask(*each).code for each in sent("a/w/r", 900)} == {OK}
+        counts = {name: len(found) for name, found in tables(server).items()}
+        assert (counts["replay_events"], counts["replay_signals"]) == (5, 1)
+
+
+def to_nowhere(caller: Caller) -> Any:
+    """A stream that is open, and does not end by itself."""
+    metadata = caller.stubs.metadata
+    stream = caller.stubs.method("Stream")(StreamRequest(), metadata=metadata, timeout=LIMIT)
+    next(stream)
+    return stream
+
+
+def test_g4_a_client_has_so_many_streams_and_no_more(sqlite: str) -> None:
+    """G4: by its token, whatever connections it has; others have theirs; one that ends is free."""
+    with (
+        serving(sqlite, access=ACCESS, max_streams=3) as server,
+        calling(server, "a") as a,
+        calling(server, "a") as again,
+        calling(server, "b") as b,
+    ):
+        for namespace, caller in (("a", a), ("b", b)):
+            assert caller.ask("RunWorkflow", RunRequest(key=f"{namespace}/w/r/0")).code is OK
+        stream = to_nowhere(a)  # the third, after the two that hold sessions
+        for caller in (a, again):
+            for name, request in (
+                ("Stream", StreamRequest()),
+                ("Open", pb.OpenRequest()),
+                ("History", pb.HistoryRequest(key="a/w/r/0")),
+                ("Commit", pb.CommitRequest()),
+            ):
+                answer = caller.ask(name, request)
+                assert (name, answer.code) == (name, EXHAUSTED)
+                assert answer.text == "3 streams are open, which is all there may be"
+            assert caller.ask("Locate", pb.LocateRequest(namespace="a")).code is OK
+        assert b.ask("History", pb.HistoryRequest(key="b/w/r/0")).code is OK
+        stream.cancel()
+        again.hold.cancel()
+        a.hold.cancel()
+        b.hold.cancel()
+        wait_for_calls(server)
+        assert server.server._dispatcher._streams == {}
+        to_nowhere(again).cancel()
+
+
+def test_g4_without_tokens_a_client_is_an_address(sqlite: str) -> None:
+    """G4: two connections from one are one client."""
+    with serving(sqlite, max_streams=2) as server, calling(server), calling(server) as other:
+        assert other.ask("History", pb.HistoryRequest(key="a/w/r/0")).code is EXHAUSTED
+        other.hold.cancel()
+    assert server.server._dispatcher._streams == {}
+
+
+def test_g4_so_many_calls_are_in_flight_and_no_more(sqlite: str) -> None:
+    """G4: a further one is refused at once, whatever it asks for; when others end it is served."""
+    run = RunRequest(key="a/w/r/0")
+    with serving(sqlite, max_calls=3) as server, calling(server) as caller:
+        assert caller.ask("RunWorkflow", run).code is OK
+        streams = [to_nowhere(caller) for _ in range(2)]
+        before = tables(server)
+        for name, request in (
+            ("RunWorkflow", RunRequest(key="a/w/other/0")),
+            ("Stream", StreamRequest()),
+            ("Commit", pb.CommitRequest(events=[pb.Event(type=1, key="a/w/other/0")])),
+        ):
+            assert (name, caller.ask(name, request).code) == (name, EXHAUSTED)
+        assert tables(server) == before
+        for stream in (*streams, caller.hold):
+            stream.cancel()
+        assert wait_for_calls(server) >= 3
+        (reply,) = caller.ask("RunWorkflow", run).messages
+        assert reply.ok is False
+
+
+def test_g4_a_stranger_who_sends_nothing_is_refused_at_once(server: Serving) -> None:
+    """G4: before any request has come."""
+    nothing = SimpleQueue[bytes | None]()
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        for path in (*METHODS, *UNKNOWN):
+            stub: Any = channel.stream_stream(path)
+            call = stub(iter(nothing.get, None), timeout=5)
+            code = Answer(call, streams=True).code
+            nothing.put(None)
+            assert (path, code) == (path, UNKNOWN_CALLER)
+
+
+def test_g4_a_token_for_loopback_does_not_go_to_a_proxy(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G4: whatever the environment says: it would leave the machine, in the clear."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        proxy.listen(0)
+        asked = threading.Thread(target=lambda: hang_up(proxy))
+        asked.start()
+        try:
+            assert served(as_(server, "a")) == SERVED
+        finally:
+            proxy.shutdown(socket.SHUT_RDWR)
+            asked.join()
+
+
+def hang_up(proxy: socket.socket) -> None:
+    """Take connections, and end each, until there are none to come."""
+    with contextlib.suppress(OSError):
+        while True:
+            proxy.accept()[0].close()
+
+
+def test_g4_the_hash_of_no_token_is_refused(tmp_path: Path) -> None:
+    """G4: it would let everybody in."""
+    path = tmp_path / "tokens.toml"
+    path.write_text(entry(sha256=f'"{hashlib.sha256(b"").hexdigest()}"'), encoding="utf-8")
+    with pytest.raises(BadTokens, match=r"\[shop\]: "):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("t" * 250 + "1", "mine"), ("t" * 250 + "2", "mine")),
+        (("t", "x" * 245 + "1"), ("t", "x" * 245 + "2")),
+    ],
+    ids=["token", "consumer"],
+)
+def test_g4_long_names_of_tokens_and_consumers_do_not_meet(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    """G4: those of two tokens, nor two of one; and what is stored fits."""
+    names = {
+        stored_name(Principal(token, frozenset("a"), writes=True), f"consumer/{name}")
+        for token, name in (one, other)
+    }
+    assert len(names) == 2
+    assert all(len(name) <= 255 for name in names)
+
+
+def test_g4_a_token_for_a_namespace_with_a_long_name_serves_it(sqlite: str) -> None:
+    """G4, N2: of 255 characters, as a namespace may have."""
+    namespace = "n" * 255
+    access = Access([principal("long", namespace)])
+    with serving(sqlite, access=access) as server, stepped(as_(server, "long")) as client:
+        done: list[str] = []
+
+        def flow(ctx: RunContext, message: Int) -> None:
+            done.append(ctx.run)
+
+        consumer = register_workflow(client, namespace, flow, start=False)
+        client.run_workflow(namespace, "flow", "r", None)
+        drain(consumer)
+        assert done == ["r"]
+
+
+def test_g4_two_entries_of_one_token_are_refused(tmp_path: Path) -> None:
+    """G4: it would be for luck to say which of them holds."""
+    path = tmp_path / "tokens.toml"
+    path.write_text(entry() + entry().replace("[shop]", "[other]"), encoding="utf-8")
+    with pytest.raises(BadTokens, match="two entries have one sha256"):
+        load(path)
