@@ -1,6 +1,6 @@
 """Durable workflows: functions that go on where they left off after any crash.
 
-These are all public names.  To read the library, begin with `replay.log`.
+These are the public names.  To read the library, begin with `replay.log`.
 """
 
 from .activity import ActivityContext, register_activity

@@ -1,15 +1,15 @@
 """Activities: functions with side effects, executed for each request.
 
-Role: `ActivityConsumer` reads requests of one activity, executes the user's function, and adds the
-response.  A request that has a response already is passed over (A4); one whose function raises is
-parked and tried again (A2).
+Role: `ActivityConsumer` reads the requests of one activity, executes your function, and adds the
+response.  It passes over a request that has a response (A4).  If the function raises, it parks the
+request for another attempt (A2).
 
-Invariant: a response is added in the transaction that moves the cursor past its request, or takes
-its parked row away.  So there is exactly one (A1).
+Invariant: the transaction that adds a response also moves the cursor past its request, or removes
+its parked row.  So there is exactly one response (A1).
 
-With several workers a slow request must not hold up the cursor.  It is parked while it runs, with
-no failed attempts: the cursor passes it, its response takes the row away, and after a crash it is
-due.
+With several workers, a slow request must not hold up the cursor.  So it is parked while it runs,
+with no failed attempts.  The cursor passes it, its response removes the row, and after a crash the
+row is due.
 """
 
 from __future__ import annotations
@@ -24,58 +24,58 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from .client import Client, check_signature, consumer_name
+from .client import Client, check_signature, consumer_name, stored_name
 from .consumer import FAILURES, Batch, Consumer, Metrics, Window
 from .log import Log, Parked
 from .shard import Shard
-from .storage.event import Event, EventType, MessageError, check_name, check_target
+from .storage.event import Event, EventType, MessageError, check_name
 
 _log = logging.getLogger("replay.activity")
 
 
 class ActivityContext:
-    """What an activity knows of the call that it serves."""
+    """What an activity knows about the request that it executes."""
 
     __slots__ = ("_event", "attempt")
 
     def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
-        #: 1 at the first attempt; attempts that ended in a crash do not count.
+        #: 1 for the first attempt.  Attempts that ended in a crash do not count (A2).
         self.attempt = attempt
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose records carry the `request` and its `attempt`."""
+        """A logger that adds `request` and `attempt` to its records, as extra fields."""
         return logging.LoggerAdapter(_log, {"request": self._event.text, "attempt": self.attempt})
 
     @property
     def namespace(self) -> str:
-        """The calling run's namespace."""
+        """The namespace of the calling run."""
         return self._event.key.namespace
 
     @property
     def workflow(self) -> str:
-        """The calling run's workflow."""
+        """The workflow of the calling run."""
         return self._event.key.workflow
 
     @property
     def run(self) -> str:
-        """The calling run's id."""
+        """The id of the calling run."""
         return self._event.key.run
 
     @property
     def iteration(self) -> int:
-        """The calling run's iteration."""
+        """The iteration of the calling run."""
         return self._event.key.iteration
 
     @property
     def idempotency_key(self) -> str:
-        """The request's key: the same at each attempt, different for each call (A5)."""
+        """The request's key: the same at every attempt, and different for every call (A5)."""
         return self._event.text
 
 
 class WrongMessage(MessageError, TypeError):
-    """A request holds a message that its activity does not take."""
+    """A request with a message that its activity does not take."""
 
 
 @dataclass(slots=True)
@@ -128,7 +128,7 @@ class ActivityConsumer(Consumer):
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix=self.name)
 
     def forget(self) -> None:
-        """As in `Consumer`.  What is executed just now is let go; it counts as not executed."""
+        """As in `Consumer`.  Requests that run now count as not executed."""
         self._running.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -136,8 +136,8 @@ class ActivityConsumer(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        answered = self._log.answered(events)
-        # After a cursor was set back there may be some that wait for their next attempt.
+        answered = self.answered(events)
+        # After a cursor was set back, some may be parked already.
         waiting = deque(
             event for event in events if event.key not in answered and event.id not in self._parked
         )
@@ -154,7 +154,7 @@ class ActivityConsumer(Consumer):
             batch.position = waiting[0].id - 1
 
     def _execute_pooled(self, waiting: deque[Event], window: Window, batch: Batch) -> None:
-        """Keep the workers busy while the window is open; what still runs then is parked."""
+        """Keep the workers busy while the window is open, and park what still runs then."""
         while True:
             while waiting and len(self._running) < self._workers:
                 self._submit(waiting.popleft(), 0)
@@ -163,7 +163,7 @@ class ActivityConsumer(Consumer):
             if not self._running or not left or self._stop.is_set():
                 break
             futures = [running.result for running in self._running.values()]
-            # With nothing more to hand out, only what begins in this step is worth waiting for.
+            # With nothing left to hand out, wait only for requests that began in this step.
             if not waiting and all(id in self._parked for id in self._running):
                 break
             wait(futures, left, FIRST_COMPLETED)
@@ -173,7 +173,7 @@ class ActivityConsumer(Consumer):
                 batch.parked.append(Parked(id, running.event.text, 0, now, "running"))
 
     def can_retry(self, parked: Parked) -> bool:
-        """As in `Consumer`: not what runs just now, nor while all workers are busy."""
+        """As in `Consumer`: not while the request runs, or while all workers are busy."""
         return parked.event_id not in self._running and len(self._running) < self._workers
 
     def retry(self, parked: Parked, batch: Batch) -> None:
@@ -214,7 +214,7 @@ class ActivityConsumer(Consumer):
     def _conclude(
         self, event: Event, attempts: int, result: Callable[[], Message | None], batch: Batch
     ) -> None:
-        """Add the response, or set the request aside."""
+        """Add the response, or park the request."""
         try:
             response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result())
         except FAILURES as error:
@@ -239,19 +239,17 @@ def register_activity(
 ) -> Consumer:
     """Execute ``activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None``.
 
-    It should be idempotent: after a crash a request may be executed again.  It is found under
-    `name`, or else the function's own (N1); `backends` is handed to each call.  `shard` takes a
-    part of the runs (H1).  With several `workers` as many requests are executed at once, in
-    threads (A3).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`, and `ValueError` for
-    fewer than one worker.
+    Make it idempotent: after a crash a request may be executed again (A1).  Workflows call it by
+    `name`, or else by the function's own name (N1).  Each call gets `backends`.  `shard` restricts
+    it to a part of the runs (H1).  With several `workers`, up to so many requests are executed at
+    once, in threads (A3).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`, or
+    `ValueError` for fewer than one worker.
     """
     takes = check_signature(
         activity, "activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
     )
     check_name("namespace", namespace)
-    stored = check_target(
-        "activity", str(getattr(activity, "__name__", "")) if name is None else name
-    )
+    stored = stored_name("activity", activity, name)
     if workers < 1:
         raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
     consumer = ActivityConsumer(
@@ -265,5 +263,4 @@ def register_activity(
         workers=workers,
         metrics=metrics,
     )
-    client.add(consumer, start)
-    return consumer
+    return client.add(consumer, start)

@@ -1,13 +1,14 @@
-"""What users hold: a client of the log, with runs, signals and streams.
+"""What a program holds: a client that starts, signals and streams runs.
 
-Role: `connect` opens a database and gives a `Client`.  The client starts and signals runs, streams
-events, waits for a run's end, and keeps the consumers that are registered with it; `consume` adds a
-consumer of the user's own, `handle` takes an event apart for it.  Sleeps and signals are served by
-two consumers, `Client.loops`, that start with the first one that is registered.
+Role: `Client` starts and signals runs, streams events, waits for the end of a run, and keeps the
+consumers that you register.  `consume` adds a consumer of your own, and `handle` takes an event
+apart for it.  Two consumers, `Client.loops`, answer sleeps and signals.  They start with the first
+consumer that you register.
 
-Invariant: every call may be repeated: what it stores is unique, so a second call finds it (R1, S1).
+Invariant: you may repeat every call.  What it stores is unique, so the second call finds it (R1,
+S1).
 
-Left to `workflow` and `activity`: running the user's functions.
+Left to `replay.workflow` and `replay.activity`: calling your functions.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .consumer import Consumer, Handler
 from .log import Log
 from .sleep import Sleeper
 from .storage.database import Error, OutcomeUnknown, Unavailable
-from .storage.event import Event, EventType, Key, check_name, check_run
+from .storage.event import Event, EventType, Key, check_name, check_run, check_target
 from .storage.open import open_database
 from .storage.tail import Waiter
 
@@ -40,19 +41,19 @@ T = TypeVar("T")
 
 
 class BadFilter(Error, ValueError):
-    """A filter that names a run without its workflow, or a workflow without its namespace (L4)."""
+    """A filter with a run but no workflow, or with a workflow but no namespace (L4)."""
 
 
 class BadSignature(Error, TypeError):
-    """A function that cannot be registered, since it could not be called."""
+    """A function that cannot be registered, because it could not be called."""
 
 
 class AlreadyRegistered(Error, ValueError):
-    """Two consumers of one name in one client: they would only fight for the name."""
+    """A second consumer of the same name in one client, where one could never be the owner."""
 
 
 class EventsLost(Error):
-    """The database came back without events that it had acknowledged: see its durability."""
+    """The database came back without events that it had acknowledged: check its durability."""
 
 
 class Closed(Error, RuntimeError):
@@ -62,7 +63,7 @@ class Closed(Error, RuntimeError):
 def event_filter(
     namespace: str, workflow: str, run: str, events: tuple[EventType, ...]
 ) -> Callable[[Event], bool]:
-    """Whether an event is of these types and in this namespace, workflow and run (L4)."""
+    """Make a filter for events of these types in a namespace, workflow and run (L4)."""
     if (run and not workflow) or (workflow and not namespace):
         raise BadFilter("a run needs its workflow, and a workflow its namespace: give those too")
     wanted = tuple(name for name in (namespace, workflow, run) if name)
@@ -80,7 +81,7 @@ DELIVERED = tuple(type for type in EventType if type is not EventType.NOOP)
 
 
 def consumer_name(*parts: str) -> str:
-    """The name of a cursor made of other names, shortened where 255 characters do not hold them."""
+    """Make a cursor's name of other names; a name of more than 255 characters is shortened."""
     name = "/".join(part for part in parts if part)
     if len(name) > 255:
         name = f"{name[:190]}#{hashlib.sha256(name.encode()).hexdigest()[:60]}"
@@ -88,15 +89,15 @@ def consumer_name(*parts: str) -> str:
 
 
 def is_shortened(name: str) -> bool:
-    """Whether `consumer_name` has shortened this name."""
+    """Return whether `consumer_name` has shortened this name."""
     return len(name) == 251 and name[190] == "#"
 
 
 class Client:
-    """A client of one log.  Safe to use from any thread; a context manager that closes itself.
+    """A client of one log: safe to use from any thread, and a context manager that closes itself.
 
-    Calls raise `Unavailable` while the database cannot be reached, and may be repeated then; so may
-    a call that was interrupted (Ctrl-C), which harms no other.
+    Calls raise `Unavailable` while the database cannot be reached.  You may repeat them, and also a
+    call that was interrupted (Ctrl-C).
     """
 
     def __init__(self, log: Log, *, loops: bool = True) -> None:
@@ -108,19 +109,19 @@ class Client:
         self._closed = False
 
     def _serving(self) -> list[Consumer]:
-        """What has to run somewhere for sleeps and signals to be answered."""
+        """Make the two consumers that answer sleeps and signals."""
         return [Sleeper(self.log), signals.Matcher(self.log)]
 
     def log_of(self, namespace: str) -> Log:
-        """The log that has a namespace's events; "" for the one that `log` is."""
+        """Return the log with the events of a namespace; "" stands for `Client.log`."""
         return self.log
 
     def run_workflow(
         self, namespace: str, workflow: str, run: str, message: Message | None
     ) -> bool:
-        """Start a run; whether it was started by this call: a run id is used once, ever (R1).
+        """Start a run.  Returns False if the run id was used before: each is used once, ever (R1).
 
-        Raises `InvalidName`, `NotAMessage`, `MessageTooLarge`; nothing is stored then.
+        Raises `InvalidName`, `NotAMessage` or `MessageTooLarge`; nothing is stored then.
         """
         check_run(namespace, workflow, run)
         log = self.log_of(namespace)
@@ -136,10 +137,11 @@ class Client:
         message: Message | None,
         external_id: str,
     ) -> bool:
-        """Send a signal to a run, which may not exist yet (S3); False if it was sent before (S1).
+        """Send a signal to a run, which need not exist yet (S3).
 
-        `signal` is its type, from -128 to 127; `external_id`, up to 255 characters, tells signals
-        of one type apart.  Raises `InvalidName`, `InvalidSignal`, `NotAMessage`, `MessageTooLarge`.
+        `signal` is its type, from -128 to 127.  `external_id`, up to 255 characters, tells signals
+        of one type apart: sending the same one again returns False and stores nothing (S1).  Raises
+        `InvalidName`, `InvalidSignal`, `NotAMessage` or `MessageTooLarge`.
         """
         to = (namespace, workflow, run)
         return self._patiently(lambda: signals.send(self.log, to, signal, message, external_id))
@@ -155,11 +157,12 @@ class Client:
         to_head: bool = False,
         lag: timedelta = timedelta(0),
     ) -> Iterator[Event]:
-        """The events of a namespace, workflow or run, in order, for ever (L1, L4).
+        """Yield the events of a namespace, workflow or run, in order, for ever (L1, L4).
 
-        Begins behind the id `after`, or with what comes after this call if `from_head`; ends with
-        what was there at this call if `to_head`, or when the client is closed.  An event is given
-        out only when it is `lag` old.  Raises `BadFilter` or `InvalidName`.
+        The stream begins behind the id `after`, or with `from_head` at the end of the log.  With
+        `to_head` it ends with the newest event at the time of this call.  It also ends when the
+        client is closed.  It delivers an event only when the event is `lag` old.  Raises
+        `BadFilter` or `InvalidName`, and `EventsLost` if the database loses delivered events.
         """
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
@@ -167,7 +170,7 @@ class Client:
         log = self.log_of(namespace)
         end = self._patiently(log.newest) if to_head else None
         if from_head:
-            # Not the newest id: one that is smaller may still be on its way.
+            # Not the newest id: an event with a smaller one may still be on its way.
             self._patiently(log.poll)
             after = log.tail.end
         return self._stream(log, wants, after, end, lag)
@@ -175,7 +178,7 @@ class Client:
     def _stream(
         self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
     ) -> Iterator[Event]:
-        # Whatever the last event is, it ends the wait.
+        # The last event ends the wait even if nobody wants it.
         waiter = Waiter(lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
         losses, last = log.losses, None
@@ -222,7 +225,8 @@ class Client:
     ) -> None:
         """Wait until the run's last iteration has completed; a restart is not an end.
 
-        The run need not have started.  Raises `TimeoutError` after `timeout` seconds.
+        The run need not have started.  Raises `TimeoutError` after `timeout` (seconds, or a
+        `timedelta`), and `Closed` if the client is closed meanwhile.
         """
         if isinstance(timeout, timedelta):
             timeout = timeout.total_seconds()
@@ -254,15 +258,15 @@ class Client:
         raise Closed("the client was closed while it waited for a run")
 
     def loops(self) -> list[Consumer]:
-        """The two consumers that serve sleeps and signals.
+        """Return the two consumers that answer sleeps and signals.
 
-        `register_workflow` and its like start them, unless the client was made with
-        ``loops=False``: then some other process has to, or the caller steps or starts these.
+        The first consumer that you register and start also starts them, unless the client was made
+        with ``loops=False``.  Then another process must, or you start or step these.
         """
         return list(self._loops)
 
-    def add(self, consumer: Consumer, start: bool) -> None:
-        """Keep a consumer until `close`, and start it, and the loops with it, if asked."""
+    def add(self, consumer: Consumer, start: bool) -> Consumer:
+        """Keep a consumer until `close`.  With `start`, start it and the loops.  Returns it."""
         with self._registering:
             if self._closed:
                 raise Closed("the client is closed: connect again")
@@ -271,9 +275,13 @@ class Client:
             self._consumers[consumer.name] = consumer
             for each in (*(self._loops if self._start_loops else ()), consumer) if start else ():
                 each.start()
+        return consumer
 
     def close(self) -> None:
-        """Stop all consumers after what they are doing, give up their names, close the database."""
+        """Stop all consumers after their current step, and close the database.
+
+        Other processes take over at once (L7).
+        """
         with self._registering:
             if self._closed:
                 return
@@ -295,7 +303,7 @@ class Client:
         self.close()
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """A connection that the server has closed while it was idle is no reason to fail."""
+        """Try twice, because the server may have closed an idle connection."""
         if self._closed:
             raise Closed("the client is closed: connect again")
         try:
@@ -317,12 +325,12 @@ def open_client(url: str, *, loops: bool = True) -> Client:
 
 
 def _require(log: Log, last: Event | None) -> None:
-    """Refuse to go on behind an event that the database has lost."""
+    """Raise `EventsLost` if the database has lost the last delivered event (L1)."""
     if last is None or ((found := log.get(last.id)) and found.text == last.text):
         return
     raise EventsLost(
-        f"{log.name} has lost event {last.id}, which this stream was given: look at what was made"
-        " of its events, and stream again from the last one that is there"
+        f"{log.name} has lost event {last.id}, which this stream has delivered: undo what you did"
+        " with it, and stream again from the last event that is there"
     )
 
 
@@ -332,7 +340,7 @@ def _wait(log: Log, waiter: Waiter, position: int, timeout: float | None) -> Non
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds to wait between attempts: growing, with jitter."""
+    """Yield the seconds of a backoff: growing, with jitter."""
     for n in itertools.count():
         yield min(0.05 * 2 ** min(n, 10), 5.0) * random.uniform(0.5, 1.0)
 
@@ -349,16 +357,15 @@ def consume(
 ) -> Consumer:
     """Call `handler` with every event of a namespace, workflow or run, in order (L5).
 
-    The cursor is kept under `name`, for which one process at a time calls its handler.  An event
-    whose handler raises is given again, with growing pauses, before any later one.  Raises
-    `InvalidName`, `BadFilter`, `AlreadyRegistered`.
+    The cursor is stored under `name`, and one process at a time calls its handler.  If the handler
+    raises, it gets the same event again after a backoff, before any later one.  Raises
+    `InvalidName`, `BadFilter` or `AlreadyRegistered`.
     """
     check_name("consumer", name)
     wants = event_filter(namespace, workflow, run, DELIVERED)
     log = client.log_of(namespace)
     consumer = Handler(log, consumer_name("consumer", name), handler, wants)
-    client.add(consumer, start)
-    return consumer
+    return client.add(consumer, start)
 
 
 def handle(
@@ -371,11 +378,11 @@ def handle(
     activity_request: Callable[[str, str, str, str, Any], object] | None = None,
     activity_response: Callable[[str, str, str, str, Any], object] | None = None,
 ) -> None:
-    """Call the function given for the event's type, if one is.
+    """Call the function that you give for the event's type, if any.
 
-    `run_created` and `run_completed` are called for each iteration, with namespace, workflow, run
-    (and the message); the others with namespace, workflow, run, target, message.  Nothing is called
-    if `skip`, given namespace, workflow and run, says so.
+    `run_created` gets namespace, workflow, run and message, `run_completed` the same without the
+    message; both are called for each iteration.  The others get namespace, workflow, run, target
+    and message.  If ``skip(namespace, workflow, run)`` is true, nothing is called.
     """
     run = event.key[:3]
     if skip is not None and skip(*run):
@@ -393,11 +400,17 @@ def handle(
         function(*run, event.key.target, event.message)
 
 
-def check_signature(function: Callable[..., Any], expected: str) -> type[Message] | None:
-    """The message class that `function` is annotated to take; None if it takes any.
+def stored_name(kind: str, function: Callable[..., Any], name: str | None) -> str:
+    """Return the name to store for a workflow or activity: `name`, or the function's own (N1)."""
+    check = check_target if kind == "activity" else check_name
+    return check(kind, str(getattr(function, "__name__", "")) if name is None else name)
 
-    `expected` is the signature to show, such as ``workflow(ctx, message)``; its number of
-    parameters counts.  Raises `BadSignature`.
+
+def check_signature(function: Callable[..., Any], expected: str) -> type[Message] | None:
+    """Return the message class that `function` is annotated to take; None if it takes any.
+
+    `expected` is the signature for the error, such as ``workflow(ctx, message)``; `function` must
+    take as many arguments.  Raises `BadSignature`.
     """
     problem = _misfit(function, expected.count(",") + 1)
     annotation = None
@@ -419,13 +432,13 @@ def check_signature(function: Callable[..., Any], expected: str) -> type[Message
 
 
 def _misfit(function: Callable[..., Any], count: int) -> str:
-    """Why `function` cannot be called with `count` arguments; empty if it can."""
+    """Say why `function` cannot be called with `count` arguments; empty if it can."""
     if not callable(function):
         return "is not a function"
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is async, which a workflow or activity is not"
+        return "is an async function; replay runs plain functions only"
     if inspect.isgeneratorfunction(function):
-        return "is a generator"
+        return "is a generator; replay runs plain functions only"
     try:
         signature = inspect.signature(function)
         signature.bind(*range(count))
@@ -437,7 +450,7 @@ def _misfit(function: Callable[..., Any], count: int) -> str:
 
 
 def _without_none(annotation: Any) -> Any:
-    """``M`` for ``M | None``."""
+    """Return ``M`` for ``M | None``."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         rest = [each for each in typing.get_args(annotation) if each is not type(None)]
         return rest[0] if len(rest) == 1 else annotation

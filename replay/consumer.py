@@ -1,20 +1,20 @@
-"""The one loop that every consumer shares: read, handle, commit.
+"""The loop that everything is: read, handle, commit.
 
-Role: `Consumer` owns a name and its cursor, reads the events behind it in batches, has its
-subclass say what follows from them, and commits that together with the cursor.  Workflows,
-activities, sleeps, signals and a user's own handlers are all consumers; they differ in `wants` and
-`handle`.
+Role: `Consumer` owns a cursor.  It reads the events behind it in batches, asks its subclass what
+follows from them, and commits that together with the cursor.  Workflows, activities, sleeps,
+signals and your own handlers are all consumers.  They differ in `wants` and `handle`.
 
 Invariants:
 
-- One `step` is one batch and at most one transaction.  Whatever happens in it, what was stored is
-  whole, and what was not stored is done again from the cursor (L5, L6).
-- There is one answer to any error: forget all that is in memory, and start again from the cursor,
-  after a pause that grows.  A lost place and a commit of unknown outcome are such errors too.
-- An event that cannot be handled does not hold up the others where their order does not matter: it
-  is *parked*, a row with the number of attempts, in the transaction that moves the cursor past it.
+- One `step` is one batch and at most one transaction.  If it fails, nothing of it is stored, and
+  the next step does it again from the cursor (L5, L6).
+- Every error has the same answer: forget everything in memory, and start again from the cursor
+  after a backoff.  That includes a lost ownership and a commit with an unknown outcome.
+- Where the order of events does not matter, one that fails does not hold up the others.  It is
+  *parked*: the transaction that moves the cursor past it stores a row with the attempts so far.
 
-A thread only calls `step` for ever, so a test can call it instead, and run a cluster in one thread.
+A thread does nothing but call `step`.  So a test can call it instead, and run a cluster in one
+thread.
 
 Left to the modules that follow: what an event means.
 """
@@ -29,58 +29,59 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from .log import Log, LostPlace, Move, Parked
+from .log import Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Unavailable
 from .storage.event import Event, Key
 from .storage.tail import BATCH, Waiter
 
 log = logging.getLogger("replay")
 
-#: Called with a consumer's name, what is measured, and the figure: see `Consumer`.
+#: Called with a consumer's name, the name of a figure, and its value: see `Consumer`.
 Metrics = Callable[[str, str, float], None]
 
-#: What a user's function may raise without ending its consumer: sys.exit() is meant for others.
+#: What a user's function may raise without ending its consumer.  sys.exit() ends programs, not us.
 FAILURES = (Exception, SystemExit)
 
-#: How long a step may go on handling before it commits what it has, in seconds.
+#: Seconds that a step may handle events before it commits what it has.
 WINDOW = 0.02
-_RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until something parked is tried again
+_RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until the next attempt of a parked event
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
-_STANDBY = 1.0  # seconds that a stand-by waits for a name at a time
+_STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
 
 
 def retry_pause(attempts: int) -> timedelta:
-    """How long to wait after that many failed attempts: from 1 s to 5 min, with jitter (A2)."""
+    """The backoff after that many failed attempts: from 1 s to 5 min, with jitter (A2)."""
     seconds = min(_RETRY_MIN * 2 ** min(attempts - 1, 30), _RETRY_MAX)
     return timedelta(seconds=seconds * random.uniform(0.75, 1.0))
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one step adds, and how far it got."""
+    """What one step commits."""
 
-    #: The id up to which everything is handled; a handler that stops early lowers it.
+    #: The id up to which everything is handled.  A handler that stops early lowers it.
     position: int
     #: Events to add.
     events: list[Event] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
-    #: Ids of the events whose parked rows are to go.
+    #: Ids of the events whose parked rows are removed.
     unparked: list[int] = field(default_factory=list)
     #: Statements on the consumer's own tables.
     also: list[Statement] = field(default_factory=list)
-    #: Whether the cursor has to be stored even if nothing is added.
+    #: Whether to store the cursor even if nothing is added.
     handled: bool = False
 
     def size(self) -> int:
-        """How many things there are to store."""
+        """How many things there are to store, besides the cursor."""
         return len(self.events) + len(self.parked) + len(self.unparked) + len(self.also)
 
 
 class Consumer:
-    """One consumer.  `metrics`, if given, is called after each step that did anything.
+    """One consumer.
 
-    It gets the consumer's name with "events" (passed in this step), "added" (to the log), "parked"
-    (set aside now), "lag" (seconds between the newest event passed and now).
+    `metrics`, if given, is called after each step that did anything.  It gets the consumer's name
+    with "events" (read in this step), "added" (to the log), "parked" (in this step), and "lag" (the
+    age of the newest event read, in seconds).
     """
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
@@ -88,17 +89,18 @@ class Consumer:
         self._log = events
         self._metrics = metrics
         self._waiter = Waiter(self.wants)
-        self._position: int | None = None  # None: the name is not ours
+        self._position: int | None = None  # None: this process is not the owner
         self._committed = 0
+        self._known_up_to = 0  # the newest id when this process became the owner
         self._losses = 0  # of connections, see `Log.refresh`
         self._parked: dict[int, Parked] = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    # What a kind of consumer says.
+    # What a kind of consumer defines.
 
     def wants(self, event: Event) -> bool:
-        """Whether this event is to be handled."""
+        """Return whether to handle this event."""
         raise NotImplementedError
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
@@ -106,35 +108,35 @@ class Consumer:
         raise NotImplementedError
 
     def retry(self, parked: Parked, batch: Batch) -> None:
-        """Try again what was set aside."""
+        """Make another attempt at a parked event."""
         raise NotImplementedError
 
     def can_retry(self, parked: Parked) -> bool:
-        """Whether it makes sense to try this again once it is due."""
+        """Return whether an attempt makes sense now, if it is due."""
         return True
 
     def due(self) -> datetime | None:
-        """When there will be something to do even if no event comes."""
+        """Return when there will be something to do even if no event comes."""
         return None
 
     def blocked(self) -> datetime | None:
-        """Until when there is nothing to do even if events come."""
+        """Return until when there is nothing to do even if events come."""
         return None
 
     def claimed(self) -> None:
-        """The name is ours now: load what is kept in memory."""
+        """Load what is kept in memory: this process has become the owner."""
 
     def forget(self) -> None:
-        """Drop all that is in memory."""
+        """Forget everything that is in memory."""
 
     # The loop.
 
     def step(self) -> int:
-        """Handle one batch and commit it; how many events were passed and added, 0 if none.
+        """Handle one batch and commit it.  Returns how much it did, 0 if nothing.
 
-        Does not wait, neither for events nor for the owner of the name.  Raises what goes wrong,
-        `LostPlace` and `Unavailable` among it, after forgetting all state: the next step starts
-        again from the cursor.  All steps have to be called from one thread.
+        It waits neither for events nor for another owner.  It raises `LostOwnership`, `Unavailable`
+        or any other error after forgetting its state; the next step starts again from the cursor.
+        Call all steps from one thread.
         """
         self._log.poll()
         return self._step(wait=0)
@@ -163,7 +165,8 @@ class Consumer:
         if cursor is None:
             return False
         self._position = self._committed = cursor
-        # At a start everything that was set aside is due at once: the code may be right again.
+        self._known_up_to = self._log.newest()
+        # Everything parked is due at once (A2): the code may be right again.
         now = self._log.now()
         self._parked = {
             parked.event_id: replace(parked, next_at=min(parked.next_at, now), error="")
@@ -183,10 +186,14 @@ class Consumer:
                 if not window.left():
                     return
 
+    def answered(self, requests: Sequence[Event]) -> set[Key]:
+        """Return those requests that have a response already (A4)."""
+        return self._log.answered(requests, self._known_up_to)
+
     def park(
         self, batch: Batch, event_id: int, key: Key, attempts: int, error: BaseException
     ) -> None:
-        """Set an event aside, to be tried again after a pause."""
+        """Park an event whose attempt failed, until its backoff is over."""
         text = error_text(error)
         next_at = self._log.now() + retry_pause(attempts)
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
@@ -202,7 +209,7 @@ class Consumer:
     def _commit(self, batch: Batch) -> None:
         old = self._committed
         idle = not batch.size() and not batch.handled
-        # Passing what it does not want, a consumer stores its cursor only now and then (P10, P21).
+        # A consumer that only passes events over stores its cursor now and then (P10, P21).
         if not (idle and batch.position - old < BATCH):
             move = Move(self.name, old, batch.position, batch.parked, batch.unparked, batch.also)
             self._log.commit(batch.events, move)
@@ -232,13 +239,13 @@ class Consumer:
             self._log.unlock(self.name)
 
     def parked(self) -> list[Parked]:
-        """What is set aside just now, with attempts, next attempt and error (A2, R4)."""
+        """Return what is parked now, with attempts, next attempt and error (A2, R4)."""
         return self._log.parked(self.name)
 
     # The thread.
 
     def start(self) -> None:
-        """Step for ever in a thread.  Does nothing if it runs already."""
+        """Step in a thread until `stop`.  Does nothing if the thread runs already."""
         if self._thread is None:
             self._log.tail.keep_polling(self._log.poll)
             self._stop.clear()
@@ -246,7 +253,7 @@ class Consumer:
             self._thread.start()
 
     def stop(self) -> None:
-        """End after the step that is under way, and give the name up so that others take over."""
+        """End after the current step, and let others take over at once (L7)."""
         self.ask_to_stop()
         if self._thread is None:
             self._leave()
@@ -256,12 +263,12 @@ class Consumer:
             self._thread = None
 
     def ask_to_stop(self) -> None:
-        """Have the thread end, without waiting for it."""
+        """Make the thread end, without waiting for it."""
         self._stop.set()
         self.wake()
 
     def wake(self) -> None:
-        """Have the thread look whether there is something to do."""
+        """Make the thread look for something to do."""
         self._log.tail.wake(self._waiter)
 
     def _run(self) -> None:
@@ -272,10 +279,10 @@ class Consumer:
                 failures = 0
                 if not busy and self._position is not None:
                     self._wait(self._position)
-            except LostPlace as error:
+            except LostOwnership as error:
                 log.warning("%s: standing by", error)
             except Exception as error:
-                if not isinstance(error, Unavailable):  # the database says that itself, once
+                if not isinstance(error, Unavailable):  # the database warns of that itself
                     log.exception("%s failed and starts again from its cursor", self.name)
                 failures += 1
                 pause = min(_PAUSE_MIN * 2 ** min(failures, 20), _PAUSE_MAX)
@@ -310,11 +317,11 @@ class Consumer:
         try:
             self._log.release(self.name, self._committed, position)
         except DatabaseError as error:
-            log.warning("%s is not given up, but left to its lock or lease: %s", self.name, error)
+            log.warning("%s could not be released, its lock or lease ends it: %s", self.name, error)
 
 
 def error_text(error: BaseException) -> str:
-    """What an error says, whatever it is, as text that any column and log takes."""
+    """Write any error as text that any column and log can take."""
     try:
         text = str(error)
     except Exception as worse:
@@ -324,20 +331,20 @@ def error_text(error: BaseException) -> str:
 
 
 class Window:
-    """The time that a step may take before it commits."""
+    """The time that a step has before it must commit."""
 
     def __init__(self, seconds: float = WINDOW) -> None:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds that are left, 0 when it is over."""
+        """The seconds that are left; 0 when the time is over."""
         return max(0.0, self._end - time.monotonic())
 
 
 class Handler(Consumer):
-    """A user's own consumer: a function called with each event, in order, at least once (L5).
+    """A consumer of your own: a function, called with each event in order, at least once (L5).
 
-    A function that raises is called again with the same event, after pauses that grow: later events
+    If the function raises, it is called again with the same event after a backoff.  Later events
     wait, since their order may matter.
     """
 
@@ -365,7 +372,7 @@ class Handler(Consumer):
         return self._blocked
 
     def claimed(self) -> None:
-        """As in `Consumer`.  The cursor may have been moved past what failed."""
+        """As in `Consumer`.  Somebody may have moved the cursor past the event that failed."""
         self._failures, self._blocked = 0, None
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
@@ -380,7 +387,7 @@ class Handler(Consumer):
             except FAILURES as error:
                 self._fail(event, error)
                 batch.position = event.id - 1
-                batch.handled = True  # the commit finds out whether the place is ours still
+                batch.handled = True  # the commit finds out whether we are still the owner
                 return
             batch.handled = True
             self._failures, self._blocked = 0, None

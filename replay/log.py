@@ -1,20 +1,20 @@
-"""The append-only log: how events are added and read.
+"""The append-only log: it adds events and reads them without skipping any.
 
-Role: `Log` adds events and reads them, and keeps the cursors of those who read.
+Role: `Log` adds events, reads them, and keeps the cursors of consumers.
 
 Invariants:
 
-- An event is unique by (type, key) and never changed or removed (L1, L2).
-- Nobody reads past a hole in the ids.  Transactions may commit in another order than that of
-  their ids, so a missing id is either on its way or will never come.  The reader finds out by
-  *taking* the id for a no-op: the database makes it wait for a transaction that holds the id.
-  Waiting "long enough" instead would be simpler, and wrong on the day the machine is slow.
-- Moving a cursor and adding what follows from the events it passed is one transaction (L6).
+- An event is unique by type and key, and never changed or removed (L1, L2).
+- Nobody reads past a gap in the ids (L1).  Transactions do not commit in the order of their ids, so
+  an event with a missing id may still come, or may never come.  The reader finds out by inserting a
+  no-op with that id: the database makes the insert wait for a transaction that holds the id.
+  Waiting "long enough" would be simpler, and wrong on the day that the machine is slow.
+- One transaction moves a cursor and adds what follows from the events that it passes (L6).
 
-A cursor's row also says who owns the name.  `commit` moves the cursor only if it stands where the
-caller last saw it and still belongs to the caller: who lost the place cannot write (L7).
+A cursor's row also names its owner.  `commit` moves a cursor only if the caller still owns it and
+it stands where the caller last saw it.  So a process that has lost its ownership is fenced (L7).
 
-Left to `consumer`: the loop that reads, decides what to add, and commits.
+Left to `replay.consumer`: the loop that reads, decides what to add, and commits.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -42,9 +43,9 @@ from .storage.database import (
     Row,
     Statement,
     Unavailable,
+    chunks,
     from_text,
-    marks,
-    portions,
+    placeholders,
     to_text,
 )
 from .storage.event import TYPES, UNKNOWN, Event, EventType, InvalidName, Key, pack
@@ -53,16 +54,19 @@ from .storage.tail import BATCH, Tail
 log = logging.getLogger("replay")
 
 
-class LostPlace(Error):
-    """Somebody else owns this consumer's name now; nothing of this commit was stored."""
+class LostOwnership(Error):
+    """Another process owns this consumer now, or its cursor was reset.  Nothing was stored (L7)."""
 
 
 class NameCollision(Error):
-    """A table made by another system takes two different names for one."""
+    """A table that another system made takes two different names for equal (L8)."""
 
 
-def first_hole(after: int, ids: Sequence[int]) -> range | None:
-    """The first ids that are missing among ascending `ids`, which should begin at `after` + 1."""
+def first_gap(after: int, ids: Sequence[int]) -> range | None:
+    """Return the first ids that are missing among ascending `ids`; None if none is.
+
+    Without a gap they begin at `after` + 1.
+    """
     if not ids or ids[-1] - after == len(ids):
         return None
     for n in ids:
@@ -74,7 +78,7 @@ def first_hole(after: int, ids: Sequence[int]) -> range | None:
 
 @dataclass(slots=True)
 class Parked:
-    """An event that a consumer has set aside, to be tried again at `next_at`."""
+    """An event that a consumer could not handle, and will try again at `next_at`."""
 
     event_id: int
     key: str
@@ -85,7 +89,7 @@ class Parked:
 
 @dataclass(slots=True)
 class Move:
-    """A consumer's cursor moved, and what belongs to that: rows set aside, rows of its own."""
+    """What a commit stores besides events: a cursor's move, parked rows, a consumer's own rows."""
 
     consumer: str
     old: int
@@ -95,49 +99,49 @@ class Move:
     also: Sequence[Statement] = ()
 
 
-_TO_THIS_TABLE = "to this table: convert replay_events to the collation utf8mb4_bin"
+_CONVERT = "for this table: convert replay_events to the collation utf8mb4_bin"
 _COLUMNS = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
 _SELECT = "SELECT id, type, `key`, timestamp, message FROM replay_events"
 
 
 class Log:
-    """The log in one database, as one process sees it.  Safe to use from any thread."""
+    """The log of one database, as one process sees it.  Safe to use from any thread."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.tail = Tail(*self._ends())
+        self.tail = Tail(self._end())
         token = secrets.token_hex(4)
-        #: Who owns a cursor: this process.  In front, where its lock says whether it lives; nothing
-        #: if it has the name by lease alone.
+        # Written into the cursors that this process owns.  The lock's domain stands in front, and
+        # nothing if a cursor is owned by lease alone.
         self._process = f"|{socket.gethostname()[:64]}:{os.getpid()}:{token}"
         self._owners: dict[str, str] = {}
         self._polling = threading.RLock()
         self._losses = 0
         self._renew_at = time.monotonic()
 
-    def _ends(self) -> tuple[int, int]:
-        """Up to where the log has no hole just now, and its newest id: more if commits overtook."""
+    def _end(self) -> int:
+        """The id up to which the log has no gap just now."""
         newest = self.database.newest()[0]
         start = max(0, newest - BATCH)
         rows = self.database.query(
             "SELECT id FROM replay_events WHERE id > ? ORDER BY id", (start,)
         )
-        hole = first_hole(start, [row[0] for row in rows])
-        return (newest if hole is None else hole.start - 1), newest
+        gap = first_gap(start, [row[0] for row in rows])
+        return newest if gap is None else gap.start - 1
 
     @property
     def name(self) -> str:
-        """The database, as messages name it."""
+        """The database's name in messages and errors."""
         return self.database.name
 
     @property
     def max_message(self) -> int:
-        """The most bytes that a message may have (N3)."""
+        """The largest message, in bytes (N3)."""
         return self.database.max_message
 
     @property
     def losses(self) -> int:
-        """How often a connection was lost."""
+        """How many connections were lost so far."""
         return self.database.losses
 
     def now(self) -> datetime:
@@ -145,30 +149,30 @@ class Log:
         return self.database.now()
 
     def newest(self) -> int:
-        """The largest id of an event."""
+        """The largest id of an event, also beyond a gap."""
         return self.database.newest()[0]
 
     def close(self) -> None:
-        """Let everybody go who waits here, and close the database."""
+        """Wake everybody who waits here, and close the database."""
         self.tail.close()
         self.database.close()
 
     def refresh(self) -> int:
-        """Drop what is in memory if a connection was lost since; how often that has happened.
+        """Forget the tail if a connection was lost since the last call; return `losses`.
 
-        Who holds anything that was read before a loss has to drop it too: a server that comes back
-        may have lost the last transactions, and give their ids to others.
+        Callers must forget what they read before a loss, too.  A server that comes back may have
+        lost its last transactions, and may give their ids to other events (L1).
         """
         if self.losses == self._losses:
             return self._losses
-        with self._polling:  # what is being read just now may be lost, too
+        with self._polling:  # what a poll reads just now may be lost, too
             if (losses := self.losses) != self._losses:
-                self.tail.reset(*self._ends())
+                self.tail.reset(self._end())
                 self._losses = losses
             return losses
 
     def event(self, type: EventType, key: Key, message: Message | None = None) -> Event:
-        """An event to be added.  Raises `InvalidName` for too long a key, and `MessageError`."""
+        """Make an event to add.  Raises `InvalidName` if the key is too long, or `MessageError`."""
         if len(text := str(key)) > 512:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
         raw = pack(message, self.max_message, text)
@@ -177,7 +181,10 @@ class Log:
     # Adding.
 
     def append(self, event: Event) -> bool:
-        """Add one event unless it is there; whether it was (L2).  Asks first: no id is burnt."""
+        """Add one event, and return whether it is new (L2).
+
+        It looks first, since a refused insert uses up an id.
+        """
         if self.exists(event.type, event.key):
             return False
         return self.commit([event])[0]
@@ -185,8 +192,9 @@ class Log:
     def commit(self, events: Sequence[Event], move: Move | None = None) -> list[bool]:
         """Add events and move a consumer's cursor, in one transaction (L6).
 
-        For each event whether it was added: False is a duplicate.  Raises `LostPlace` if the cursor
-        is not where `move` says or not ours any more; nothing is stored then.
+        Returns for each event whether it was added; False means that it is a duplicate.  Raises
+        `LostOwnership` if this process no longer owns the cursor, or if it is not at ``move.old``;
+        nothing is stored then.
         """
         now = self.database.now()
         moment = to_text(now)
@@ -202,11 +210,11 @@ class Log:
             except Duplicate:
                 before, stored = stored, self._new(rows)
                 if stored == before:
-                    raise NameCollision(f"two of the new keys are one {_TO_THIS_TABLE}") from None
+                    raise NameCollision(f"two of the new keys are equal {_CONVERT}") from None
             except IdTaken:
-                pass  # a reader fenced an id between our getting it and our using it
+                pass  # a reader has fenced an id between our getting it and our using it
             except NotFound:
-                raise LostPlace(
+                raise LostOwnership(
                     f"consumer {move and move.consumer} is owned by another process, or was reset"
                 ) from None
         self._publish(events, stored, ids, now)
@@ -223,7 +231,7 @@ class Log:
             self.tail.join(added if ids else [])
 
     def _moved(self, move: Move, now: datetime) -> list[Statement]:
-        """The fence is the first statement: who lost the place does nothing at all."""
+        """The first statement is the fence: if this process is not the owner, nothing follows."""
         lease = to_text(now + self.database.lease)
         where = (move.consumer, self._owners.get(move.consumer), move.old)
         statements = [
@@ -235,9 +243,11 @@ class Log:
             )
         ]
         gone = [*move.unparked, *(parked.event_id for parked in move.parked)]
-        for some in portions(gone):
+        for some in chunks(gone):
             delete = "DELETE FROM replay_parked WHERE consumer = ? AND event_id IN"
-            statements.append(Statement(f"{delete} ({marks(len(some))})", (move.consumer, *some)))
+            statements.append(
+                Statement(f"{delete} ({placeholders(len(some))})", (move.consumer, *some))
+            )
         rows = [
             (move.consumer, p.event_id, p.key, p.attempts, to_text(p.next_at), p.error)
             for p in move.parked
@@ -247,14 +257,14 @@ class Log:
         return [*statements, *move.also]
 
     def _new(self, rows: list[Row]) -> list[bool]:
-        """For each row whether it is not in the log yet, nor earlier among the rows."""
+        """For each row, whether it is neither in the log nor earlier among the rows."""
         wanted: dict[int, list[str]] = {}
         for row in rows:
             wanted.setdefault(row[5], []).append(row[0])
         known = {(type, key) for type, keys in wanted.items() for key in self._existing(type, keys)}
         for type, key in known:
             if key not in wanted[type]:
-                raise NameCollision(f"the log's {key!r} and a new key are one {_TO_THIS_TABLE}")
+                raise NameCollision(f"the log's {key!r} and a new key are equal {_CONVERT}")
         new = []
         for row in rows:
             new.append((row[5], row[0]) not in known)
@@ -262,56 +272,61 @@ class Log:
         return new
 
     def _existing(self, type: int, keys: Sequence[str]) -> Iterator[str]:
-        for some in portions(keys):
-            sql = (
-                f"SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ({marks(len(some))})"
-            )
+        for some in chunks(keys):
+            listed = placeholders(len(some))
+            sql = f"SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ({listed})"
             for row in self.database.query(sql, (type, *some)):
                 yield row[0]
 
     # Reading.
 
     def exists(self, type: EventType, key: Key) -> bool:
-        """Whether the log has this event."""
+        """Return whether the log has this event."""
         return bool(self.among(type, [key]))
 
     def among(self, type: EventType, keys: Sequence[Key]) -> set[str]:
-        """Those of `keys` of which the log has an event of this type."""
+        """Return those of `keys` that the log has an event of this type for."""
         names = {str(key) for key in keys}
         return names & set(self._existing(type, list(names)))
 
-    def answered(self, requests: Sequence[Event]) -> set[Key]:
-        """Those requests that have a response (A4); without a query where the tail has them all."""
+    def answered(self, requests: Sequence[Event], known_up_to: int) -> set[Key]:
+        """Return those requests that have a response (A4).
+
+        `known_up_to` is the newest id at the time when the caller became the owner of its cursor.
+        The tail has all responses to later requests, so only earlier ones need a query.
+        """
         keys = {event.key for event in requests}
-        later = self.tail.since(requests[0].id) if requests else []
+        later = None
+        if requests and requests[0].id > known_up_to:
+            later = self.tail.slice(requests[0].id, sys.maxsize)
         if later is None:
             responses = self.among(EventType.ACTIVITY_RESPONSE, list(keys))
             return {key for key in keys if str(key) in responses}
         return {event.key for event in later if event.type is EventType.ACTIVITY_RESPONSE} & keys
 
     def get(self, id: int) -> Event | None:
-        """One event."""
+        """Return the event with this id; None if there is none."""
         rows = self.database.query(f"{_SELECT} WHERE id = ?", (id,))
         return _event(rows[0]) if rows else None
 
     def begun(self, runs: Sequence[Key]) -> set[Key]:
-        """Those of one workflow's iterations that have done anything yet."""
+        """Return those of one workflow's iterations that have added events, or have ended."""
         found = set()
-        for some in portions(runs):
+        for some in chunks(runs):
             workflow = some[0][:2]
             names = {key.run for key in some}
             iterations = {key.iteration for key in some}
             rows = self.database.query(
                 "SELECT DISTINCT run, iteration FROM replay_events WHERE type IN (2, 3, 4)"
-                f" AND namespace = ? AND workflow = ? AND run IN ({marks(len(names))})"
-                f" AND iteration IN ({marks(len(iterations))})",
+                f" AND namespace = ? AND workflow = ? AND run IN ({placeholders(len(names))})"
+                f" AND iteration IN ({placeholders(len(iterations))})",
                 (*workflow, *names, *iterations),
             )
             found |= {Key(*workflow, run, iteration) for run, iteration in rows}
         return found
 
     def history(self, key: Key) -> list[Event]:
-        """All events of one iteration, in order; requests and outputs come without message."""
+        """Return all events of one iteration, in order; requests and outputs without message."""
         rows = self.database.query(
             "SELECT id, type, `key`, timestamp, CASE WHEN type IN (1, 5) THEN message END"
             " FROM replay_events WHERE type IN (1, 2, 3, 4, 5) AND namespace = ? AND workflow = ?"
@@ -322,11 +337,11 @@ class Log:
         return [event for event in events if event.key[:4] == key[:4]]
 
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
-        """The newest iteration that began and the newest that ended; -1 for none."""
+        """Return a run's newest iteration and its newest ended iteration; -1 for none."""
         query = (
             "SELECT iteration FROM replay_events"
             " WHERE type = ? AND namespace = ? AND workflow = ? AND run = ?"
-            # Equal text is not yet an equal name to every collation (L8).
+            # Some collations take different names for equal (L8).
             " AND HEX(namespace) = ? AND HEX(workflow) = ? AND HEX(run) = ?"
             " ORDER BY iteration DESC LIMIT 1"
         )
@@ -340,7 +355,7 @@ class Log:
         return begun, ended
 
     def read(self, after: int, limit: int = BATCH) -> list[Event]:
-        """The next events behind id `after`, no-ops included, up to the first hole (L1)."""
+        """Return the next events behind id `after`, no-ops included, up to the first gap (L1)."""
         events = self.tail.slice(after, limit)
         return self._read(after, limit) if events is None else events
 
@@ -348,26 +363,25 @@ class Log:
         sql = f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?"
         while True:
             rows = self.database.query(sql, (after, limit))
-            hole = first_hole(after, [row[0] for row in rows])
-            if hole is None:
+            gap = first_gap(after, [row[0] for row in rows])
+            if gap is None:
                 return [_event(row) for row in rows]
-            if hole.start > after + 1:
-                return [_event(row) for row in rows[: hole.start - after - 1]]
-            if not self._fence(hole[:BATCH]):
+            if gap.start > after + 1:
+                return [_event(row) for row in rows[: gap.start - after - 1]]
+            if not self._fence(gap[:BATCH]):
                 return []
 
     def _fence(self, ids: range) -> bool:
-        """Take ids that nobody has; whether reading on is worth while."""
+        """Fill a gap with no-ops; return whether reading on is worthwhile."""
         now = to_text(self.database.now())
         rows = [(n, f"replay_noop/{n}", "", "", None, 0, 0, now, None) for n in ids]
         return self.database.fence("replay_events", "id, " + _COLUMNS, rows)
 
     def poll(self, grace: float = 0) -> bool:
-        """Look for what other processes have added, and renew this process's leases in time.
+        """Read what other processes have added, and renew this process's leases in time.
 
-        Whether there was anything.  What this process has committed itself is seen in the database
-        a moment before it is in the tail: `grace` seconds are left for that, to save reading it
-        back.
+        Returns whether there was anything.  A commit of this process is in the database a moment
+        before it is in the tail, so the poll waits `grace` seconds to save reading it back.
         """
         with self._polling:
             self.refresh()
@@ -378,17 +392,16 @@ class Log:
             before = self.tail.end
             while newest > self.tail.end and (found := self._read(self.tail.end, BATCH)):
                 self.tail.extend(found)
-            self.tail.saw(newest)
             return self.tail.saw_signals(signals) or newest > before
 
     # Cursors.
 
     def claim(self, name: str, wait: float) -> int | None:
-        """Become the owner of a consumer's name; its cursor, or None while another owns it (L7).
+        """Become the owner of a consumer's cursor, and return it; None while another owns it (L7).
 
-        Waits up to `wait` seconds for the owner's death.  That is known by the lock that dies with
-        it; where the lock says nothing (another node of a cluster, a connection half open), by its
-        lease.
+        Waits up to `wait` seconds for the owner to stop or die.  The owner's lock ends with it.
+        Where the lock says nothing (another node of a cluster, a half-open connection), the owner
+        counts as dead when its lease has run out.
         """
         domain, cursor = self.database.lock(name, wait), None
         try:
@@ -432,7 +445,7 @@ class Log:
         return int(cursor)
 
     def release(self, name: str, old: int, new: int) -> None:
-        """Give a name up, with the cursor moved on, so that others take over at once."""
+        """Move the cursor to `new` and stop being its owner, so that others take over at once."""
         now = to_text(self.database.now())
         give = Statement(
             "UPDATE replay_cursors SET owner = '', lease_until = NULL, last_event_id = ?,"
@@ -444,32 +457,33 @@ class Log:
         self.disown(name)
 
     def disown(self, name: str) -> None:
-        """Renew the lease on a name no longer."""
+        """Stop renewing the lease of a cursor."""
         self._owners.pop(name, None)
 
     def unlock(self, name: str) -> None:
-        """Have others take the name who know of its owner by its lock."""
-        with contextlib.suppress(Unavailable):  # then the lock is gone with the connection
+        """Give the lock back, so that others can take over."""
+        with contextlib.suppress(Unavailable):  # the lock ended with the connection
             self.database.unlock(name)
 
     def leave(self) -> None:
-        """The calling thread will not use the log again."""
+        """Release what belongs to the calling thread, which will not use the log again."""
         self.database.release()
 
     def _renew(self) -> None:
-        """Say four times a lease, in one statement for all names, that this process lives."""
+        """Renew all leases, four times in the length of one, by one statement."""
         if time.monotonic() < self._renew_at:
             return
         lease = self.database.lease
         self._renew_at = time.monotonic() + lease.total_seconds() / 4
         owners = {*self._owners.copy().values()}
-        sql = f"UPDATE replay_cursors SET lease_until = ? WHERE owner IN ({marks(len(owners))})"
+        listed = placeholders(len(owners))
+        sql = f"UPDATE replay_cursors SET lease_until = ? WHERE owner IN ({listed})"
         if owners:
             until = to_text(self.database.now() + lease)
             self.database.write([Statement(sql, (until, *owners))])
 
     def parked(self, consumer: str) -> list[Parked]:
-        """What a consumer has set aside."""
+        """Return what a consumer has parked, by event id."""
         rows = self.database.query(
             "SELECT event_id, `key`, attempts, next_at, error FROM replay_parked"
             " WHERE consumer = ? ORDER BY event_id",
@@ -496,6 +510,6 @@ def _event(row: Row) -> Event:
     try:
         return Event(row[0], TYPES[row[1]], Key.parse(row[2]), from_text(row[3]), row[4], row[2])
     except (InvalidName, IndexError) as error:
-        # Only another program can have written it.  One such row must not stop the whole log.
+        # Only another program can have written it.  One such row must not stop the log (L3).
         log.warning("event %d is unreadable and passed over: %s", row[0], error)
         return Event(row[0], EventType.NOOP, Key("", "", ""), from_text(row[3]), None)

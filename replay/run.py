@@ -1,24 +1,24 @@
-"""One run: a function that is run again from its history, and goes on as if nothing had happened.
+"""One run: a workflow function, replayed from its history until it goes on live.
 
 Role: `Run` is one iteration of one run, a workflow function in a greenlet.  `RunContext` is what
 the function sees of it.  There is no I/O in here: responses go in, events to add come out.
 
 Invariants:
 
-- A run gets its events in the order of their ids, each once, whether live or from its history.  So
-  what it does is the same both times (R2), as long as its code is.
-- What the history has is not added again (R3).  Requests have to come in the order that the history
-  has them, or the code is not that which made it (R4); outputs may come and go (O2).
+- A run gets its responses in the order of their ids, each once, live or from its history.  So it
+  does the same both times (R2), as long as its code is the same.
+- An event that the history has is not added again (R3).  The code must make its requests in the
+  order of the history (R4).  Outputs may come and go (O2).
 
-Greenlets, since a parked one costs a few kilobytes and a switch a microsecond, and no lock is
-needed.  A thread for each run costs several times as much; running the function again from the top
-on each event needs nothing, but takes the square of the number of steps.
+Why greenlets: a waiting one costs a few kilobytes, a switch costs a microsecond, and no lock is
+needed.  A thread for each run costs several times as much.  Calling the function again from the top
+for each event needs no greenlet, but its time grows with the square of the number of steps.
 
-A suspended run is not an exception, so no ``except`` of the user's can swallow its suspension.
-Ends that the library forces (`Restarted`, `Dropped`) are not `Exception`; a user who catches even
-those gets them again from the next call on the context (P18).
+Suspending a run raises no exception, so no ``except`` in a workflow can swallow it.  When the
+library ends a run it raises `Restarted` or `Evicted`, which are not an `Exception`.  A workflow
+that catches even those gets them again from its next call on the context (P18).
 
-Left to `workflow`: which events a run is given, and what becomes of those that it adds.
+Left to `replay.workflow`: which events a run gets, and what becomes of the events that it adds.
 """
 
 from __future__ import annotations
@@ -49,24 +49,24 @@ RunKey = tuple[str, str, str, int]
 
 
 class HistoryMismatch(Error):
-    """The code asks for something else than the run's history has at that place (R4)."""
+    """The code makes another request than the run's history has at this place (R4)."""
 
 
 class OutsideOfRun(Error, RuntimeError):
-    """A run's context was used from somewhere else than its workflow function."""
+    """A run's context was used outside of its workflow function."""
 
 
 class Restarted(BaseException):
-    """Ends an iteration from within `RunContext.restart`.  Not to be caught."""
+    """Ends an iteration from within `RunContext.restart`.  Do not catch it."""
 
 
-class Dropped(BaseException):
-    """Ends a run that is taken out of memory, to come back from its history.  Not to be caught."""
+class Evicted(BaseException):
+    """Ends a run that is evicted from memory.  Do not catch it: the run comes back by replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A signal that an await took."""
+    """A signal that an await took: its type, and its message or None."""
 
     type: int
     message: Any
@@ -81,14 +81,14 @@ class Call:
 
 
 class History:
-    """What the log has of an iteration: need not be added again, and has to be asked for."""
+    """The events of one iteration.  The code makes them again, and none is added again."""
 
     __slots__ = ("completed", "created", "outputs", "requests", "responses")
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.created: Event | None = None
         self.completed: Event | None = None
-        #: Those that have not been asked for yet.
+        #: Those that the code has not made yet.
         self.requests: deque[Event] = deque()
         self.responses: list[Event] = []
         self.outputs: set[tuple[str, str]] = set()
@@ -105,9 +105,9 @@ class History:
                 self.responses.append(event)
 
     def has_request(self, key: Key) -> bool:
-        """Whether the next request of the history is this one; False if there is none any more.
+        """Return whether the history's next request is this one; False if none is left.
 
-        Raises `HistoryMismatch` if there is another.
+        Raises `HistoryMismatch` if it is another one (R4).
         """
         if not self.requests:
             return False
@@ -125,8 +125,8 @@ class History:
 class Run:
     """One iteration of a run, in memory.
 
-    `start` and `feed` let the function go on until it waits again; what it added meanwhile is then
-    in `added`.  They raise what the function raises.
+    `start` and `feed` let the function run until it waits again.  The events that it adds
+    meanwhile are then in `added`.  They raise what the function raises.
     """
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Run:
         "added",
         "context",
         "created",
-        "dropped",
+        "evicted",
         "key",
         "last",
         "now",
@@ -156,7 +156,7 @@ class Run:
         self.created = self.last = created
         self.now = created.timestamp
         self.added: list[Event] = []
-        self.dropped = False
+        self.evicted = False
         self.context = RunContext(self)
         self._function = function
         self._history = history
@@ -172,19 +172,19 @@ class Run:
     # The consumer's side.
 
     def start(self) -> None:
-        """Run the function up to where it waits first."""
+        """Call the function, which runs until it waits for the first time."""
         self._greenlet.switch()
 
     @property
     def ended(self) -> bool:
-        """Whether the iteration is over: its last events are in `added`."""
+        """Whether the iteration has ended; its last events are then in `added`."""
         return self._greenlet.dead
 
     def feed(self, response: Event) -> None:
-        """Give the run a response, and let it go on if it was the last that it waited for.
+        """Give the run a response, and let it go on if that was the last one it waited for.
 
-        Raises `MessageError` for a message that cannot be read: here, where no ``except`` of the
-        function's can take it for an answer.
+        Raises `MessageError` if the message cannot be read.  It is decoded here, where no
+        ``except`` of the function can mistake the error for an answer (R5).
         """
         place = response.key[4:]
         self._responses[place] = response.message
@@ -195,14 +195,14 @@ class Run:
             if not self._waiting:
                 self._greenlet.switch()
 
-    def drop(self) -> None:
-        """Unwind the function: its ``finally`` blocks run, its context is dead."""
-        self.dropped = True
+    def evict(self) -> None:
+        """Unwind the function: its ``finally`` blocks run, and its context refuses calls (R10)."""
+        self.evicted = True
         if self._greenlet and not self._greenlet.dead:
             try:
-                self._greenlet.throw(Dropped())
+                self._greenlet.throw(Evicted())
             except Exception:
-                log.exception("run %s raised while it was dropped from memory", self.name)
+                log.exception("run %s raised while it was evicted from memory", self.name)
 
     @property
     def name(self) -> str:
@@ -214,16 +214,16 @@ class Run:
     def _run(self) -> None:
         try:
             self._function(self.context, self.created.message)
-        except (Restarted, Dropped):
+        except (Restarted, Evicted):
             pass
         except greenlet.GreenletExit as error:
-            raise OutsideOfRun(f"run {self.name}: GreenletExit is not to be raised") from error
+            raise OutsideOfRun(f"run {self.name}: do not raise GreenletExit") from error
         except FAILURES:
             if self._failure is None:
                 raise
         if self._failure is not None:
             raise self._failure
-        if self.dropped:
+        if self.evicted:
             return
         if self._history is not None and (rest := len(self._history.requests)):
             log.warning("run %s ended with %d requests of its history unasked", self.name, rest)
@@ -232,9 +232,9 @@ class Run:
             self.added.append(self._restart)
 
     def check(self) -> None:
-        """Refuse a call on the context that is not the function's own, or comes after its end."""
-        if self.dropped or self._failure is not None:
-            raise Dropped
+        """Refuse a call on the context from outside the function, or after its end."""
+        if self.evicted or self._failure is not None:
+            raise Evicted
         if self._restart is not None:
             raise Restarted
         if greenlet.getcurrent() is not self._greenlet:
@@ -244,21 +244,21 @@ class Run:
             )
 
     def request(self, target: str, message: Message | None, sequence: str = "") -> tuple[str, str]:
-        """Ask for something: add a request, unless the history has it; its place."""
+        """Add a request unless the history has it (R3).  Returns its place: target, sequence."""
         key = self._next(EventType.ACTIVITY_REQUEST, target, sequence)
         try:
             known = self._history is not None and self._history.has_request(key)
         except HistoryMismatch as error:
-            # A message that was refused, and the refusal caught, is refused again: no mismatch.
+            # A message that was refused live, and caught, is refused again: that is no mismatch.
             self._make(EventType.ACTIVITY_REQUEST, key, message)
-            self._failure = error  # and no `except` of the function's shall make good for it
-            raise Dropped from error
+            self._failure = error  # so that no `except` of the function can hide it (R4)
+            raise Evicted from error
         if not known:
             self.added.append(self._make(EventType.ACTIVITY_REQUEST, key, message))
         return key[4:]
 
     def output(self, name: str, message: Message | None) -> None:
-        """Add an output, unless the history has it."""
+        """Add an output unless the history has it (R3)."""
         key = self._next(EventType.RUN_OUTPUT, name, "")
         if self._history is None or key[4:] not in self._history.outputs:
             self.added.append(self._make(EventType.RUN_OUTPUT, key, message))
@@ -269,7 +269,7 @@ class Run:
         return Key(*self.key, target, f"{prefix}{count}")
 
     def wait(self, places: Sequence[tuple[str, str]]) -> list[Any]:
-        """Wait until there is a response for each place; their messages, in the order of places."""
+        """Wait for a response to each place.  Returns their messages in the order of `places`."""
         self._waiting = {place for place in places if place not in self._responses}
         if self._waiting:
             self._parent.switch()
@@ -277,7 +277,7 @@ class Run:
         return [self._responses.pop(place) for place in places]
 
     def restart(self, message: Message | None) -> NoReturn:
-        """End this iteration; the next one begins with `message`."""
+        """End this iteration; the next one begins with `message` (R6)."""
         next_key = Key(*self.key[:3], self.key[3] + 1)
         self._restart = self._make(EventType.RUN_CREATED, next_key, message)
         raise Restarted
@@ -287,7 +287,7 @@ _Make = Callable[[EventType, Key, Message | None], Event]
 
 
 class RunContext:
-    """What a workflow function may do.  All of it is repeated exactly when the run is replayed."""
+    """What a workflow function may do.  A replay repeats all of it exactly."""
 
     __slots__ = ("_run",)
 
@@ -296,36 +296,39 @@ class RunContext:
 
     @property
     def namespace(self) -> str:
-        """The run's namespace."""
+        """The namespace of the run."""
         return self._run.key[0]
 
     @property
     def workflow(self) -> str:
-        """The name of the run's workflow."""
+        """The stored name of the workflow."""
         return self._run.key[1]
 
     @property
     def run(self) -> str:
-        """The run's id."""
+        """The id of the run."""
         return self._run.key[2]
 
     @property
     def iteration(self) -> int:
-        """How often the run has been restarted."""
+        """The number of restarts so far."""
         return self._run.key[3]
 
     @property
     def create_event(self) -> Event:
-        """The event that began this iteration."""
+        """The created event of this iteration."""
         return self._run.created
 
     @property
     def last_event(self) -> Event:
-        """The last event that the run was given."""
+        """The newest event that the run has received."""
         return self._run.last
 
     def now(self) -> datetime:
-        """The timestamp of the last event that the run was given; never goes back (R8)."""
+        """Return the newest timestamp of the events that the run has received (R8).
+
+        It never goes back, and is the same in every replay.
+        """
         self._run.check()
         return self._run.now
 
@@ -344,11 +347,12 @@ class RunContext:
     def exec_activity(
         self, activity: Any, message: Message | None, *, name: str | None = None
     ) -> Any:
-        """Have an activity executed, and wait for its response.
+        """Call an activity and return its response.
 
-        `activity` is the function or its stored name; `name` is the stored name where it is not
-        the function's own (N1).  However often the run is replayed, there is one request and one
-        response (R3, A1).  Raises `InvalidName`, `NotAMessage`, `MessageTooLarge`.
+        `activity` is the function or its stored name.  `name` is the stored name if the function
+        was registered under another name than its own (N1).  There is one request and one response,
+        however often the run is replayed (R3, A1).  Raises `InvalidName`, `NotAMessage` or
+        `MessageTooLarge`.
         """
         self._run.check()
         return self._run.wait([self._run.request(_target(activity, name), message)])[0]
@@ -360,11 +364,11 @@ class RunContext:
         *,
         name: str | None = None,
     ) -> Call:
-        """A call for `gather`: nothing is asked for yet."""
+        """Make a call for `gather`; nothing is requested yet."""
         return Call(_target(activity, name), message)
 
     def gather(self, *calls: Call) -> list[Any]:
-        """Have activities executed at once; the responses in the order of the calls (R11)."""
+        """Call activities at once; return the responses in the order of the calls (R11)."""
         self._run.check()
         places = [self._run.request(call.target, call.message) for call in calls]
         return self._run.wait(places)
@@ -375,7 +379,7 @@ class RunContext:
         self._run.wait([self._run.request(sleeps.TARGET, _request(duration))])
 
     def await_signal(self, signal: int | IntEnum, timeout: timedelta) -> Signal | None:
-        """The next signal of that type; None if none has come within `timeout` (S2 to S4)."""
+        """Return the next signal of this type; None if none comes within `timeout` (S2 to S4)."""
         self._run.check()
         type = signals.check_signal(signal)
         place = self._run.request(signals.TARGET, _request(timeout), f"{type}:")
@@ -383,7 +387,7 @@ class RunContext:
         return None if isinstance(message, SleepDone) else Signal(type, message)
 
     def emit_output(self, name: str, message: Message | None) -> None:
-        """Add an output to the log, once for each run, iteration, name and count (O1)."""
+        """Add an output, once for each run, iteration, name and count (O1)."""
         self._run.check()
         self._run.output(check_target("output", name), message)
 
@@ -394,7 +398,7 @@ class RunContext:
 
 
 def _target(activity: Callable[..., Any] | str, name: str | None) -> str:
-    """The stored name of an activity (N1)."""
+    """Return the stored name of an activity (N1)."""
     if name is None:
         name = activity if isinstance(activity, str) else activity.__name__
     return check_target("activity", name)

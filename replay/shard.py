@@ -1,7 +1,7 @@
-"""Shards: the runs of a workflow, or of an activity, divided among several consumers.
+"""Shards: the runs of a workflow or activity, divided among several consumers.
 
-Each shard is a consumer with a name and a cursor of its own, so another number of shards means
-other names, which read the log from its beginning; what it has is not done again (H2).
+Each shard is a consumer with its own name and cursor.  So another number of shards means other
+names, which read the log from its beginning.  They do nothing again that was done before (H2).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .storage.event import check_name
 
 
 class BadShard(Error, ValueError):
-    """A shard that does not exist."""
+    """A shard number that does not exist."""
 
 
 def fnv1a(data: bytes) -> int:
-    """The 64-bit FNV-1a hash."""
+    """Compute the 64-bit FNV-1a hash."""
     value = 0xCBF29CE484222325
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
@@ -27,7 +27,7 @@ def fnv1a(data: bytes) -> int:
 
 
 def jump_hash(key: int, buckets: int) -> int:
-    """Jump consistent hash (Lamping and Veach, 2014): the bucket of a 64-bit key."""
+    """Return the bucket of a 64-bit key: the Jump consistent hash (Lamping and Veach, 2014)."""
     bucket, jump = -1, 0
     while jump < buckets:
         bucket = jump
@@ -38,7 +38,7 @@ def jump_hash(key: int, buckets: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The runs for whose id `has` is true.  `name` becomes part of the consumer's name."""
+    """The runs whose id `has` returns true for.  `name` becomes part of the consumer's name."""
 
     name: str
     has: Callable[[str], bool]
@@ -48,7 +48,7 @@ class Shard:
 
     @classmethod
     def hashed(cls, m: int, n: int) -> Self:
-        """Shard `m` of `n`, counted from 0: each run belongs to exactly one of the `n` (H1)."""
+        """Return shard `m` of `n`, counted from 0.  Each run belongs to one of the `n` (H1)."""
         if not 0 <= m < n:
             raise BadShard(f"shard {m} of {n}: expected 0 to {n - 1}")
         return cls(f"{m + 1}_of_{n}", lambda run: jump_hash(fnv1a(run.encode()), n) == m)

@@ -1,24 +1,24 @@
 """Signals: messages sent to a run, and the awaits that take them.
 
 Role: `send` stores a signal.  `Matcher` stores a row for each request of the reserved activity
-``replay_signal``, and responds with the first signal of its type, or, when its time is over, with
-"no signal".  Signals are rows of a table of their own: only a match makes an event.
+``replay_signal``.  It responds with the first signal of the type, or with "no signal" after the
+timeout.  Signals are rows of their own table: only a match makes an event.
 
 Invariants (S1 to S4):
 
-- A signal is taken by at most one await, an await is answered once, and the answer, the await's
-  status and the signal's mark are one transaction.  A crash finds all three changed, or none.
+- One await at most takes a signal, and an await is answered once.  The answer, the await's status
+  and the signal's mark are one transaction: a crash finds all three changed, or none.
 - Signals of a type are taken in the order of their ids.
-- At any time every signal up to the id `_seen` has been compared with every stored await.  A new
-  await looks up the signals that are there; a new signal looks up the awaits that are there.
+- Every signal up to the id `_seen` has been compared with every stored await.  A new await looks up
+  the signals that are there; a new signal looks up the awaits that are there.
 
-Signals' ids have holes like those of events, and the same thing is done about them: a signal that
-commits late is waited for, not overlooked.
+The ids of signals have gaps, as those of events do.  The matcher waits for a signal that commits
+late; it never overlooks one.
 
-An await whose time is over takes a signal that was sent before that moment, and leaves a later one
-to the next await (P19), however late this consumer is.
+An await takes a signal that was sent before its timeout, and leaves a later one to the next await
+(P19).  How late this consumer is makes no difference.
 
-Left to `client`: the names under which users call this.
+Left to `replay.client`: the names under which users call this.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from typing import NamedTuple
 from google.protobuf.message import Message
 
 from .consumer import Batch, Consumer, Metrics
-from .log import Log, Parked, first_hole
+from .log import Log, Parked, first_gap
 from .server.proto.replaypb_pb2 import SleepDone
-from .sleep import Timers, requested_duration
+from .sleep import Timer, requested_duration
 from .storage.database import (
     Duplicate,
     Error,
@@ -64,7 +64,7 @@ class InvalidSignal(Error, ValueError):
 
 
 def check_signal(signal: int) -> int:
-    """`signal` as stored.  Raises `InvalidSignal`."""
+    """Return a signal's type as it is stored.  Raises `InvalidSignal`."""
     if not isinstance(signal, int) or isinstance(signal, bool):
         raise InvalidSignal(f"signal {signal!r}: expected an int or an IntEnum")
     if not -128 <= signal <= 127:
@@ -73,7 +73,10 @@ def check_signal(signal: int) -> int:
 
 
 def signal_hash(namespace: str, workflow: str, run: str, type: int, external_id: str) -> bytes:
-    """What makes a signal unique (S1): each part behind its length, so that none can be shifted."""
+    """Hash what makes a signal unique (S1).
+
+    Each part stands behind its length, so that two different signals never hash the same bytes.
+    """
     digest = hashlib.sha256()
     for part in (namespace, workflow, run, type.to_bytes(4, "big", signed=True), external_id):
         raw = part.encode() if isinstance(part, str) else part
@@ -88,7 +91,7 @@ def send(
     message: Message | None,
     external_id: str,
 ) -> bool:
-    """Store a signal; False if one of the same run, type and external id is stored already.
+    """Store a signal.  Returns False if the run has one of this type and external id (S1).
 
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
@@ -100,13 +103,15 @@ def send(
 def checked(
     run: Run, signal: int | IntEnum, message: Message | None, external_id: str
 ) -> tuple[int, bytes]:
-    """A signal's type and hash, as stored.  Raises `InvalidName` or `InvalidSignal`."""
+    """Check a signal, and return its type and hash.  Raises `InvalidName` or `InvalidSignal`."""
     check_run(*run)
     type = check_signal(signal)
     if not isinstance(external_id, str) or len(external_id) > 255 or "\0" in external_id:
         raise InvalidSignal(f"external id {external_id!r:.300}: expected up to 255 characters")
     if isinstance(message, SleepDone):
-        raise InvalidSignal("a replaypb.SleepDone would be taken for a time-out: send another type")
+        raise InvalidSignal(
+            "a replaypb.SleepDone would look like a timeout: send another type of message"
+        )
     try:
         return type, signal_hash(*run, type, external_id)
     except UnicodeEncodeError as error:
@@ -116,7 +121,7 @@ def checked(
 def store(
     events: Log, run: Run, type: int, raw: bytes | None, external_id: str, mark: bytes
 ) -> bool:
-    """Store a signal that was checked; False if it is there already."""
+    """Store a checked signal.  Returns False if it is there already."""
     query = "SELECT 1 FROM replay_signals WHERE namespace = ? AND hash = ?"
     while not events.database.query(query, (run[0], mark)):
         row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
@@ -143,7 +148,7 @@ class _Await:
 
 
 def signal_type(key: Key) -> int:
-    """The type that an await's sequence, TYPE:COUNT, asks for."""
+    """Read the signal type from the key of an await, whose sequence is TYPE:COUNT."""
     try:
         return check_signal(int(key.sequence.partition(":")[0]))
     except ValueError as error:
@@ -151,7 +156,7 @@ def signal_type(key: Key) -> int:
 
 
 class _Sent(NamedTuple):
-    """A signal that no await has taken."""
+    """A signal that no await has taken yet."""
 
     id: int
     type: int
@@ -161,12 +166,12 @@ class _Sent(NamedTuple):
 
 @dataclass(slots=True)
 class _Step:
-    """What one step stores: awaits that began, and those that end with or without a signal."""
+    """What one step stores: new awaits, and awaits that end with or without a signal."""
 
     begun: dict[str, _Await]
     answered: list[tuple[str, int]]  # await's key, signal's id
     timed_out: list[str]
-    stale: list[str]  # answered by another system, with no signal that is known
+    stale: list[str]  # another system has answered them, with a signal that nobody knows
 
 
 class Matcher(Consumer):
@@ -175,11 +180,11 @@ class Matcher(Consumer):
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)
         self._waiter.signals = True
-        self._timers = Timers(self._load)
+        self._timer = Timer(self._first_timeout)
         self._seen = 0
         self._stored_seen = 0
-        self._blocked = False  # by a hole in the signals' ids
-        self._behind = False  # whether there may be signals that have not been looked at
+        self._blocked = False  # by a gap in the ids of signals
+        self._behind = False  # whether there may be signals that were not compared yet
         self._begun: dict[str, _Await] = {}
         self._rows: list[Row] = []  # of those
 
@@ -192,7 +197,7 @@ class Matcher(Consumer):
         query = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
         rows = self._log.database.query(query, (_CURSOR,))
         self._seen = self._stored_seen = int(rows[0][0]) if rows else 0
-        self._timers.reload()
+        self._timer.reset()
 
     def forget(self) -> None:
         """As in `Consumer`."""
@@ -202,19 +207,16 @@ class Matcher(Consumer):
         """As in `Consumer`."""
         if self._behind or self._seen < self._log.tail.signals:
             return self._log.database.now() + timedelta(milliseconds=30 if self._blocked else 0)
-        return self._timers.next()
+        return self._timer.next()
 
-    def _load(self, limit: int) -> list[tuple[datetime, str]]:
-        rows = self._log.database.query(
-            "SELECT timeout_at, `key` FROM replay_signal_awaits WHERE status = 1"
-            " ORDER BY timeout_at, `key` LIMIT ?",
-            (limit,),
-        )
-        return [(from_text(at), key) for at, key in rows]
+    def _first_timeout(self) -> datetime | None:
+        sql = "SELECT MIN(timeout_at) FROM replay_signal_awaits WHERE status = 1"
+        first = self._log.database.query(sql)[0][0]
+        return None if first is None else from_text(first)
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        known = self._log.answered(events)
+        known = self.answered(events)
         for event in events:
             if event.key not in known:
                 self._begin(event, 1, batch)
@@ -237,17 +239,17 @@ class Matcher(Consumer):
         except (MessageError, InvalidName) as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        key, timeout_at = event.text, found.timeout_at
-        self._begun[key] = found
-        self._rows.append((key, to_text(event.timestamp), to_text(timeout_at), PENDING))
-        self._timers.add(timeout_at, key)
+        self._begun[event.text] = found
+        times = (to_text(event.timestamp), to_text(found.timeout_at))
+        self._rows.append((event.text, *times, PENDING))
+        self._timer.add(found.timeout_at)
         return True
 
     def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
-        """The signals that have come since the last look and are not taken, by run, in order."""
+        """Return the free signals that have come since the last look, by run, in order."""
         arrived: dict[Run, list[_Sent]] = {}
-        due = self._timers.next()
-        # No await times out for a signal that nobody has told this process of yet.
+        due = self._timer.next()
+        # Before an await times out, look for signals that no poll has reported yet.
         if self._log.tail.signals <= self._seen and not (due is not None and due <= now):
             self._blocked = self._behind = False
             return arrived
@@ -257,22 +259,22 @@ class Matcher(Consumer):
         )
         while True:
             rows = self._log.database.query(query, (self._seen, BATCH))
-            hole = first_hole(self._seen, [row[0] for row in rows])
+            gap = first_gap(self._seen, [row[0] for row in rows])
             for id, namespace, workflow, run, taken, type, raw, created_at in rows:
-                if hole is not None and id >= hole.stop:
+                if gap is not None and id >= gap.stop:
                     break
                 self._seen = id
                 if taken is None:
                     sent = _Sent(id, type, raw or b"", from_text(created_at))
                     arrived.setdefault((namespace, workflow, run), []).append(sent)
-            # It stays blocked by a transaction that holds the missing id and is still open.
-            self._blocked = hole is not None and not self._fence(hole[:BATCH])
+            # It stays blocked while an open transaction holds the missing id.
+            self._blocked = gap is not None and not self._fence(gap[:BATCH])
             self._behind = self._blocked or len(rows) == BATCH
-            if hole is None or self._blocked:
+            if gap is None or self._blocked:
                 return arrived
 
     def _fence(self, ids: range) -> bool:
-        """Take ids that no signal has; whether that is settled."""
+        """Fill a gap in the ids of signals; return whether it is filled."""
         now = to_text(self._log.database.now())
         rows: list[Row] = []
         for id in ids:
@@ -285,21 +287,31 @@ class Matcher(Consumer):
         now = self._log.database.now()
         arrived = self._arrived(now)
         begun = {found.key[:3] for found in step.begun.values()}
-        due = set() if self._behind else {Key.parse(k)[:3] for _, k in self._timers.pop(now)}
-        for run in arrived.keys() | begun | due:
-            # With older signals than these, stored awaits have been compared already.
+        for run in arrived.keys() | begun | self._timed_out(now):
+            # Stored awaits have been compared with all older signals.
             new = None if run in begun else arrived.get(run, [])
             self._match(run, new, now, step, batch)
         batch.also += self._ended(step)
         if self._seen - self._stored_seen >= BATCH:
             batch.also += self._store_seen(to_text(now))
 
+    def _timed_out(self, now: datetime) -> set[Run]:
+        """Return the runs that have awaits whose time is over."""
+        if self._behind or not self._timer.passed(now):
+            return set()
+        rows = self._log.database.query(
+            "SELECT `key` FROM replay_signal_awaits WHERE status = 1 AND timeout_at <= ?"
+            " ORDER BY timeout_at LIMIT ?",
+            (to_text(now), BATCH),
+        )
+        return {Key.parse(key)[:3] for (key,) in rows}
+
     def _match(
         self, run: Run, new: list[_Sent] | None, now: datetime, step: _Step, batch: Batch
     ) -> None:
-        """Give a run's awaits the signals there are for them, and end those whose time is over.
+        """Give a run's awaits their signals, and end those whose time is over.
 
-        The signals are `new`, or if that is None all that the run has.
+        The signals are `new`, or all free signals of the run if `new` is None.
         """
         waiting: dict[int, list[_Await]] = defaultdict(list)
         for found in self._pending(run, step):
@@ -310,7 +322,7 @@ class Matcher(Consumer):
             else:
                 signals = deque(sent for sent in new if sent.type == type)
             for found in awaits:
-                # What is late is not what was sent in time, but what was sent after the time-out.
+                # A signal counts by the time when it was sent, not when we look at it (S4).
                 over = found.timeout_at <= now
                 if signals and not (over and signals[0].created_at > found.timeout_at):
                     sent = signals.popleft()
@@ -328,7 +340,7 @@ class Matcher(Consumer):
         return event
 
     def _pending(self, run: Run, step: _Step) -> Iterable[_Await]:
-        """A run's awaits that have no answer, in the order in which they began."""
+        """Return a run's awaits that have no answer, in the order in which they began."""
         start = "/".join(run)
         rows = self._log.database.query(
             "SELECT `key`, timeout_at, EXISTS (SELECT 1 FROM replay_events e"
@@ -345,7 +357,7 @@ class Matcher(Consumer):
         return [found for key, found in pending.items() if key not in known]
 
     def _settle(self, found: _Await, step: _Step) -> None:
-        """Mark what another system answered, and died before it marked it."""
+        """Mark an await that another system answered before it died."""
         history = self._log.history(found.key)
         answered = EventType.ACTIVITY_RESPONSE
         (raw,) = (e.raw or b"" for e in history if e.type is answered and e.key == found.key)
@@ -357,21 +369,21 @@ class Matcher(Consumer):
         else:
             step.stale.append(str(found.key))
 
-    def _signals(self, run: Run, type: int, portion: int, step: _Step) -> Iterator[_Sent]:
-        """A run's signals that nobody has taken, in order, read so many at a time."""
+    def _signals(self, run: Run, type: int, chunk: int, step: _Step) -> Iterator[_Sent]:
+        """Yield a run's free signals in order, reading `chunk` of them at a time."""
         taken, after = {id for _, id in step.answered}, 0
         while True:
             rows = self._log.database.query(
                 "SELECT id, message, created_at, namespace, workflow, run FROM replay_signals"
                 " WHERE namespace = ? AND workflow = ? AND run = ? AND type = ?"
                 " AND check_id IS NULL AND id > ? AND id <= ? ORDER BY id LIMIT ?",
-                (*run, type, after, self._seen, portion),
+                (*run, type, after, self._seen, chunk),
             )
             for id, message, created_at, *names in rows:
-                # A table made by another system may take names for equal that are not (L8).
+                # A table that another system made may take different names for equal (L8).
                 if tuple(names) == run and id not in taken:
                     yield _Sent(id, type, message or b"", from_text(created_at))
-            if len(rows) < portion:
+            if len(rows) < chunk:
                 return
             after = rows[-1][0]
 
@@ -391,7 +403,7 @@ class Matcher(Consumer):
         ]
 
     def _store_seen(self, now: str) -> list[Statement]:
-        """Now and then: what was seen since is looked at once more after a start, that is all."""
+        """Store `_seen` now and then.  After a start, later signals are compared once more."""
         self._stored_seen = self._seen
         columns = "id, last_event_id, updated_at"
         move = "UPDATE replay_cursors SET last_event_id = ?, updated_at = ? WHERE id = ?"

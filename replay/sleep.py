@@ -1,98 +1,82 @@
 """Sleeps: requests of the reserved activity ``replay_sleep``, answered when they are due.
 
-Role: `Sleeper` stores a row for each request, and responds when its time has come.  It knows no
-workflows: to it a run is whoever asked.
+Role: `Sleeper` stores a row for each request, and responds when its time has come.  It does not
+know workflows: it answers every request, whoever added it.
 
-Invariant: a row is marked completed in the transaction that adds its response.
+Invariant: one transaction marks a row as completed and adds its response.
 
-`Timers` holds only the nearest rows in memory, so a million sleeping runs cost no more than ten
-thousand, and looking for due ones costs no query (P6).  A sleep counts from its request's
-timestamp, to the millisecond (R7): how far behind this consumer is does not make it longer (P9).
+`Timer` keeps one time in memory, so a million sleeping runs cost no more than one, and waiting for
+them costs no query (P6).  A sleep counts from its request's timestamp, rounded up to the
+millisecond (R7), so a consumer that is behind does not make it longer (P9).
 
-Left to `signal`: waiting for something that may come earlier.
+Left to `replay.signal`: waiting for something that may come earlier.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
-from .storage.database import Row, Statement, from_text, later, marks, portions, to_text
+from .storage.database import Row, Statement, chunks, from_text, later, placeholders, to_text
 from .storage.event import Event, EventType, Key, MessageError
 from .storage.tail import BATCH
 
 TARGET = "replay_sleep"
 
 
-class Timers:
-    """The nearest of a table's due times, by key.  `load` gives the first so many, in order."""
+class Timer:
+    """When the first row of a table is due.  `read` asks the table."""
 
-    LIMIT = 10_000
+    def __init__(self, read: Callable[[], datetime | None]) -> None:
+        self._read = read
+        self._next: datetime | None = None
+        self._known = False
 
-    def __init__(self, load: Callable[[int], list[tuple[datetime, str]]]) -> None:
-        self._load = load
-        self._heap: list[tuple[datetime, str]] = []
-        self._complete = False  # whether the heap holds all rows there are
-        self._last = datetime.min.replace(tzinfo=UTC)
-
-    def reload(self) -> None:
-        """Read the nearest ones from the table."""
-        self._heap = self._load(self.LIMIT)  # in order, which is a heap
-        self._complete = len(self._heap) < self.LIMIT
-        if self._heap:
-            self._last = self._heap[-1][0]
-
-    def add(self, due: datetime, key: str) -> None:
-        """A row that this step stores."""
-        self._refill()
-        if self._complete or due <= self._last:
-            heapq.heappush(self._heap, (due, key))
-        if len(self._heap) > 2 * self.LIMIT:
-            self._heap = heapq.nsmallest(self.LIMIT, self._heap)
-            self._complete, self._last = False, self._heap[-1][0]
+    def reset(self) -> None:
+        """Forget the time: rows have gone, or will go with this step."""
+        self._known = False
 
     def next(self) -> datetime | None:
-        """When the nearest is due."""
-        self._refill()
-        return self._heap[0][0] if self._heap else None
+        """Return when the first row is due; None if there is none."""
+        if not self._known:
+            self._next, self._known = self._read(), True
+        return self._next
 
-    def pop(self, now: datetime, most: int = BATCH) -> list[tuple[datetime, str]]:
-        """Take out those that are due: the end of a step."""
-        self._refill()
-        taken: list[tuple[datetime, str]] = []
-        while len(taken) < most and self._heap and self._heap[0][0] <= now:
-            taken.append(heapq.heappop(self._heap))
-        return taken
+    def add(self, due: datetime) -> None:
+        """Take a row into account that this step stores."""
+        first = self.next()
+        self._next = due if first is None else min(first, due)
 
-    def _refill(self) -> None:
-        # Does nothing from a step's first `add` on: what it stores is not in the table yet, and
-        # what it takes out still is.
-        if not self._heap and not self._complete:
-            self.reload()
+    def passed(self, now: datetime) -> bool:
+        """Return whether a row is due; if so, forget the time, since the row will go."""
+        first = self.next()
+        if first is None or first > now:
+            return False
+        self.reset()
+        return True
 
 
 def requested_duration(event: Event) -> timedelta:
-    """How long a `SleepRequest` asks for.  Raises `MessageError` for any other message (P5)."""
+    """Read how long a `SleepRequest` asks for.  Raises `MessageError` for other messages (P5)."""
     message = event.message
     if not isinstance(message, SleepRequest):
         raise MessageError(f"{event.key} holds no replaypb.SleepRequest")
     duration = message.duration
     if not (abs(duration.seconds) <= 315_576_000_000 and abs(duration.nanos) < 1_000_000_000):
         raise MessageError(f"{event.key} asks for {duration.seconds} s and {duration.nanos} ns")
-    microseconds = -(-duration.nanos // 1000)  # rounded up: never shorter than asked for
+    microseconds = -(-duration.nanos // 1000)  # rounded up: never shorter than requested
     return max(timedelta(0), timedelta(seconds=duration.seconds, microseconds=microseconds))
 
 
 class Sleeper(Consumer):
-    """Answers sleep requests of all namespaces when they are due."""
+    """Answers the sleep requests of all namespaces when they are due."""
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)
-        self._timers = Timers(self._load)
+        self._timer = Timer(self._first_due)
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
@@ -100,24 +84,20 @@ class Sleeper(Consumer):
 
     def claimed(self) -> None:
         """As in `Consumer`."""
-        self._timers.reload()
+        self._timer.reset()
 
     def due(self) -> datetime | None:
         """As in `Consumer`."""
-        return self._timers.next()
+        return self._timer.next()
 
-    def _load(self, limit: int) -> list[tuple[datetime, str]]:
-        rows = self._log.database.query(
-            "SELECT complete_at, `key` FROM replay_sleeps WHERE completed = 0"
-            " ORDER BY complete_at, `key` LIMIT ?",
-            (limit,),
-        )
-        return [(from_text(at), key) for at, key in rows]
+    def _first_due(self) -> datetime | None:
+        sql = "SELECT MIN(complete_at) FROM replay_sleeps WHERE completed = 0"
+        first = self._log.database.query(sql)[0][0]
+        return None if first is None else from_text(first)
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        rows: list[Row] = []
-        answered = self._log.answered(events)
+        answered, rows = self.answered(events), list[Row]()
         for event in events:
             if event.key not in answered:
                 self._begin(event, 1, batch, rows)
@@ -137,22 +117,35 @@ class Sleeper(Consumer):
         except MessageError as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        key = event.text
-        rows.append((key, to_text(event.timestamp), to_text(complete_at), 0))
-        self._timers.add(complete_at, key)
+        over = complete_at <= self._log.now()  # a consumer that is behind answers at once
+        rows.append((event.text, to_text(event.timestamp), to_text(complete_at), int(over)))
+        if not over:
+            self._timer.add(complete_at)
         return True
 
     def _store(self, rows: list[Row], batch: Batch) -> None:
+        """Store the rows, and answer those that are over already."""
         columns = "`key`, created_at, complete_at, completed"
         batch.also += self._log.database.insert_missing("replay_sleeps", columns, rows)
+        over = sorted((complete_at, key) for key, _, complete_at, completed in rows if completed)
+        batch.events += [self._response(key) for _, key in over]
+
+    def _response(self, key: str) -> Event:
+        return self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
 
     def _respond(self, batch: Batch) -> None:
-        """Answer what is due, also what this very step has begun."""
-        keys = [key for _, key in self._timers.pop(self._log.database.now())]
-        for some in portions(keys):
-            sql = f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({marks(len(some))})"
+        """Answer the stored sleeps that are due, and mark their rows."""
+        now = self._log.now()
+        if not self._timer.passed(now):
+            return
+        rows = self._log.database.query(
+            "SELECT `key` FROM replay_sleeps WHERE completed = 0 AND complete_at <= ?"
+            " ORDER BY complete_at, `key` LIMIT ?",
+            (to_text(now), BATCH),
+        )
+        keys = [key for (key,) in rows]
+        for some in chunks(keys):
+            listed = placeholders(len(some))
+            sql = f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({listed})"
             batch.also.append(Statement(sql, some))
-        batch.events += [
-            self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
-            for key in keys
-        ]
+        batch.events += map(self._response, keys)

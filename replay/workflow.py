@@ -1,17 +1,17 @@
 """Workflows: the consumer that gives runs their events, and commits what they add.
 
-Role: `WorkflowConsumer` reads created events and responses of one workflow, gives them to its runs,
-and puts what the runs ask for into its batch.
+Role: `WorkflowConsumer` reads the created events and responses of one workflow, gives them to the
+runs, and puts the events that the runs add into its batch.
 
 Invariants:
 
-- A run that is not in memory is made from its history, up to the event at hand; the rest of its
-  history comes along in the log.
-- A run that fails leaves nothing of the failed step behind.  It is parked, dropped from memory, and
-  made anew from its history later.  Other runs do not notice (R5).
-- A cached run belongs to the thread that steps its consumer, and is dropped in it.
+- A run that is not in memory is replayed from its history, up to the event at hand.  The events
+  behind that come as the log is read on.
+- A run that fails leaves nothing of the failed step behind.  It is parked, evicted from memory, and
+  replayed later.  Other runs do not notice (R5).
+- A run belongs to the thread that steps its consumer.  All runs of a workflow share that thread.
 
-Left to `activity`: the other side of a request.
+Left to `replay.activity`: the other side of a request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from .client import Client, check_signature, consumer_name
+from .client import Client, check_signature, consumer_name, stored_name
 from .consumer import FAILURES, Batch, Consumer, Metrics
 from .log import Log, Parked
 from .run import History, Run, RunKey
@@ -36,11 +36,11 @@ log = logging.getLogger("replay")
 
 
 class WrongInput(MessageError):
-    """A run was started with a message that its workflow does not take."""
+    """A run whose input its workflow does not take."""
 
 
 class WorkflowConsumer(Consumer):
-    """Gives the events of one workflow's runs to its function."""
+    """Calls one workflow's function for its runs."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class WorkflowConsumer(Consumer):
         self._shard = shard
         self._await_timeout = await_timeout
         self._max_cached = max_cached
-        self._runs: OrderedDict[RunKey, tuple[Run, datetime]] = OrderedDict()  # oldest use first
+        # Runs in memory, with the time of their last use; the least recently used one is first.
+        self._runs: OrderedDict[RunKey, tuple[Run, datetime]] = OrderedDict()
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
-        self._aside: set[RunKey] = set()  # parked runs
-        self._known_up_to = 0
-        self._begun: set[Key] = set()  # of the runs whose creation is at hand
+        self._parked_runs: set[RunKey] = set()
+        self._begun: set[Key] = set()  # iterations of this batch that have a history
         self._now = events.now()
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
@@ -80,39 +80,38 @@ class WorkflowConsumer(Consumer):
 
     def claimed(self) -> None:
         """As in `Consumer`."""
-        # Of runs created later than this there is no history: nobody else has run them.
-        self._known_up_to = self._log.newest()
-        self._aside = {Key.parse(parked.key)[:4] for parked in self._parked.values()}
+        self._parked_runs = {Key.parse(parked.key)[:4] for parked in self._parked.values()}
 
     def forget(self) -> None:
         """As in `Consumer`."""
         for run, _ in self._runs.values():
-            run.drop()
+            run.evict()
         self._runs.clear()
         self._ended.clear()
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
         self._now = self._log.now()
+        # Runs that were created later have no history: nobody else has run them.
         self._begun = self._log.begun(
             [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
         )
         for event in events:
             key: RunKey = event.key[:4]
-            if key in self._aside:
-                continue  # it comes back from its history
+            if key in self._parked_runs:
+                continue  # the next attempt finds the event in the history
             history = self._history_for(key, event)
             try:
-                run = self._runs[key][0] if key in self._runs else self._revive(key, event, history)
+                run = self._runs[key][0] if key in self._runs else self._load(key, event, history)
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
             except FAILURES as error:
-                self._set_aside(key, event.id, 1, error, batch)
-        self._evict()
+                self._park_run(key, event.id, 1, error, batch)
+        self._evict_idle()
 
     def retry(self, parked: Parked, batch: Batch) -> None:
-        """As in `Consumer`: make the run anew from its history."""
+        """As in `Consumer`: replay the run."""
         self._now = self._log.now()
         key: RunKey = Key.parse(parked.key)[:4]
         history = History(self._log.history(Key(*key)))
@@ -121,22 +120,22 @@ class WorkflowConsumer(Consumer):
                 run = self._replay(history, self._position or 0)
                 self._collect(run, batch)
         except FAILURES as error:
-            self._set_aside(key, parked.event_id, parked.attempts + 1, error, batch)
+            self._park_run(key, parked.event_id, parked.attempts + 1, error, batch)
         else:
-            self._aside.discard(key)
+            self._parked_runs.discard(key)
             batch.unparked.append(parked.event_id)
 
-    def _set_aside(
+    def _park_run(
         self, key: RunKey, event_id: int, attempts: int, error: BaseException, batch: Batch
     ) -> None:
-        self._drop(key)
-        self._aside.add(key)
+        self._evict(key)
+        self._parked_runs.add(key)
         self.park(batch, event_id, Key(*key), attempts, error)
 
     def _history_for(self, key: RunKey, event: Event) -> History | None:
-        """The history of a run that is not in memory; None for one that ended or is new.
+        """Read the history of a run that is not in memory; None if the run has ended or is new.
 
-        A database that fails here fails the step, not the run.
+        An error of the database here fails the step, not the run.
         """
         if key in self._runs or key in self._ended:
             return None
@@ -144,8 +143,8 @@ class WorkflowConsumer(Consumer):
             return None
         return History(self._log.history(Key(*key)))
 
-    def _revive(self, key: RunKey, event: Event, history: History | None) -> Run | None:
-        """A run that is not in memory, as it was before `event`; None if it has ended."""
+    def _load(self, key: RunKey, event: Event, history: History | None) -> Run | None:
+        """Bring a run into memory as it was before `event`; None if it has ended."""
         if key in self._ended:
             self._ignore(event)
             return None
@@ -159,7 +158,7 @@ class WorkflowConsumer(Consumer):
         return self._replay(history, event.id - 1)
 
     def _ignore(self, event: Event) -> None:
-        """R9: also what is read once more after a cursor was set back."""
+        """Pass over an event of a run that has ended (R9), for instance after a cursor's reset."""
         level = logging.WARNING if event.id > self._known_up_to else logging.INFO
         log.log(level, "%r is ignored: its run has completed, or never began", event)
 
@@ -175,10 +174,10 @@ class WorkflowConsumer(Consumer):
         return run
 
     def _replay(self, history: History, up_to: int) -> Run:
-        """A run as it was after the event with id `up_to`."""
+        """Replay a run up to the event with id `up_to`."""
         assert history.created is not None
         run = self._begin(history.created, history)
-        # The run keeps its history for what is still to be asked for, and not for the rest.
+        # The run keeps its history for requests and outputs; the responses need not stay in memory.
         responses, history.responses = history.responses, []
         try:
             run.start()
@@ -187,7 +186,7 @@ class WorkflowConsumer(Consumer):
                     break
                 run.feed(response)
         except BaseException:
-            self._drop(run.key)
+            self._evict(run.key)
             raise
         return run
 
@@ -216,23 +215,23 @@ class WorkflowConsumer(Consumer):
         if len(self._ended) > self._max_cached:
             self._ended.popitem(last=False)
 
-    def _drop(self, key: RunKey) -> None:
+    def _evict(self, key: RunKey) -> None:
         if (found := self._runs.pop(key, None)) is not None:
-            found[0].drop()
+            found[0].evict()
 
     def due(self) -> datetime | None:
-        """As in `Consumer`: when the run that has waited longest is to be dropped."""
+        """As in `Consumer`: when the run that has waited longest is evicted."""
         for _, used in self._runs.values():
             return later(used, self._await_timeout)
         return None
 
-    def _evict(self) -> None:
-        """Keep the cache within its bounds (R10)."""
+    def _evict_idle(self) -> None:
+        """Evict runs that have waited too long, and those beyond `max_cached` (R10)."""
         now = self._log.now()
         while (due := self.due()) is not None and (
             due <= now or len(self._runs) > self._max_cached
         ):
-            self._drop(next(iter(self._runs)))
+            self._evict(next(iter(self._runs)))
 
 
 def register_workflow(
@@ -247,15 +246,16 @@ def register_workflow(
     metrics: Metrics | None = None,
     start: bool = True,
 ) -> Consumer:
-    """Run the workflow function ``workflow(ctx: RunContext, message: M) -> None`` for its runs.
+    """Call the function ``workflow(ctx: RunContext, message: M) -> None`` for the workflow's runs.
 
-    Its runs are stored under `name`, or else the function's own (N1).  `shard` takes a part of the
-    runs (H1).  At most `max_cached` waiting runs are kept in memory, and none that has waited for
-    `await_timeout` (R10).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`.
+    All these runs share one thread, so a function that blocks delays the others.  They are stored
+    under `name`, or else under the function's own name (N1).  `shard` restricts the consumer to a
+    part of the runs (H1).  At most `max_cached` waiting runs stay in memory, and none that has
+    waited for `await_timeout` (R10).  Raises `BadSignature`, `InvalidName` or `AlreadyRegistered`.
     """
     takes = check_signature(workflow, "workflow(ctx: RunContext, message: M) -> None")
     check_name("namespace", namespace)
-    stored = check_name("workflow", getattr(workflow, "__name__", "") if name is None else name)
+    stored = stored_name("workflow", workflow, name)
     consumer = WorkflowConsumer(
         client.log_of(namespace),
         namespace,
@@ -267,5 +267,4 @@ def register_workflow(
         max_cached=max_cached,
         metrics=metrics,
     )
-    client.add(consumer, start)
-    return consumer
+    return client.add(consumer, start)

@@ -138,9 +138,10 @@ def serving(url: str = "", *, stepped: bool = True, **options: Any) -> Iterator[
 _add = RemoteClient.add
 
 
-def _add_with_loops(self: RemoteClient, consumer: Consumer, start: bool) -> None:
+def _add_with_loops(self: RemoteClient, consumer: Consumer, start: bool) -> Consumer:
     """Start the loops of a stepped server, too, when a client starts its first consumer."""
     _add(self, consumer, start)
     if start and self.log.name in SERVING:
         for loop in SERVING[self.log.name].loops():
             loop.start()
+    return consumer

@@ -27,7 +27,7 @@ from replay import (
     register_workflow,
 )
 from replay.activity import ActivityConsumer
-from replay.log import LostPlace
+from replay.log import LostOwnership
 from replay.storage.database import DatabaseError, Statement
 from tests.example_pb2 import Empty, Int, String
 from tests.support import (
@@ -255,7 +255,7 @@ def test_a4_p12_a_cursor_set_back_executes_nothing(url: str, calls: Calls) -> No
         rewind(client, consumer)
         client.log.append(client.log.event(EventType.RUN_CREATED, Key("ns", "flow", "x")))
         ask(client, "c")
-        with pytest.raises(LostPlace):
+        with pytest.raises(LostOwnership):
             drain(consumer)
         drain(consumer)
         assert answered(client) == ["a a!", "b b!", "c c!"]
@@ -714,7 +714,7 @@ def test_a1_what_a_lost_place_was_executing_is_let_go(url: str, calls: Calls, wo
         drain(consumer)
         ask(client, "r")
         calls.then = lambda run: own(client, consumer, "somebody else")
-        with pytest.raises(LostPlace):
+        with pytest.raises(LostOwnership):
             step_until(consumer, lambda: False)
         assert (consumer._pool, consumer._running, answered(client)) == (None, {}, [])
         assert consumer.step() == 0
@@ -746,7 +746,7 @@ def test_a3_a_pool_lost_in_the_middle_leaves_its_rows(url: str, calls: Calls) ->
         successor = next_owner.register(other, workers=2)
         step_until(successor, lambda: answered(other))
         ask(client, "more")
-        with pytest.raises(LostPlace):
+        with pytest.raises(LostOwnership):
             step_until(consumer, lambda: False)
         assert (consumer._pool, consumer._running) == (None, {})
         calls.gate.set()

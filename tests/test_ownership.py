@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from replay import Client, Consumer, Event, connect, consume
-from replay.log import LostPlace
+from replay.log import LostOwnership
 from replay.storage.database import Row, Statement, Unavailable, to_text
 from tests import journey
 from tests.servers import connect as connect_to_server
@@ -129,12 +129,12 @@ def test_l7_p15_an_owner_that_was_paused_is_refused_and_stands_by(url: str) -> N
         assert listing(b) == before
         owned = owners(b)
         for consumer in paused[:2]:  # the workflow, and the activity, which executes the request
-            with pytest.raises(LostPlace, match=f"{consumer.name} is owned by another process"):
+            with pytest.raises(LostOwnership, match=f"{consumer.name} is owned by another process"):
                 consumer.step()
         drain(*paused)
         assert (listing(b), owners(b)) == (before, owned)
         drain(*successors)  # to where the run sleeps
-        with pytest.raises(LostPlace, match="replay_sleep is owned by another process"):
+        with pytest.raises(LostOwnership, match="replay_sleep is owned by another process"):
             paused[2].step()
         for _ in range(2):
             clock.forward(milliseconds=10)
@@ -155,7 +155,7 @@ def test_l7_an_owner_that_was_paused_takes_over_when_its_successor_stops(url: st
         clock.forward(seconds=10)
         drain(successor)
         start_runs(b, "1")
-        with pytest.raises(LostPlace):
+        with pytest.raises(LostOwnership):
             paused.step()
         drain(successor, paused)
         successor.stop()

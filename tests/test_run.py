@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.message import Message
 
 from replay import ActivityContext, Event, EventType, Key, RunContext, Signal
-from replay.run import Dropped, History, HistoryMismatch, OutsideOfRun, Restarted, Run
+from replay.run import Evicted, History, HistoryMismatch, OutsideOfRun, Restarted, Run
 from replay.server.proto.replaypb_pb2 import SleepDone
 from replay.signal import InvalidSignal
 from replay.storage.event import (
@@ -283,7 +283,7 @@ def test_unreadable_answer_is_no_answer() -> None:
     response = Event(3, EventType.ACTIVITY_RESPONSE, Key("n", "w", "r", 0, "a", "0"), START, raw)
     with pytest.raises(UnknownMessageType, match=r"no\.Such"):
         run.feed(response)
-    run.drop()
+    run.evict()
     assert tape.answer(tape.again(flow), "a/0", Int(value=1)) == ["RUN_COMPLETED n/w/r/0 -"]
     assert seen == [Int(value=1)]
 
@@ -757,21 +757,21 @@ def test_drop_unwinds_the_function() -> None:
             seen.append("went on")
         finally:
             for use in uses(ctx):
-                with pytest.raises(Dropped):
+                with pytest.raises(Evicted):
                     use()
             seen.append("finally")
 
     tape = Tape()
     run = tape.begin(flow)
     tape.take(run)
-    run.drop()
+    run.evict()
     assert seen == ["finally"]
     assert run.ended
     assert tape.take(run) == []
     for use in uses(run.context):
-        with pytest.raises(Dropped):
+        with pytest.raises(Evicted):
             use()
-    run.drop()
+    run.evict()
     assert seen == ["finally"]
     assert tape.answer(tape.again(calls("a")), "a/0") == ["RUN_COMPLETED n/w/r/0 -"]
 
@@ -797,7 +797,7 @@ def test_drop_cannot_be_caught(flow: Flow, caplog: pytest.LogCaptureFixture) -> 
     tape = Tape()
     run = tape.begin(flow)
     tape.take(run)
-    run.drop()
+    run.evict()
     assert run.ended
     assert tape.take(run) == []
     assert caplog.messages == []
@@ -815,11 +815,11 @@ def test_error_while_dropping_is_logged(caplog: pytest.LogCaptureFixture) -> Non
     tape = Tape()
     run = tape.begin(flow)
     tape.take(run)
-    run.drop()
+    run.evict()
     assert run.ended
     assert tape.take(run) == []
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "run n/w/r/0 raised while it was dropped from memory")
+        (logging.ERROR, "run n/w/r/0 raised while it was evicted from memory")
     ]
 
 
@@ -827,10 +827,10 @@ def test_drop_of_a_run_that_is_not_under_way_does_nothing() -> None:
     """R10: neither a run that has not begun nor one that has ended is run by dropping it."""
     seen: list[str] = []
     tape = Tape()
-    Run(lambda ctx, _: seen.append("ran"), tape.events[0], None, make).drop()
+    Run(lambda ctx, _: seen.append("ran"), tape.events[0], None, make).evict()
     assert seen == []
     run = tape.begin(lambda ctx, _: seen.append("ran"))
-    run.drop()
+    run.evict()
     assert seen == ["ran"]
 
 

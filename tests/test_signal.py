@@ -22,7 +22,6 @@ from replay import (
 )
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from replay.signal import InvalidSignal, signal_hash
-from replay.sleep import Timers
 from replay.storage.database import Insert, Statement, to_text
 from replay.storage.event import InvalidName, MessageTooLarge, NotAMessage
 from tests.example_pb2 import Empty, Int, String
@@ -269,8 +268,8 @@ REFUSED: list[tuple[tuple[str, str, str], Any, Any, Any, type[Exception], str]] 
     (("ns", "flow", "r "), 0, None, "", InvalidName, "run 'r ' starts or ends with white space"),
     (RUN, 0, "text", "", NotAMessage, "str is not a protobuf message"),
     (RUN, 0, String(value="x" * 1000), "", MessageTooLarge, "the limit is 1000"),
-    (RUN, 0, SleepDone(), "", InvalidSignal, "would be taken for a time-out"),
-    (RUN, 0, SleepDone(), "x", InvalidSignal, "would be taken for a time-out"),
+    (RUN, 0, SleepDone(), "", InvalidSignal, "would look like a timeout"),
+    (RUN, 0, SleepDone(), "x", InvalidSignal, "would look like a timeout"),
 ]
 
 
@@ -567,7 +566,7 @@ def test_s4_more_awaits_than_memory_holds_all_time_out(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S4, R10: with room for two, nine awaits end when their time is over, or with a signal."""
-    monkeypatch.setattr(Timers, "LIMIT", 2)
+    monkeypatch.setattr("replay.signal.BATCH", 2)
     with stepped(url, clock := Clock()) as client:
         for n in range(9):
             wait(client, 0, seconds=9 - n, run=f"r{n}")

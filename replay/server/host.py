@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..client import Client
-from ..log import LostPlace, Move
+from ..log import LostOwnership, Move
 from ..storage.database import DatabaseError, Unavailable
 from ..storage.event import Event, EventType
 from ..storage.tail import BATCH, Waiter
@@ -261,7 +261,7 @@ class Host:
             try:
                 await self.release(session, name, None, None)
             except DatabaseError as error:
-                log.warning("%s is not given up, but left to its lock or lease: %s", name, error)
+                log.warning("%s could not be released, its lock or lease ends it: %s", name, error)
 
     # Names.
 
@@ -300,18 +300,18 @@ class Host:
 
     @asynccontextmanager
     async def owned(self, session: Session, name: str) -> AsyncIterator[Claim]:
-        """A claim, for as long as it is worked with.  Raises `LostPlace`."""
+        """A claim, for as long as it is worked with.  Raises `LostOwnership`."""
         claim = session.claims.get(name)
         if claim is not None:
             async with claim.busy:
                 if session.claims.get(name) is claim:
                     yield claim
                     return
-        raise LostPlace(f"consumer {name} is not owned by this session")
+        raise LostOwnership(f"consumer {name} is not owned by this session")
 
     async def release(self, session: Session, name: str, old: int | None, new: int | None) -> None:
         """As `Log.release`, for a session; without positions, the cursor stays where it is."""
-        with suppress(LostPlace):  # then there is nothing to give up
+        with suppress(LostOwnership):  # then there is nothing to give up
             async with self.owned(session, name) as claim:
                 at = claim.cursor if old is None else old
                 try:

@@ -43,7 +43,7 @@ from ..storage.database import (
     OutcomeUnknown,
     ServerClock,
     Unavailable,
-    portions,
+    chunks,
 )
 from ..storage.event import (
     Event,
@@ -175,16 +175,16 @@ class RemoteLog(Log):
         self._lines: list[_Line] = []
         self._closed = False
         self._polling = threading.RLock()
-        self.tail = Tail(*self._ends())
+        self.tail = Tail(self._end())
 
     # The session.
 
-    def _ends(self) -> tuple[int, int]:
+    def _end(self) -> int:
         """As in `Log`, in a new session: what the old one had is given up."""
         with self._holding:
             return self._open()
 
-    def _open(self) -> tuple[int, int]:
+    def _open(self) -> int:
         began = datetime.now(UTC)
         if self._hold is not None:
             self._hold.cancel()
@@ -194,7 +194,7 @@ class RemoteLog(Log):
             reply: pb.OpenReply = next(self._hold)
         self._clock.adjust(began, from_us(reply.now_us))
         self._session, self._limit = reply.session, reply.max_message
-        return reply.end, reply.newest
+        return int(reply.end)
 
     def _opened(self) -> str:
         """The session, if need be a new one."""
@@ -308,7 +308,7 @@ class RemoteLog(Log):
     # Reading.
 
     def _existing(self, type: int, keys: Sequence[str]) -> Iterator[str]:
-        for some in portions(keys):
+        for some in chunks(keys):
             yield from self._call("Find", pb.FindRequest(type=type, keys=some)).keys
 
     def get(self, id: int) -> Event | None:
@@ -319,7 +319,7 @@ class RemoteLog(Log):
     def begun(self, runs: Sequence[Key]) -> set[Key]:
         """As in `Log`."""
         found: set[Key] = set()
-        for some in portions(runs):
+        for some in chunks(runs):
             request = pb.BegunRequest(keys=map(str, some))
             found |= {Key.parse(key) for key in self._call("Begun", request).keys}
         return found
@@ -368,8 +368,7 @@ class RemoteLog(Log):
                 if losses != self._losses:
                     return True
                 self.tail.extend(_dense(reply, after))
-                self.tail.saw(reply.newest)
-            if wait or reply.end in (after, reply.newest):
+            if wait or reply.end == after:
                 return self.tail.end > before
 
     # Cursors.

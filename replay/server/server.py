@@ -31,7 +31,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ..client import BadFilter, open_client
-from ..log import LostPlace
+from ..log import LostOwnership
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
@@ -63,7 +63,7 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (BadFilter, grpc.StatusCode.INVALID_ARGUMENT),
     (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (AtHead, grpc.StatusCode.OUT_OF_RANGE),
-    (LostPlace, grpc.StatusCode.ABORTED),
+    (LostOwnership, grpc.StatusCode.ABORTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (Error, grpc.StatusCode.INTERNAL),
 )

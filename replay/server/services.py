@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
-from ..log import Log, LostPlace, Move, NameCollision
+from ..log import Log, LostOwnership, Move, NameCollision
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
 from ..storage.database import DatabaseError, Error, Unavailable, later
@@ -339,7 +339,7 @@ class LogService:
             yield log_pb2.OpenReply(
                 session=session.id,
                 end=tail.end,
-                newest=max(tail.newest, tail.end),
+                newest=tail.end,
                 now_us=to_us(host.log.now()),
                 max_message=host.log.max_message,
             )
@@ -370,7 +370,7 @@ class LogService:
             if visible(who, event):
                 shown.append(event_to(event))
             end = event.id
-        newest = max(host.log.tail.newest, end)
+        newest = await host.run(host.log.newest) if not request.limit else end
         return log_pb2.ReadReply(events=shown, end=end, newest=newest, now_us=to_us(host.log.now()))
 
     async def _look(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
@@ -435,7 +435,7 @@ class LogService:
                 stored = await host.commit(session, read, move)
                 claim.cursor = move.new
                 return _stored(host, *stored)
-        except (LostPlace, NameCollision, DatabaseError) as error:
+        except (LostOwnership, NameCollision, DatabaseError) as error:
             return log_pb2.CommitReply(error=public_name(error), details=str(error)[:1000])
 
     def _event(self, session: Session, event: log_pb2.Event) -> Event:

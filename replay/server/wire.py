@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import message_factory
 
 from ..client import BadFilter
-from ..log import LostPlace, NameCollision, Parked
+from ..log import LostOwnership, NameCollision, Parked
 from ..signal import InvalidSignal
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import (
@@ -55,7 +55,7 @@ ERRORS: dict[str, type[Error]] = {
         DatabaseError,
         InvalidName,
         InvalidSignal,
-        LostPlace,
+        LostOwnership,
         MessageError,
         MessageTooLarge,
         NameCollision,

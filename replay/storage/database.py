@@ -1,19 +1,19 @@
 """What the library asks of a database: queries, transactions, locks, a clock, and the tables.
 
-Role: the modules above this one write SQL once, with ``?`` for parameters.  What differs between
-databases (locks, ids, error numbers, column types) is in `sqlite` and `mysql`.
+Role: the modules above write SQL once, with ``?`` as the placeholder.  `sqlite` and `mysql` hold
+what differs between databases: locks, ids, error numbers, column types.
 
-Invariant: a transaction is committed whole or leaves nothing.  One that the server broke off (a
-deadlock, a lock time-out) is run again from its first statement, never from its last (P20).
+Invariant: a transaction is stored whole or not at all.  If the server rolls it back (a deadlock, a
+lock timeout), it runs again from its first statement, never from its last (P20).
 
-A transaction is a list of statements, known before it begins: nothing is read in between.  So it is
-one round trip to a server, and holds its locks no longer than that.
+A transaction is a list of statements that is known before it begins.  Nothing is read in between,
+so it is one round trip to a server and holds its locks no longer than that.
 
 Times are text, ``2026-11-24 04:11:20.123`` in UTC: both databases sort and compare it, and no
 driver loses a zone or rounds a digit.  All times come from `Database.now`, so there is one clock:
 the server's where there is a server, this process's for SQLite.
 
-Left to `sqlite` and `mysql`: how it is done there.  Left to `log`: what the rows mean.
+Left to `replay.log`: what the rows mean.
 """
 
 from __future__ import annotations
@@ -40,90 +40,91 @@ MAX_MESSAGE = 4 * 1024 * 1024
 LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = 10  # seconds
 _ATTEMPTS = 20
-_MOST = 2**31 - 1  # bytes of a protobuf message; as seconds they are a lifetime
+_QUIET = 60  # seconds between two warnings that the database cannot be reached
+_MOST = 2**31 - 1  # the largest protobuf message in bytes; as seconds, a lifetime
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class Error(Exception):
-    """The base of every error that this library raises on purpose."""
+    """The base class of all errors that this library raises on purpose."""
 
 
 class DatabaseError(Error):
-    """The database refused something; the text is the database's own, and what to do about it."""
+    """The database refused something.  The text is its own, and says what to do about it."""
 
 
 class BadUrl(DatabaseError, ValueError):
-    """A URL that names no database this library knows."""
+    """A URL that this library cannot use."""
 
 
 class Unavailable(DatabaseError):
-    """The database cannot be reached now.  Nothing was stored; the call may be repeated."""
+    """The database cannot be reached now.  Nothing was stored, and you may repeat the call."""
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection was lost in the middle of a commit: it was stored whole, or not at all.
+    """The connection was lost during a commit, which was stored whole or not at all.
 
-    Every call of this library may be repeated: what was stored is found and not stored again.
+    You may repeat the call: it finds what was stored, and does not store it again.
     """
 
 
 class ReadOnly(DatabaseError):
-    """The database, or this account on it, may not be written to."""
+    """This account may not write to the database, or nobody may."""
 
 
 class SchemaTooNew(DatabaseError):
-    """The tables were made or upgraded by a newer version of this library."""
+    """A newer version of this library has made or upgraded the tables."""
 
 
 class NotFound(DatabaseError):
-    """A statement did not find the rows that it must.  For the modules above."""
+    """A statement did not find the rows that it must find.  The modules above handle it."""
 
 
 class Duplicate(DatabaseError):
-    """A row with the same unique key exists.  For the modules above; not seen by users."""
+    """A row with this unique key exists.  The modules above handle it."""
 
 
-class BrokenOff(DatabaseError):
-    """The database rolled the transaction back; it may be run again.  Not seen above."""
+class RolledBack(DatabaseError):
+    """The database rolled the transaction back, and it may run again.  This module handles it."""
 
 
 class IdTaken(DatabaseError):
-    """Somebody else has the id that this row was to get.  For the modules above."""
+    """Another row has the id that this row was to get.  The modules above handle it."""
 
 
 def to_text(moment: datetime) -> str:
-    """A point in time as stored: UTC, cut to milliseconds."""
+    """Write a point in time as it is stored: UTC, cut to milliseconds."""
     return moment.isoformat(" ", "milliseconds")[:23]
 
 
 def from_text(text: str) -> datetime:
-    """The point in time that `to_text` stored."""
+    """Read the point in time that `to_text` wrote."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 class ServerClock:
-    """A server's clock: this process's, corrected by what the server's answers prove."""
+    """A server's clock: this process's clock, corrected by the server's answers."""
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
 
     def now(self) -> datetime:
-        """The server's time, in UTC, cut to milliseconds."""
+        """The server's time in UTC, cut to milliseconds."""
         return cut(datetime.now(UTC) + self._offset)
 
     def adjust(self, began: datetime, moment: datetime) -> None:
-        """The server said that it was `moment`, some time between `began` and now."""
+        """Take an answer into account: it was `moment` at some time between `began` and now."""
         ended = datetime.now(UTC)
         self._offset = min(max(self._offset, moment - ended), moment - began)
 
 
 def cut(moment: datetime) -> datetime:
-    """`moment`, cut to milliseconds."""
+    """Cut `moment` to milliseconds."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def later(moment: datetime, duration: timedelta) -> datetime:
-    """`moment` plus `duration`, rounded up to milliseconds, at most what a column holds."""
+    """Add `duration` to `moment`, rounded up to milliseconds, at most the end of the year 9999."""
     try:
         exact = moment + duration
         return min(exact + timedelta(microseconds=-exact.microsecond % 1000), _LATEST)
@@ -131,18 +132,21 @@ def later(moment: datetime, duration: timedelta) -> datetime:
         return _LATEST
 
 
-def marks(count: int) -> str:
-    """``?,?,?``: the parameters of an IN list."""
+def placeholders(count: int) -> str:
+    """The placeholders of an IN list: ``?,?,?``."""
     return ",".join("?" * count)
 
 
-def portions(items: Sequence[T], size: int = 500) -> Iterable[Sequence[T]]:
-    """`items` in slices of at most `size`, for statements of bounded length."""
+def chunks(items: Sequence[T], size: int = 500) -> Iterable[Sequence[T]]:
+    """Divide `items` into chunks of at most `size`, for statements of bounded length."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Statement(NamedTuple):
-    """One statement of a transaction, and how many rows it has to find: else all is rolled back."""
+    """One statement of a transaction.
+
+    If it does not find exactly `must_find` rows, the whole transaction is rolled back.
+    """
 
     sql: str
     parameters: Sequence[Any] = ()
@@ -150,8 +154,8 @@ class Statement(NamedTuple):
 
 
 def insertion(table: str, columns: str, rows: Sequence[Row], ending: str = "") -> Statement:
-    """A statement that inserts all these rows."""
-    values = ",".join([f"({marks(len(rows[0]))})"] * len(rows))
+    """Make a statement that inserts all `rows`."""
+    values = ",".join([f"({placeholders(len(rows[0]))})"] * len(rows))
     sql = f"INSERT INTO {table} ({columns}) VALUES {values}{ending}"
     return Statement(sql, [value for row in rows for value in row])
 
@@ -165,9 +169,9 @@ class Insert(NamedTuple):
 
 
 class Database(ABC):
-    """One database.  Safe to use from any thread; closed by `close`."""
+    """One database.  Safe to use from any thread."""
 
-    #: Ends an INSERT that shall skip rows whose unique key exists.
+    #: Ends an INSERT that skips rows whose unique key exists.
     skip_duplicates: str
     _types: Mapping[str, str]
 
@@ -179,25 +183,24 @@ class Database(ABC):
             raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
             raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
-        self._telling = threading.Lock()
-        self._outage: float | None = None
-        self._back_at = -math.inf
+        self._warning = threading.Lock()
+        self._warn_at = -math.inf
         self._prepared = False
-        #: How often a connection was lost.  A server that comes back may have lost what it had
-        #: acknowledged (`innodb_flush_log_at_trx_commit` below 1, a failover).
+        #: How many connections were lost.  A server that comes back may have lost commits that it
+        #: had acknowledged (`innodb_flush_log_at_trx_commit` other than 1, a failover).
         self.losses = 0
 
     def now(self) -> datetime:
-        """The time by this database's clock, in UTC, cut to milliseconds."""
+        """The time by the database's clock, in UTC, cut to milliseconds."""
         return cut(datetime.now(UTC))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
-        """All rows of one query, outside of a transaction.  Raises as `write` does."""
+        """Return all rows of one query, outside of a transaction.  Raises as `write` does."""
         for attempt in itertools.count(1):
             try:
                 with self._translated():
                     return self._execute(sql, parameters)
-            except BrokenOff as error:
+            except RolledBack as error:
                 self._pause(error, attempt, _ATTEMPTS)
         raise AssertionError
 
@@ -207,40 +210,37 @@ class Database(ABC):
         insert: Insert | None = None,
         attempts: int = _ATTEMPTS,
     ) -> list[int]:
-        """Run `statements`, then `insert`, in one transaction; the ids of the rows inserted.
+        """Run `statements`, then `insert`, in one transaction; return the ids of the new rows.
 
-        No ids are returned where they are not known (see `mysql`).  It is run again from the
-        start, up to `attempts` times, when the database breaks it off.  Raises `NotFound`,
-        `Duplicate`, `IdTaken`, `Unavailable` and other errors of this module; then nothing is
-        stored, except that `OutcomeUnknown` says that it may have been.
+        It returns no ids where they are not known (see `mysql`).  If the database rolls the
+        transaction back, it runs again from the start, `attempts` times at most.  Raises
+        `NotFound`, `Duplicate`, `IdTaken`, `Unavailable` and other errors of this module.  Nothing
+        is stored then; only after `OutcomeUnknown` may all of it be stored.
         """
         for attempt in itertools.count(1):
-            tried_at = time.monotonic()
             try:
                 with self._translated(committing=True):
-                    ids = self._write(statements, insert)
-                self.came_back(tried_at)
-                return ids
-            except BrokenOff as error:
+                    return self._write(statements, insert)
+            except RolledBack as error:
                 self._pause(error, attempt, attempts)
         raise AssertionError
 
-    def _pause(self, error: BrokenOff, attempt: int, most: int) -> None:
+    def _pause(self, error: RolledBack, attempt: int, most: int) -> None:
         """Wait a moment before the next attempt; raise `Unavailable` after the last."""
         if attempt >= most:
             if attempt > 1:
-                self.went_away(error)
+                self.unreachable(error)
             raise Unavailable(f"{self.name}: {error}, {attempt} times") from error
         time.sleep(random.uniform(0, 0.002 * attempt))
 
     def insert_missing(self, table: str, columns: str, rows: Sequence[Row]) -> list[Statement]:
-        """Statements that insert those rows whose unique key is not there yet."""
+        """Make statements that insert those rows whose unique key does not exist yet."""
         ending = self.skip_duplicates
-        return [insertion(table, columns, some, ending) for some in portions(rows)]
+        return [insertion(table, columns, some, ending) for some in chunks(rows)]
 
     @abstractmethod
     def _translated(self, committing: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Turn the driver's errors into this module's."""
+        """Turn the driver's errors into those of this module."""
 
     @abstractmethod
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]: ...
@@ -249,60 +249,48 @@ class Database(ABC):
 
     @abstractmethod
     def newest(self) -> tuple[int, int]:
-        """The largest id of an event and of a signal: they grow when anybody adds one."""
+        """The largest id of an event, and of a signal.  They grow when anybody adds one."""
 
     @abstractmethod
     def lock(self, name: str, wait: float) -> str:
-        """Take the lock that dies with its holder, waiting up to `wait` seconds for it.
+        """Take the lock `name`, which ends with its holder; wait up to `wait` seconds for it.
 
-        The domain that the lock is had in, and says something about; nothing if it is not had.
+        Returns the lock's domain: a lock says something about locks of the same domain only.
+        Returns nothing if another process has the lock.
         """
 
     @abstractmethod
     def unlock(self, name: str) -> None:
-        """Give back what `lock` took."""
+        """Give the lock back that `lock` took."""
 
     @abstractmethod
     def release(self) -> None:
-        """The calling thread will not use the database again."""
+        """Release what belongs to the calling thread, which will not use the database again."""
 
     @abstractmethod
     def close(self) -> None:
         """Close all connections."""
 
     def fence(self, table: str, columns: str, rows: Sequence[Row]) -> bool:
-        """Take the ids of `rows`, so that nobody else can ever commit a row with one of them.
+        """Insert `rows`, so that nobody else can ever commit a row with one of their ids.
 
-        An open transaction that holds such an id is waited for, a second or so at a time.  Whether
-        the first id has come to a row, this one or another's, so that reading on is worth while.
+        The database waits for an open transaction that holds such an id, about a second at a time.
+        Returns whether there is a row with the first id now, so that reading on is worthwhile.
         """
         with contextlib.suppress(IdTaken, Duplicate, Unavailable):
-            for some in portions(rows):
+            for some in chunks(rows):
                 self.write([insertion(table, columns, some)], attempts=1)
         return bool(self.query(f"SELECT 1 FROM {table} WHERE id = ?", (rows[0][0],)))
 
-    def went_away(self, error: object, tried_at: float = math.inf) -> None:
-        """Say once, not for each thread and attempt, that the database cannot be reached.
-
-        An attempt that began before another thread's was the first to succeed is no news.
-        """
-        with self._telling:
-            if self._outage is None and self._prepared and tried_at > self._back_at:
-                self._outage = time.monotonic()
+    def unreachable(self, error: object) -> None:
+        """Warn that the database cannot be reached, at most once a minute for all threads (P16)."""
+        with self._warning:
+            if self._prepared and time.monotonic() >= self._warn_at:
+                self._warn_at = time.monotonic() + _QUIET
                 log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
 
-    def came_back(self, tried_at: float = math.inf) -> None:
-        """Say that an outage is over.  What began before it and succeeded is no news of that."""
-        if self._outage is None:
-            return
-        with self._telling:
-            if self._outage is not None and tried_at > self._outage:
-                self._back_at = time.monotonic()
-                log.warning("%s is back after %.1f s", self.name, self._back_at - self._outage)
-                self._outage = None
-
     def prepare(self) -> None:
-        """Create the tables, or upgrade them, or do nothing where they are as they should be.
+        """Create or upgrade the tables where that is needed.
 
         Raises `SchemaTooNew` or `ReadOnly`.
         """
@@ -323,7 +311,7 @@ class Database(ABC):
         return int(rows[0][0]) if rows else 0
 
     def _create(self) -> None:
-        """Add what is missing of the tables, so that one made by an older system is usable."""
+        """Add missing tables, columns and indexes, so that another system's tables are usable."""
         for table, columns in TABLES.items():
             found = self._columns(table)
             defined = [column.split() for column in columns.split(", ")]

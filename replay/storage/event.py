@@ -1,8 +1,8 @@
-"""What an event is: its type, its key, its message, and which names and messages are allowed.
+"""What an event is: a type, a key, a message.  Which names and messages are allowed.
 
-Invariant: whatever is refused is refused here, before anything is stored (N2, N3).
+Invariant: a bad name or message is refused here, before anything is stored (N2, N3).
 
-Left to `log`: how events are stored and read.
+Left to `replay.log`: how events are stored and read.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from .database import Error
 
 
 class InvalidName(Error, ValueError):
-    """A name that the log does not take (N2)."""
+    """A name that cannot be stored (N2)."""
 
 
 class MessageError(Error):
-    """A message that cannot be stored, or a stored one that cannot be read (N3)."""
+    """A message that cannot be stored, or a stored message that cannot be read (N3)."""
 
 
 class NotAMessage(MessageError, TypeError):
-    """Something that is neither a protobuf message nor None."""
+    """A value that is neither a protobuf message nor None."""
 
 
 class MessageTooLarge(MessageError, ValueError):
-    """A message of more bytes than the limit."""
+    """A message that is larger than the limit."""
 
 
 class UnknownMessageType(MessageError):
-    """A stored message of a type that this process has not imported."""
+    """A stored message whose type this process has not imported."""
 
 
 class EventType(IntEnum):
-    """What happened (L3).  The numbers are stored."""
+    """What happened (L3).  The log stores the numbers."""
 
     NOOP = 0
     RUN_CREATED = 1
@@ -54,8 +54,8 @@ TYPES = tuple(EventType)
 
 
 def check_name(what: str, name: str) -> str:
-    """`name`, if it may be stored as the name of a `what`; else raises `InvalidName` (N2)."""
-    if type(name) is not str:  # an Enum that is a string, too, is written in two ways
+    """Return `name` if it may be stored as the name of a `what`; else raise `InvalidName` (N2)."""
+    if type(name) is not str:  # str() and format() of a string Enum differ
         raise InvalidName(f"{what} is {name!r}: expected a plain string")
     return _check_name(what, name)
 
@@ -76,14 +76,14 @@ def _check_name(what: str, name: str) -> str:
 
 
 def check_run(namespace: str, workflow: str, run: str) -> None:
-    """As `check_name`, for the three names of a run."""
+    """Check the three names of a run.  Raises `InvalidName`."""
     check_name("namespace", namespace)
     check_name("workflow", workflow)
     check_name("run", run)
 
 
 def check_target(what: str, name: str) -> str:
-    """As `check_name`, for activities and outputs: names of the library's own are refused too."""
+    """Check the name of an activity or output.  Names that begin with ``replay_`` are reserved."""
     if isinstance(name, str) and name.startswith("replay_"):
         raise InvalidName(f"{what} {name!r} begins with replay_, which is reserved: rename it")
     return check_name(what, name)
@@ -92,8 +92,8 @@ def check_target(what: str, name: str) -> str:
 class Key(NamedTuple):
     """The place of an event: a run's iteration and, for some types, a target in it.
 
-    `target` is the name of the activity or output, `sequence` the count of its uses so far in this
-    iteration (A5); both are empty for the beginning and the end of an iteration.
+    `target` is the name of the activity or output.  `sequence` counts its uses in this iteration,
+    from 0 (A5).  Both are empty for the created and the completed event.
     """
 
     namespace: str
@@ -109,7 +109,7 @@ class Key(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Key:
-        """The key that `str` wrote.  Raises `InvalidName` for anything else."""
+        """Read the key that `str` wrote.  Raises `InvalidName` for any other text."""
         parts = text.split("/")
         if len(parts) in (4, 6) and parts[3].isdecimal():
             return cls(parts[0], parts[1], parts[2], int(parts[3]), *parts[4:])
@@ -118,12 +118,12 @@ class Key(NamedTuple):
         raise InvalidName(f"{text!r} is not the key of an event")
 
     def iteration_key(self) -> Key:
-        """The key of the iteration that this is a place in."""
+        """Return the key of the iteration alone, without target and sequence."""
         return self if not self.target else Key(*self[:4])
 
 
 class Event:
-    """Something that happened.  `id` is 0 until it is stored."""
+    """Something that happened.  `id` is 0 until the event is stored."""
 
     __slots__ = ("id", "key", "raw", "text", "timestamp", "type")
 
@@ -141,11 +141,11 @@ class Event:
         self.key = key
         self.timestamp = timestamp
         self.raw = raw
-        self.text = text or str(key)  # the key as stored
+        self.text = text or str(key)  # the key, as it is stored
 
     @property
     def message(self) -> Any:
-        """The message, decoded anew each time; None where there is none.
+        """The message, decoded at each access; None if there is none.
 
         Raises `UnknownMessageType` or `MessageError`.
         """
@@ -156,10 +156,10 @@ class Event:
 
 
 def pack(message: Message | None, limit: int, what: object) -> bytes | None:
-    """A message as stored: the bytes of a `google.protobuf.Any`.
+    """Encode a message as it is stored: the bytes of a `google.protobuf.Any` (N3).
 
-    Raises `NotAMessage`, `MessageTooLarge`, or `MessageError` for one that lacks a required field,
-    naming `what` it was for.
+    `limit` is in bytes.  Raises `NotAMessage`, `MessageTooLarge`, or `MessageError` if a required
+    field is missing.  The errors name `what` the message is for.
     """
     if message is None:
         return None
@@ -182,7 +182,10 @@ def pack(message: Message | None, limit: int, what: object) -> bytes | None:
 
 
 def unpack(raw: bytes | None) -> Any:
-    """The message that `pack` stored; None for none."""
+    """Decode the message that `pack` encoded; None if there is none.
+
+    Raises `UnknownMessageType` or `MessageError`.
+    """
     if not raw:
         return None
     try:
@@ -196,7 +199,7 @@ def unpack(raw: bytes | None) -> Any:
 
 @lru_cache(maxsize=1000)
 def message_class(type_url: str) -> Any:
-    """The class of a type URL.  Raises `UnknownMessageType`."""
+    """Return the message class of a type URL.  Raises `UnknownMessageType`."""
     name = type_url.rpartition("/")[2]
     try:
         return message_factory.GetMessageClass(

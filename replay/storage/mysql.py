@@ -1,12 +1,12 @@
 """MySQL and MariaDB.
 
-Invariant: each thread has a connection of its own, since a consumer's named lock has to live and
-die with the connection that the consumer writes with.  A transaction is sent in one packet, or in
-as few as the server takes; to a Galera node each statement is sent alone.
+Invariant: each thread has its own connection, because a consumer's named lock must live and end
+with the connection that the consumer writes with.
 
-The clock is the server's: this process's, corrected by what the server's answers prove.
+A transaction travels in one packet, or in as few packets as the server accepts.  A Galera node gets
+each statement alone.
 
-Left to `log`: what the rows mean.
+Left to `replay.log`: what the rows mean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import re
 import threading
-import time
 import weakref
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -29,7 +28,6 @@ from pymysql.converters import conversions
 
 from .database import (
     BadUrl,
-    BrokenOff,
     Database,
     DatabaseError,
     Duplicate,
@@ -38,6 +36,7 @@ from .database import (
     NotFound,
     OutcomeUnknown,
     ReadOnly,
+    RolledBack,
     Row,
     ServerClock,
     Statement,
@@ -50,7 +49,7 @@ _ROWS_PER_INSERT = 500
 
 
 class MySQL(Database):
-    """MySQL or MariaDB, one connection for each thread that asks."""
+    """MySQL or MariaDB, with one connection for each thread."""
 
     skip_duplicates = " ON DUPLICATE KEY UPDATE `id` = `id`"
     _types = MappingProxyType(
@@ -63,8 +62,8 @@ class MySQL(Database):
     )
 
     #: Server errors after which the same transaction may succeed.
-    _BROKEN_OFF = (1205, 1213, 3101)
-    #: Errors that mean that the server, or the way to it, is gone for now.
+    _ROLLED_BACK = (1205, 1213, 3101)
+    #: Errors that mean that the server cannot be reached for now.
     _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1927)
     _AWAY += (2002, 2003, 2006, 2013, 2014, 2055, 4031)
     _UNCONNECTED = (1040, 1203, 2002, 2003)
@@ -76,9 +75,9 @@ class MySQL(Database):
         self._local = threading.local()
         self._open: weakref.WeakSet[pymysql.connections.Connection[Any]] = weakref.WeakSet()
         self._mutex = threading.Lock()
-        self._timeout: float | None = 30  # seconds until a server that does not answer is gone
+        self._timeout: float | None = 30  # seconds until a silent server counts as gone
         self._clock = ServerClock()
-        self._step = 1  # between the ids of an INSERT of many rows; 0 if it is not known
+        self._step = 1  # between the ids of an INSERT of many rows; 0 if that is unknown
         self._cluster = False
         with self._translated():
             self._connection()
@@ -92,7 +91,7 @@ class MySQL(Database):
                 f" {self.max_message} bytes need {2 * self.max_message + 65536}: raise it on the"
                 " server, or lower max_message in the URL"
             )
-        # In characters, of which one may take four bytes.
+        # In characters: one may take four bytes.
         self._packet = packet // 4
 
     def now(self) -> datetime:
@@ -102,18 +101,16 @@ class MySQL(Database):
     def _connection(self) -> pymysql.connections.Connection[Any]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            tried_at = time.monotonic()
             try:
                 connection = self._connect()
             except (pymysql.err.Error, OSError) as error:
-                # A connection that is lost is no outage: another one may be had at once.
+                # A lost connection is no outage yet: the next one may work at once.
                 if self._is_away(error):
-                    self.went_away(error.args[-1] if error.args else error, tried_at)
+                    self.unreachable(error.args[-1] if error.args else error)
                 raise
             with self._mutex:
                 self._open.add(connection)
             self._local.connection = connection
-            self.came_back(tried_at)
         return connection
 
     def _connect(self) -> pymysql.connections.Connection[Any]:
@@ -144,7 +141,7 @@ class MySQL(Database):
             )
             self._know(dict(cursor.fetchall()))
             if self._cluster:
-                # What one node has committed is read on any other.
+                # A read on this node waits for what other nodes have committed.
                 cursor.execute("SET SESSION wsrep_sync_wait = 1")
             began = datetime.now(UTC)
             cursor.execute("SELECT UTC_TIMESTAMP(6)")
@@ -156,12 +153,12 @@ class MySQL(Database):
 
     def _know(self, variables: dict[str, str]) -> None:
         self._cluster = variables.get("wsrep_on") == "ON"
-        # Unless told not to, Galera changes the step with the number of nodes.
+        # By default Galera changes the step with the number of nodes.
         unknown = self._cluster and variables.get("wsrep_auto_increment_control") != "OFF"
         self._step = 0 if unknown else int(variables["auto_increment_increment"])
         own = ("hostname", "port", "server_uuid", "wsrep_node_name")
         identity = ":".join(f"{name}={variables.get(name)}" for name in own)
-        # Of this connection: those of one process may lead to different nodes.
+        # The domain belongs to this connection: others of the process may lead to other nodes.
         self._local.domain = hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     @contextlib.contextmanager
@@ -173,12 +170,12 @@ class MySQL(Database):
         except Exception:
             raise
         except BaseException:
-            # Interrupted in the middle of an exchange: what the server would say next is unknown.
+            # Interrupted in the middle of an exchange: the next answer would be to an old question.
             self._discard()
             raise
 
     def _is_away(self, error: Exception) -> bool:
-        """Whether the server, or the way to it, is gone for now."""
+        """Whether the server cannot be reached for now."""
         away = isinstance(error, (OSError, pymysql.err.InterfaceError))
         return away or (bool(error.args) and error.args[0] in self._AWAY)
 
@@ -190,8 +187,8 @@ class MySQL(Database):
             return IdTaken(text) if found and found[1] == "PRIMARY" else Duplicate(text)
         if code == 1242:
             return NotFound(text)
-        if code in self._BROKEN_OFF:
-            return BrokenOff(text)
+        if code in self._ROLLED_BACK:
+            return RolledBack(text)
         if code in self._READ_ONLY or (code == 1290 and "read-only" in text):
             return ReadOnly(f"{text}: give this account the right to read, write and create tables")
         if self._is_away(error):
@@ -234,17 +231,17 @@ class MySQL(Database):
             raise
         ids: list[int] = []
         for id, chunk in zip(first, chunks, strict=True) if self._step else ():
-            # InnoDB gives the rows of an INSERT ... VALUES ids in a row, in each of its lock modes.
+            # In each of its lock modes InnoDB gives the rows of one INSERT ... VALUES adjacent ids.
             ids += range(id, id + len(chunk) * self._step, self._step)
         return ids
 
     def _send(self, cursor: Any, script: Sequence[str]) -> list[int]:
-        """Run a script in as few packets as hold it; the id that each statement gave first."""
+        """Run a script in as few packets as possible; return the first id of each statement."""
         ids: list[int] = []
         packets: list[list[str]] = [[]]
         size = 0
         for sql in script:
-            # A Galera node that breaks a transaction off in the middle of a packet does not say so.
+            # A Galera node that rolls back in the middle of a packet does not say so.
             if packets[-1] and (self._cluster or size + len(sql) > self._packet):
                 packets.append([])
                 size = 0
@@ -258,7 +255,7 @@ class MySQL(Database):
         return ids
 
     def _chunks(self, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
-        """Rows in portions that one packet holds."""
+        """Divide rows into chunks that fit into one packet."""
         start = size = 0
         for end, row in enumerate(rows):
             more = sum(2 * len(value) for value in row if isinstance(value, bytes)) + 2000
@@ -280,7 +277,7 @@ class MySQL(Database):
         """As in `Database`."""
         began = datetime.now(UTC)
         events, signals, moment = self.query(
-            # One short column: most of what this costs is reading its description.
+            # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
             " (SELECT COALESCE(MAX(id), 0) FROM replay_signals), UTC_TIMESTAMP(6)) AS a"
         )[0][0].split("|")
@@ -288,7 +285,7 @@ class MySQL(Database):
         return int(events), int(signals)
 
     def lock(self, name: str, wait: float) -> str:
-        """As in `Database`: GET_LOCK, which the server gives back when the connection ends."""
+        """As in `Database`: GET_LOCK, which ends with the connection."""
         locked = self.query("SELECT GET_LOCK(?, ?)", (self._lock_name(name), wait))[0][0]
         return str(self._local.domain) if locked else ""
 
@@ -297,7 +294,7 @@ class MySQL(Database):
         self.query("SELECT RELEASE_LOCK(?)", (self._lock_name(name),))
 
     def _lock_name(self, name: str) -> str:
-        # Named locks are shared by all databases of a server and hold 64 characters.
+        # All databases of a server share named locks, and a name has at most 64 characters.
         return hashlib.sha256(f"{self._arguments['database']}/{name}".encode()).hexdigest()[:48]
 
     def release(self) -> None:
@@ -312,7 +309,7 @@ class MySQL(Database):
             self._open.clear()
 
     def _create(self) -> None:
-        """As in `Database`.  Adding an index to another system's large table takes its time."""
+        """As in `Database`, without a timeout: to index a large table takes long."""
         self._discard()
         self._timeout = None
         try:
@@ -336,7 +333,7 @@ class MySQL(Database):
         )
 
     def _alter(self, sql: str) -> None:
-        # 1060, 1061: another process that connected just now was faster.
+        # 1060, 1061: another process that connects now was faster.
         try:
             self.query(sql)
         except DatabaseError as error:
@@ -347,8 +344,8 @@ class MySQL(Database):
         self._alter(f"CREATE {'UNIQUE ' if unique else ''}INDEX {name} ON {table} ({on})")
 
 
-#: Stops a script whose last statement did not find its rows: a value of two rows is an error.  (Not
-#: to MariaDB's DO, which goes on after it.)
+#: Stops a script if the last statement did not find its rows: a value of two rows is an error.
+#: (MariaDB's DO would ignore it.)
 _GUARD = "SET @replay = IF(ROW_COUNT() = {}, 0, (SELECT 1 UNION ALL SELECT 2))"
 
 
@@ -362,7 +359,7 @@ def open_mysql(parts: SplitResult, options: dict[str, str]) -> MySQL:
         port = parts.port or 3306
     except ValueError:
         port = 0
-    # A password in the wrong place is not shown.
+    # A password in the wrong place must not be shown.
     misplaced = "@" in parts.path + parts.query + parts.fragment
     if not port or not parts.hostname or len(parts.path) < 2 or misplaced:
         raise BadUrl(
@@ -381,7 +378,7 @@ def open_mysql(parts: SplitResult, options: dict[str, str]) -> MySQL:
 
 
 def _secure(arguments: dict[str, Any], options: dict[str, str]) -> None:
-    """Use TLS wherever the server offers it, but not for what never leaves this machine."""
+    """Use TLS if the server offers it, except for connections within this machine."""
     if socket := options.pop("unix_socket", None):
         arguments["unix_socket"] = socket
     if authority := options.pop("ssl_ca", None):

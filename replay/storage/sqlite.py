@@ -1,12 +1,12 @@
 """SQLite, the embedded default.
 
 Invariant: the threads of a process share one connection behind one lock.  SQLite has one writer at
-a time, and its way to wait for it is to sleep; with a lock the threads of a process never meet it.
-One connection also makes its ``data_version`` say exactly whether another process has committed.
+a time, and waits for it by sleeping; behind a lock, the threads of a process never wait that way.
+With one connection, ``data_version`` also says exactly whether another process has committed.
 
-A consumer's name is locked by a file beside the database: the lock goes with the process.
+A consumer's lock is a lock on a file beside the database.  It ends with the process.
 
-Left to `mysql`: servers.
+Left to `replay.log`: what the rows mean.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from .database import (
     Row,
     Statement,
     Unavailable,
+    chunks,
     insertion,
-    portions,
 )
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - Windows: there the lease alone says who owns a name
+except ImportError:  # pragma: no cover - Windows: there only the lease says who the owner is
     fcntl = None  # type: ignore[assignment]
 
-_DOMAIN = "file"  # one for all processes: whoever opens the file sees the same locks
+_DOMAIN = "file"  # one for all: every process that opens the file sees the same locks
 _BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
 
 
 class Sqlite(Database):
     """A SQLite file, or a database in memory.
 
-    Commits survive the death of any process.  What survives a loss of power is SQLite's WAL mode
-    with ``synchronous=NORMAL``: a whole database, perhaps without the last few transactions.
+    Commits survive the death of any process.  After a loss of power the database is intact, but the
+    last few transactions may be missing: that is SQLite's WAL mode with ``synchronous=NORMAL``.
     """
 
     skip_duplicates = " ON CONFLICT DO NOTHING"
@@ -75,8 +75,8 @@ class Sqlite(Database):
                 raise
 
     def _use_wal(self) -> None:
-        # While another process does this, SQLite answers that the file is locked, and waits for
-        # no time-out.
+        # While another process does this, SQLite says that the file is locked, without waiting for
+        # its timeout.
         deadline = time.monotonic() + _BUSY_TIMEOUT
         while True:
             try:
@@ -92,7 +92,7 @@ class Sqlite(Database):
         with self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                # A file that may not be written to says so at the first write, not at BEGIN.
+                # A read-only file says so at the first write, not at BEGIN.
                 self._connection.execute("PRAGMA user_version = 0")
             finally:
                 self._connection.execute("ROLLBACK")
@@ -116,10 +116,10 @@ class Sqlite(Database):
                 " and its directory"
             )
         if code == sqlite3.SQLITE_CANTOPEN:
-            self.went_away(error)
+            self.unreachable(error)
             return Unavailable(f"{self.name} cannot be opened: does its directory exist?")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            self.went_away(error)
+            self.unreachable(error)
             return Unavailable(f"{self.name}: {error}")
         return DatabaseError(f"{self.name}: {error}")
 
@@ -144,23 +144,23 @@ class Sqlite(Database):
         return ids
 
     def _insert(self, insert: Insert) -> list[int]:
-        """With ids of our own choice: there is no other writer now, and so they are known.
+        """Insert rows with ids of our own choice, which is safe: nobody else writes now.
 
-        Many rows to a statement: Python lets its lock go at each, and while other threads compute
-        takes 5 ms to get it back.
+        One statement inserts many rows, because Python releases its global lock at each statement.
+        While other threads compute, getting it back takes 5 ms.
         """
         table, columns, rows = insert
         found = self._execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
         first = found[0][0] + 1 if found else 1
         ids = list(range(first, first + len(rows)))
-        for some in portions([(id, *row) for id, row in zip(ids, rows, strict=True)]):
+        for some in chunks([(id, *row) for id, row in zip(ids, rows, strict=True)]):
             self._connection.execute(*insertion(table, f"id, {columns}", some)[:2])
         return ids
 
     def newest(self) -> tuple[int, int]:
-        """As in `Database`.  Asks for the ids only after somebody has committed something."""
+        """As in `Database`.  It reads the ids only after somebody has committed."""
         with self._mutex, self._translated():
-            # Read before the ids: what is committed in between is then looked at once more.
+            # Read before the ids, so that a commit in between makes the next call look again.
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             own = self._connection.total_changes
             if self._seen[0] != version + own:
@@ -172,7 +172,7 @@ class Sqlite(Database):
             return self._seen[1]
 
     def lock(self, name: str, wait: float) -> str:
-        """As in `Database`: a lock on a file beside the database, which no process outlives."""
+        """As in `Database`: a lock on a file beside the database, which ends with the process."""
         if self._path == ":memory:" or name in self._locks:
             return _DOMAIN
         if fcntl is None:  # pragma: no cover
@@ -224,7 +224,7 @@ class Sqlite(Database):
                 raise
 
     def _index(self, table: str, name: str, unique: bool, on: str) -> None:
-        # Index names are shared by all tables of a SQLite database.
+        # All tables of a SQLite database share one set of index names.
         kind = "UNIQUE INDEX" if unique else "INDEX"
         self.query(f"CREATE {kind} IF NOT EXISTS {table}_{name} ON {table} ({on})")
 

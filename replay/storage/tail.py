@@ -1,13 +1,13 @@
-"""The newest events, in memory: one copy for all readers of a process, and where they wait.
+"""The newest events, kept in memory once for all readers of a process, and where readers wait.
 
 Invariants:
 
-- The events in the tail have no hole, so a reader finds his place by counting.
-- Nobody sleeps while there is something for him: what has come since his last look is looked at
-  under the lock under which others ring for him (P1).
-- A thread that is interrupted here (Ctrl-C) leaves all as it should be for the others.
+- The events in the tail have no gap, so a reader finds its place by counting.
+- No wake-up is lost (P1): `wait` looks at what has come since the reader's last look, under the
+  same lock under which others add events and wake readers.
+- An interrupted thread (Ctrl-C) leaves the tail usable for the others.
 
-Left to `log`: reading what other processes commit.
+Left to `replay.log`: reading what other processes commit.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from .event import Event
 
 log = logging.getLogger("replay")
 
-BATCH = 1000  # events read at a time
+BATCH = 1000  # events that one read returns at most
 _EVENTS = 10_000
-_APART = 100
 _BYTES = 32 * 1024 * 1024
-#: Seconds between two looks for other processes' events.
+#: Seconds between two polls of the database.
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
 
 
 class Alarm:
     """Wakes the one thread that waits for it.
 
-    Not an Event or a Condition: those are written in Python, and a thread that is interrupted
-    (Ctrl-C) in the middle of them leaves them locked, for all others to wait for ever.
+    `threading.Event` and `threading.Condition` will not do: they are written in Python, and a
+    thread that is interrupted (Ctrl-C) inside them leaves them locked for ever.
     """
 
     def __init__(self) -> None:
@@ -47,7 +46,7 @@ class Alarm:
         self._rings.put(None)
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until it rings, at most `timeout` seconds; whether it did since the last time."""
+        """Wait for a ring, at most `timeout` seconds.  Returns whether there was one."""
         try:
             self._rings.get(timeout=timeout)
         except Empty:
@@ -58,7 +57,7 @@ class Alarm:
 
 
 class Waiter:
-    """Somebody who waits for events: what he wants, and how far he has read."""
+    """A thread that waits for events: what it wants, and how far it has read."""
 
     __slots__ = ("alarm", "position", "signals", "wants", "woken")
 
@@ -66,84 +65,71 @@ class Waiter:
         self.alarm = Alarm()
         self.wants = wants
         self.position = 0
-        self.signals = False  # whether he wants to know of signals too
+        self.signals = False  # whether new signals wake it too
         self.woken = False
 
 
 class Tail:
-    """The newest events, without a hole, in memory: decoded once for all readers of this process.
+    """The newest events without a gap, decoded once for all readers of this process.
 
-    The events that this process commits are put in directly when their ids join on to the end;
-    `Log.poll` reads what others commit.  Those who wait are woken when there is something for them,
-    or when they are about to fall out of the tail: not for each event, since with many consumers
-    that would cost more than the work itself.
+    The events that this process commits are added at once if their ids follow the end.  `Log.poll`
+    reads all others.  A waiter is woken when there is an event that it wants, or when it is about
+    to fall behind the tail.  It is not woken for every event: with many consumers that would cost
+    more than the work itself.
     """
 
-    def __init__(self, end: int, newest: int) -> None:
+    def __init__(self, end: int) -> None:
         self.lock = threading.Lock()
-        self.end = end
-        self.newest = newest  # of the ids that are known to exist; beyond a hole they are not here
+        self.end = end  # the id of the newest event in the tail
         self.signals = 0
         self._events: list[Event] = []
         self._bytes = 0
-        self._apart: dict[int, list[Event]] = {}  # own events whose predecessors are not here yet
         self._waiters: set[Waiter] = set()
         self._poller: threading.Thread | None = None
         self._poke = Alarm()
         self._closed = False
 
-    def reset(self, end: int, newest: int) -> None:
-        """Forget everything, and go on behind `end`, of a log that goes up to `newest`."""
+    def reset(self, end: int) -> None:
+        """Forget all events, and go on behind id `end`."""
         with self.lock, self._interruptible():
-            self._events, self._bytes, self._apart = [], 0, {}
-            self.end, self.newest, self.signals = end, newest, 0
+            self._events, self._bytes = [], 0
+            self.end, self.signals = end, 0
             self._wake_all()
 
     def slice(self, after: int, limit: int) -> list[Event] | None:
-        """Up to `limit` events behind id `after`; None if the tail begins later than that."""
+        """Return up to `limit` events behind id `after`; None if the tail begins later."""
         with self.lock:
             skip = len(self._events) - (self.end - after)
             return self._events[skip : skip + limit] if skip >= 0 else None
 
-    def since(self, after: int) -> list[Event] | None:
-        """All events behind id `after`; None if the log is known to have others, too."""
-        with self.lock:
-            skip = len(self._events) - (self.end - after)
-            return self._events[skip:] if skip >= 0 and self.end >= self.newest else None
-
-    def join(self, events: list[Event]) -> None:
-        """Put in what this process has just committed; have the rest polled for soon."""
-        with self.lock, self._interruptible():
-            if events:
-                self.newest = max(self.newest, events[-1].id)
-            if events and events[0].id > self.end:
-                if len(self._apart) >= _APART:
-                    self._apart.clear()  # to be read from the database, if anybody asks for it
-                if events[-1].id - events[0].id == len(events) - 1:
-                    self._apart[events[0].id] = events
-                self._attach()
-            if not events or self._apart or events[-1].id > self.end:
-                self._poke.ring()
-
     def extend(self, events: Iterable[Event]) -> None:
-        """Put in what was read behind the end."""
+        """Add events that were read behind the end; those that are in the tail are passed over."""
         with self.lock, self._interruptible():
             self._put([event for event in events if event.id > self.end])
-            for first in [first for first in self._apart if first <= self.end]:
-                del self._apart[first]
-            self._attach()
+
+    def join(self, events: list[Event]) -> None:
+        """Add what this process has just committed, or poll soon where that does not fit.
+
+        It does not fit if others have committed in between, or if `events` is empty because their
+        ids are unknown.
+        """
+        with self.lock, self._interruptible():
+            if events and events[0].id == self.end + 1 and self._dense(events):
+                self._put(events)
+            elif not events or events[-1].id > self.end:
+                self._poke.ring()
+
+    @staticmethod
+    def _dense(events: list[Event]) -> bool:
+        return events[-1].id - events[0].id == len(events) - 1
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:  # perhaps before all were woken who should be
+        except BaseException:  # perhaps before every waiter was woken
             self._wake_all()
             raise
-
-    def _attach(self) -> None:
-        while (next := self._apart.pop(self.end + 1, None)) is not None:
-            self._put(next)
 
     def _put(self, events: list[Event]) -> None:
         if not events:
@@ -161,16 +147,14 @@ class Tail:
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
         try:
             return self.end - waiter.position >= BATCH or any(map(waiter.wants, events))
-        except Exception:  # of a user's shard: it is the waiter who shall meet it, not this thread
+        except Exception:  # of a user's shard: the waiter has to meet it, not this thread
             return True
 
-    def saw(self, newest: int) -> None:
-        """The newest event's id."""
-        with self.lock:
-            self.newest = max(self.newest, newest)
-
     def saw_signals(self, newest: int) -> bool:
-        """The newest signal's id; whether it is new: then those who take signals are woken."""
+        """Note the id of the newest signal, and wake those who take signals if it is new.
+
+        Returns whether it is.
+        """
         with self.lock, self._interruptible():
             changed, self.signals = newest > self.signals, max(newest, self.signals)
             for waiter in self._waiters if changed else ():
@@ -179,12 +163,12 @@ class Tail:
         return changed
 
     def wake_all(self) -> None:
-        """Have everybody look."""
+        """Wake every waiter."""
         with self.lock:
             self._wake_all()
 
     def wake(self, waiter: Waiter) -> None:
-        """Have one look."""
+        """Wake one waiter."""
         with self.lock:
             self._wake(waiter)
 
@@ -199,31 +183,31 @@ class Tail:
             waiter.woken = True
 
     def wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
-        """Wait for something behind `position` that the waiter wants, at most `timeout` seconds.
+        """Wait for something behind id `position` that the waiter wants, at most `timeout` seconds.
 
-        What came between the waiter's last look and this call counts: no wake-up is lost (P1).
+        What came between the waiter's last look and this call counts (P1).
         """
         with self.lock:
             waiter.position = position
             self._waiters.add(waiter)
             unseen = len(self._events) - (self.end - position)
-            if unseen < 0:  # it reads the database, and met a hole there: it has to look again
+            if unseen < 0:  # it reads the database and stands before a gap: it has to look again
                 timeout = PAUSE_MAX
             elif self._closed or self._concerns(waiter, self._events[unseen:]):
                 self._wake(waiter)
         try:
             waiter.alarm.wait(timeout)
         finally:
-            with self.lock:  # not before who woke it has noted that it did
+            with self.lock:  # only after the thread that woke it has noted that it did
                 waiter.woken = False
 
     def leave(self, waiter: Waiter) -> None:
-        """The waiter will not wait again."""
+        """Forget a waiter that will not wait again."""
         with self.lock:
             self._waiters.discard(waiter)
 
     def keep_polling(self, poll: Callable[[float], bool]) -> None:
-        """Have a thread call `poll` from now on, often while others write, else seldom."""
+        """Have a thread call `poll` from now on: often while others commit, rarely otherwise."""
         with self.lock:
             if self._poller is None and not self._closed:
                 poller = threading.Thread(
@@ -246,7 +230,7 @@ class Tail:
                 log.exception("reading the log failed, trying again in %.0f s", pause)
 
     def close(self) -> None:
-        """Stop polling and let everybody go."""
+        """Stop polling and wake everybody."""
         with self.lock:
             self._closed = True
         self._poke.ring()

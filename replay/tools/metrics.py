@@ -1,10 +1,10 @@
-"""Consumers' figures for Prometheus (extra: metrics).
+"""Figures of consumers for Prometheus (extra: metrics).
 
     figures = Prometheus()
     replay.register_workflow(client, "ns", flow, metrics=figures)
     replay.register_activity(client, "ns", price, metrics=figures)
 
-Anything else that takes (consumer, measure, figure) may be given instead.
+`metrics` may also be any other callable that takes (consumer, measure, figure).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 
 class Prometheus:
-    """Counts events handled, events added and events set aside, and shows the lag, per consumer."""
+    """Counts events read, events added and failed attempts, and shows the lag, per consumer."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         labels = ["consumer"]
@@ -27,7 +27,7 @@ class Prometheus:
         )
 
     def __call__(self, consumer: str, measure: str, figure: float) -> None:
-        """Take one figure; see `replay.consumer.Consumer`."""
+        """Take one figure.  See `replay.consumer.Consumer`."""
         if measure == "lag":
             self._lag.labels(consumer).set(figure)
         else:

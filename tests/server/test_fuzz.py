@@ -560,7 +560,7 @@ class Target:
                 continue
             reply = left.pop(0)
             if reply.error:
-                assert reply.error == "LostPlace", (request, reply)
+                assert reply.error == "LostOwnership", (request, reply)
             else:
                 accepted = True
                 stored = [

@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import BytesValue
 
 from replay import Client, Consumer, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
-from replay.log import LostPlace, Move
+from replay.log import LostOwnership, Move
 from replay.server.remote import PART, RemoteLog
 from replay.server.services import LARGEST_COMMIT
 from replay.server.wire import SessionLost, TooBusy
@@ -176,7 +176,7 @@ def test_a_name_that_the_session_does_not_own_is_not_moved(server: Serving) -> N
     """L7: a commit for a consumer that was not claimed is refused, and nothing of it stored."""
     with stepped(server.url) as client:
         events = outputs(client, [1])
-        with pytest.raises(LostPlace, match="consumer/mine is not owned by this session"):
+        with pytest.raises(LostOwnership, match="consumer/mine is not owned by this session"):
             client.log.commit(events, Move(NAME, 0, 1))
         assert list(client.stream(to_head=True)) == []
         client.log.release(NAME, 0, 1)  # which is nothing

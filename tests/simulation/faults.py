@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from replay.storage.database import (
-    BrokenOff,
     Database,
     Insert,
     NotFound,
     OutcomeUnknown,
+    RolledBack,
     Row,
     Statement,
     Unavailable,
@@ -127,7 +127,7 @@ class Port(Database):
             with contextlib.suppress(NotFound), self._inner._translated():
                 self._inner._write([*statements, _FAILS], None)
             if due == "deadlock":
-                raise BrokenOff("fault: deadlock")
+                raise RolledBack("fault: deadlock")
             self._disconnect()
             raise OutcomeUnknown("fault: lost in the transaction")
         ids = self._inner._write(statements, insert)

@@ -27,7 +27,7 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.log import Log, LostPlace
+from replay.log import Log, LostOwnership
 from replay.signal import signal_hash
 from replay.storage.database import OutcomeUnknown, from_text, to_text
 from replay.storage.event import Key, pack
@@ -281,7 +281,7 @@ class World:
             if self._refused:
                 self._all_aside(consumer)
             return done
-        except (LostPlace, Unavailable):
+        except (LostOwnership, Unavailable):
             return 1  # what a thread does about that is to step again
         except Killed:
             self.shared.fired["killed at a statement"] += 1

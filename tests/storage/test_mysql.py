@@ -13,14 +13,14 @@ from pymysql.constants import COMMAND
 
 from replay import Client, Event, EventType, Key, consume
 from replay.client import EventsLost
-from replay.log import LostPlace, Move, NameCollision
+from replay.log import LostOwnership, Move, NameCollision
 from replay.storage.database import (
-    BrokenOff,
     Duplicate,
     IdTaken,
     NotFound,
     OutcomeUnknown,
     ReadOnly,
+    RolledBack,
     Statement,
     Unavailable,
 )
@@ -145,8 +145,8 @@ ERRORS: list[tuple[int, str, type[Exception]]] = [
     (1062, "Duplicate entry 'n-\\x00' for key 'replay_signals.uniq'", Duplicate),
     (1062, "Duplicate entry '7' for key 'PRIMARY'", IdTaken),
     (1062, "Duplicate entry '7' for key 'replay_events.PRIMARY'", IdTaken),
-    (1205, "Lock wait timeout exceeded; try restarting transaction", BrokenOff),
-    (1213, "Deadlock found when trying to get lock; try restarting transaction", BrokenOff),
+    (1205, "Lock wait timeout exceeded; try restarting transaction", RolledBack),
+    (1213, "Deadlock found when trying to get lock; try restarting transaction", RolledBack),
     (1142, "INSERT command denied to user 'x'@'y' for table 'replay_events'", ReadOnly),
     (1290, "The server is running with the --read-only option", ReadOnly),
     (1836, "Running in read-only mode", ReadOnly),
@@ -270,7 +270,7 @@ def test_what_follows_a_statement_without_its_rows_is_not_run(client: Client) ->
     add_cursors(client, "a")
     with pytest.raises(NotFound):
         client.log.database.write([advance("a"), advance("missing"), advance("a")])
-    with pytest.raises(LostPlace):
+    with pytest.raises(LostOwnership):
         client.log.commit(created(client, "r"), Move("a", 0, 1))
     assert rows(client, POSITIONS) == [("a", 0)]
     assert listing(client) == []
@@ -421,7 +421,7 @@ def test_a_refused_batch_of_several_packets_leaves_nothing(client: Client) -> No
     """L6: a duplicate in the last packet takes back the first; the rest is then stored."""
     client.log.commit(created(client, "b6"))
     events = created(client, *(f"b{n}" for n in range(7)), message=String(value="x" * 1_500_000))
-    with pytest.raises(LostPlace):
+    with pytest.raises(LostOwnership):
         client.log.commit(events, Move("nobody", 0, 1))
     assert rows(client, "SELECT run FROM replay_events WHERE type = 1") == [("b6",)]
     assert client.log.commit(events) == [True] * 6 + [False]
@@ -733,7 +733,7 @@ def test_l1_a_stream_does_not_go_on_behind_an_event_that_was_lost(
     lose_last(client, other, "instead")
     with pytest.raises(Unavailable):
         client.log.poll()
-    with pytest.raises(EventsLost, match="has lost event 2, which this stream was given"):
+    with pytest.raises(EventsLost, match="has lost event 2, which this stream has delivered"):
         next(stream)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pymysql
@@ -58,9 +57,8 @@ def load(url: str) -> Iterator[Load]:
 
 
 def assert_said_once(log: LogLines, clients: int) -> None:
-    """Each client's log has one line when the database went away, and one when it is back."""
+    """Each client's log has one line of the outage, whose first minute this is."""
     assert len(log.of("cannot be reached, waiting for it")) == clients
-    assert len(log.of("is back after")) == clients
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
@@ -80,10 +78,7 @@ def test_p16_everything_waits_for_a_server_that_is_started_again(
         own_server.start()
         running.assert_done()
         assert log.of("failed and starts again") == []
-        if how == "kill":
-            assert_said_once(log, clients=3)
-        else:  # while it shuts down it refuses new connections and still answers on old ones
-            assert 3 <= len(log.of("cannot be reached")) == len(log.of("is back")) <= 6
+        assert_said_once(log, clients=3)
 
 
 def test_p16_an_idle_client_notices_and_returns(own_server: Server) -> None:
@@ -96,7 +91,6 @@ def test_p16_an_idle_client_notices_and_returns(own_server: Server) -> None:
         own_server.kill()
         log.wait_for("cannot be reached, waiting for it")
         own_server.start()
-        log.wait_for("is back after")
         journey.begin(client, "after", 1)
         client.await_completion(journey.NAMESPACE, "journey", "after", LIMIT)
         assert listing(client) == journey.events("before", 1) + journey.events("after", 1)
@@ -115,7 +109,6 @@ def test_p16_streams_and_awaits_wait_for_a_server(own_server: Server) -> None:
         own_server.kill()
         log.wait_for("cannot be reached, waiting for it")
         own_server.start()
-        log.wait_for("is back after")
         journey.begin(client, "r", 1)
         assert ended.result(LIMIT) is None
         assert found.result(LIMIT) == [line.split()[0] for line in expected]
@@ -201,18 +194,3 @@ def test_p16_everything_waits_for_a_sqlite_file_that_is_locked(tmp_path: Path) -
             other.execute("ROLLBACK")
         running.assert_done()
         assert log.of("failed and starts again") == []
-
-
-def test_p16_an_attempt_that_fails_late_is_no_news(tmp_path: Path) -> None:
-    """P16: of many threads that try, one may learn that it failed when another is back already."""
-    with connect(f"sqlite:///{tmp_path / 'replay.db'}") as client, LogLines() as log:
-        database = client.log.database
-        tried_at = monotonic()
-        for _ in range(3):
-            database.went_away("no answer", monotonic())
-        for _ in range(3):
-            database.came_back()
-        database.went_away("no answer", tried_at)
-        assert_said_once(log, clients=1)
-        database.went_away("no answer again", monotonic() + 1)
-        assert len(log.lines) == 3

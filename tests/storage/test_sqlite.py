@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from replay import Client, EventType, Key, connect
-from replay.log import LostPlace, Move
+from replay.log import LostOwnership, Move
 from replay.storage.database import DatabaseError, Statement, Unavailable
 from replay.storage.sqlite import Sqlite
 from tests.support import listing, raw, rows, stepped
@@ -357,7 +357,7 @@ def test_threads_of_one_client_write_in_turn(client: Client) -> None:
     def write(name: str) -> None:
         for number in range(50):
             client.run_workflow("n", "w", f"{name}{number}", None)
-            with pytest.raises(LostPlace):
+            with pytest.raises(LostOwnership):
                 client.log.commit([], Move("nobody", 0, 1))
 
     writers = [threading.Thread(target=write, args=(name,)) for name in "abcd"]

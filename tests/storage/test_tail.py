@@ -81,30 +81,14 @@ def asleep(tail: Tail, waiter: Waiter, position: int, timeout: float | None = No
 )
 def test_a_reader_finds_his_place(after: int, limit: int, found: list[int] | None) -> None:
     """What follows an id, up to a limit; None where the database has to be asked."""
-    tail = Tail(4, 4)
+    tail = Tail(4)
     tail.extend(events(5, 6, 7))
     assert ids(tail.slice(after, limit)) == found
 
 
-def test_what_is_known_to_stand_behind_a_hole_is_not_left_out() -> None:
-    """A4: all that follows an id is told only while nothing is known to be missing."""
-    tail = Tail(4, 4)
-    assert tail.since(3) is None
-    tail.extend(events(5, 6))
-    assert ids(tail.since(4)) == [5, 6]
-    tail.join(events(8))  # 7 is still on its way
-    assert tail.since(4) is None
-    tail.extend(events(7))
-    assert ids(tail.since(5)) == [6, 7, 8]
-    tail.saw(10)  # another process's
-    assert tail.since(5) is None
-    tail.reset(8, 8)
-    assert ids(tail.since(8)) == []
-
-
 def test_an_empty_tail_has_nothing_new() -> None:
     """L1: a process that starts on an empty log reads from its first event on."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     assert tail.slice(0, 100) == []
     tail.extend([])
     assert tail.slice(0, 100) == []
@@ -114,7 +98,7 @@ def test_an_empty_tail_has_nothing_new() -> None:
 
 def test_what_has_been_read_again_is_not_there_twice() -> None:
     """L1: an event that two ways bring in is given out once, in order."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     tail.join(events(1, 2))
     tail.extend(events(1, 2, 3))
     tail.join(events(2, 3))
@@ -124,51 +108,33 @@ def test_what_has_been_read_again_is_not_there_twice() -> None:
 # A process's own commits.
 
 
-def test_own_commits_join_in_the_order_of_their_ids() -> None:
-    """L1: a commit that is put in before its predecessors waits for them."""
-    tail = Tail(0, 0)
+def test_own_commits_stay_in_the_order_of_their_ids() -> None:
+    """L1: a commit whose predecessors are missing is read later, with them."""
+    tail = Tail(0)
     tail.join(events(4, 5))
     tail.join(events(3))
     assert ids(tail.slice(0, 100)) == []
+    assert tail._poke.wait(0)
     tail.join(events(1, 2))
+    assert ids(tail.slice(0, 100)) == [1, 2]
+    tail.extend(events(3, 4, 5))
     assert ids(tail.slice(0, 100)) == [1, 2, 3, 4, 5]
     assert tail.end == 5
 
 
-def test_own_commits_join_behind_what_others_committed() -> None:
-    """L1: what was read fills the hole before an own commit."""
-    tail = Tail(0, 0)
-    tail.join(events(3, 4))
-    tail.extend(events(1, 2))
-    tail.join(events(5))
-    assert ids(tail.slice(0, 100)) == [1, 2, 3, 4, 5]
-
-
-def test_what_was_read_replaces_own_commits_that_waited() -> None:
-    """An own commit that others' reading has passed is not kept for ever."""
-    tail = Tail(0, 0)
+def test_own_commits_follow_what_others_committed() -> None:
+    """L1: what a poll has read fills the gap before an own commit."""
+    tail = Tail(0)
     tail.join(events(3, 4))
     tail.extend(events(1, 2, 3, 4))
     tail.join(events(5))
     assert ids(tail.slice(0, 100)) == [1, 2, 3, 4, 5]
-    assert tail._apart == {}
-
-
-def test_own_commits_do_not_wait_without_limit() -> None:
-    """Memory is bounded while a predecessor is missing; what was let go is read instead."""
-    tail = Tail(0, 0)
-    for id in range(2, 1002):
-        tail.join(events(id))
-        assert len(tail._apart) <= replay.storage.tail._APART
-    tail.extend(events(*range(1, 1002)))
-    assert tail._apart == {}
-    assert ids(tail.slice(0, 2000)) == list(range(1, 1002))
 
 
 @pytest.mark.parametrize("committed", [[], events(2), events(1, 3), events(1, 2, 4)])
 def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
-    """L1: ids that are unknown, or have a hole, are not put in; the log is read soon instead."""
-    tail = Tail(0, 0)
+    """L1: ids that are unknown, or have a gap, are not put in; the log is read soon instead."""
+    tail = Tail(0)
     tail.join(committed)
     assert ids(tail.slice(0, 100)) == []
     assert tail._poke.wait(0)
@@ -176,14 +142,14 @@ def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
 
 def test_what_joins_on_is_not_read_back() -> None:
     """P21: a commit of this process costs no query."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     tail.join(events(1, 2))
     assert not tail._poke.wait(0)
 
 
 def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
     """L1: a poll that stopped within an own commit goes on with the rest."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     tail.extend(events(1, 2))
     tail.join(events(1, 2, 3))
     assert ids(tail.slice(0, 100)) == [1, 2]
@@ -194,9 +160,9 @@ def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
 
 
 def test_the_oldest_events_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded by the number of events: the newest stay, without a hole."""
+    """Memory is bounded by the number of events: the newest stay, without a gap."""
     monkeypatch.setattr(replay.storage.tail, "_EVENTS", 5)
-    tail = Tail(0, 0)
+    tail = Tail(0)
     for id in range(1, 101):
         tail.extend(events(id))
         kept = tail._events
@@ -209,7 +175,7 @@ def test_the_oldest_events_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_large_events_are_dropped_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by the size of the messages, too."""
     monkeypatch.setattr(replay.storage.tail, "_BYTES", 1000)
-    tail = Tail(0, 0)
+    tail = Tail(0)
     for id in range(1, 101):
         tail.join(events(id, size=300))
         assert sum(len(kept.raw or b"") for kept in tail._events) <= 1000
@@ -221,7 +187,7 @@ def test_large_events_are_dropped_earlier(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_who_has_seen_all_falls_asleep() -> None:
     """A waiter with nothing to do sleeps, for as long as it said."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     tail.extend(events(1))
     waiter = Waiter(anything)
     assert asleep(tail, waiter, 1, 2.5) == 2.5
@@ -230,7 +196,7 @@ def test_who_has_seen_all_falls_asleep() -> None:
 
 def test_what_came_after_the_last_look_is_not_slept_over() -> None:
     """P1: an event that comes between a look and the wait is seen by the wait."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     waiter = Waiter(of_run("r"))
     assert asleep(tail, waiter, 0) is None
     assert ids(tail.slice(0, 100)) == []  # the look
@@ -241,7 +207,7 @@ def test_what_came_after_the_last_look_is_not_slept_over() -> None:
 
 def test_what_came_before_the_first_wait_is_not_slept_over() -> None:
     """P1: so it is for who waits for the first time, whom nobody could have woken."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     tail.extend([event(1, "a"), event(2, "b")])
     assert asleep(tail, Waiter(of_run("b")), 0) == "awake"
     assert asleep(tail, Waiter(of_run("b")), 1) == "awake"
@@ -250,7 +216,7 @@ def test_what_came_before_the_first_wait_is_not_slept_over() -> None:
 
 def test_a_wake_up_before_the_wait_counts() -> None:
     """P1: who is told to look between its look and its wait does not sleep, once."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     waiter = Waiter(of_run("nobody"))
     tellings: list[Callable[[], None]] = [lambda: tail.wake(waiter), tail.wake_all]
     for tell in tellings:
@@ -262,7 +228,7 @@ def test_a_wake_up_before_the_wait_counts() -> None:
 
 def test_only_those_concerned_are_woken() -> None:
     """P21: an event wakes who wants it, and who wants anything, but nobody else."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     waiters = {run: Waiter(of_run(run)) for run in ("a", "b", "c")}
     waiters["any"] = Waiter(anything)
     for waiter in waiters.values():
@@ -274,20 +240,20 @@ def test_only_those_concerned_are_woken() -> None:
 
 def test_own_commits_wake_those_concerned() -> None:
     """P1: what this process commits wakes its waiters as what others commit does."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     concerned, other = Waiter(of_run("a")), Waiter(of_run("b"))
     asleep(tail, concerned, 0)
     asleep(tail, other, 0)
-    tail.join(events(2, run="a"))
-    assert not concerned.woken
     tail.join(events(1, run="c"))
+    assert not concerned.woken
+    tail.join(events(2, run="a"))
     assert (concerned.woken, other.woken) == (True, False)
 
 
 def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter that wants nothing of what comes is woken before the tail drops it."""
     monkeypatch.setattr(replay.storage.tail, "BATCH", 5)
-    tail = Tail(10, 10)
+    tail = Tail(10)
     waiter = Waiter(of_run("b"))
     asleep(tail, waiter, 10)
     tail.extend(events(11, 12, 13, 14))
@@ -299,8 +265,8 @@ def test_who_falls_behind_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_is_behind_the_tail_looks_again_soon() -> None:
-    """P1: a reader of the database that met a hole there is not woken by the tail, so it polls."""
-    tail = Tail(10, 10)
+    """P1: a reader of the database that met a gap there is not woken by the tail, so it polls."""
+    tail = Tail(10)
     waiter = Waiter(of_run("b"))
     assert asleep(tail, waiter, 7, None) == PAUSE_MAX
     assert asleep(tail, waiter, 7, 100.0) == PAUSE_MAX
@@ -308,7 +274,7 @@ def test_who_is_behind_the_tail_looks_again_soon() -> None:
 
 def test_signals_wake_those_who_take_them_once() -> None:
     """P1, P21: a new signal wakes the matcher though it is no event; an old one wakes nobody."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     matcher, other = Waiter(of_run("nobody")), Waiter(of_run("nobody"))
     matcher.signals = True
     for waiter in (matcher, other):
@@ -323,7 +289,7 @@ def test_signals_wake_those_who_take_them_once() -> None:
 
 def test_who_cannot_say_what_he_wants_is_woken() -> None:
     """R5: what a user's function raises is met by its own consumer, and stops nobody else."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     broken, other = Waiter(lambda event: bool(1 / 0)), Waiter(anything)
     for waiter in (broken, other):
         asleep(tail, waiter, 0)
@@ -349,7 +315,7 @@ class Noticed:
 
 def test_who_is_quickly_awake_is_woken_the_next_time_too() -> None:
     """P1: a waiter that wakes before it is noted as woken is not so noted for ever."""
-    tail, waiter = Tail(0, 0), Waiter(anything)
+    tail, waiter = Tail(0), Waiter(anything)
     asleep, moved, rung = threading.Event(), threading.Event(), threading.Event()
     wait, ring = waiter.alarm.wait, waiter.alarm.ring
 
@@ -382,7 +348,7 @@ def test_an_interrupted_commit_leaves_nobody_asleep() -> None:
     def interrupted(event: Event) -> bool:
         raise KeyboardInterrupt
 
-    tail = Tail(0, 0)
+    tail = Tail(0)
     first, *others = (Waiter(wants) for wants in (interrupted, *[anything] * 9))
     for waiter in (first, *others):
         tail._waiters.add(waiter)
@@ -394,7 +360,7 @@ def test_an_interrupted_commit_leaves_nobody_asleep() -> None:
 
 def test_who_has_left_is_not_woken() -> None:
     """A waiter that will not wait again costs nothing."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     waiter = Waiter(anything)
     asleep(tail, waiter, 0)
     tail.leave(waiter)
@@ -405,7 +371,7 @@ def test_who_has_left_is_not_woken() -> None:
 
 def test_nobody_sleeps_in_a_closed_tail() -> None:
     """Closing lets everybody go, also who comes later."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     waiter = Waiter(anything)
     asleep(tail, waiter, 0)
     tail.close()
@@ -418,7 +384,7 @@ def test_no_wake_up_is_lost_between_threads() -> None:
 
     Each event is put in only after the one before was seen, so a lost wake-up is a stand-still.
     """
-    tail = Tail(0, 0)
+    tail = Tail(0)
     waiter = Waiter(of_run("r"))
     seen: list[int] = []
     step = threading.Semaphore(0)
@@ -461,7 +427,7 @@ class Pauses:
 
 def pauses(results: Iterator[bool | Exception], most: int) -> list[float]:
     """The pauses of a poll loop whose polls have these results."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     poke = Pauses(tail, most)
     tail._poke = poke  # type: ignore[assignment]
 
@@ -502,7 +468,7 @@ def test_a_poll_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> N
 
 def test_one_thread_polls_until_the_tail_is_closed() -> None:
     """Polling starts once, whoever asks for it, goes on by itself, and ends with the tail."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     pollers: set[threading.Thread] = set()
     twice = threading.Semaphore(0)
 
@@ -523,7 +489,7 @@ def test_one_thread_polls_until_the_tail_is_closed() -> None:
 
 def test_a_closed_tail_does_not_begin_to_poll() -> None:
     """Closing is final."""
-    tail = Tail(0, 0)
+    tail = Tail(0)
     tail.close()
     tail.keep_polling(lambda grace: pytest.fail("polled"))
     assert tail._poller is None
