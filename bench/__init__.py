@@ -1,6 +1,12 @@
-"""The benchmark: every figure that the project promises, measured on this machine.
+"""The benchmark: measures, on this machine, every figure that the project promises.
 
-In reading order: `rows` (a line of the table), `backends` (fresh databases), `raw` (the database
-without the library), `work` (the workflows measured), then the measures: `steps`, `recovery`,
-`waits`, `idle`, `peers`. `worker` is the process that `recovery` kills and that `idle` weighs.
+In reading order:
+
+    rows       a line of the table
+    backends   fresh databases
+    raw        the database without the library
+    work       the workflows that are measured
+    steps, recovery, waits, idle, remote, peers
+               the measures
+    worker     the process that `recovery` kills and that `idle` measures
 """

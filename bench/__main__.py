@@ -1,4 +1,4 @@
-"""`python -m bench`: the tables. See `--help`."""
+"""The command `python -m bench`: prints the tables. See `--help`."""
 
 import argparse
 import os
@@ -54,25 +54,31 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench",
-        description="Measure the library. Without --url: on an SQLite file, and on a private"
-        " MariaDB with its default durability that is started for this. A verdict of `short`"
-        " does not change the exit status; a measure that fails does.",
+        description="Measure the library. Without --url it runs on a SQLite file and on a MariaDB"
+        " with default durability, which it starts for this. The verdict `short` means that a"
+        " figure misses its goal; it does not change the exit status. A measure that fails does.",
     )
     parser.add_argument(
         "--url",
         nargs="+",
         action="extend",
         default=[],
-        help="measure on these instead: sqlite:///FILE or mysql://USER:PW@HOST/DATABASE;"
-        " databases are created beside the one named, and removed",
+        help="run on these instead: sqlite:///FILE or mysql://USER:PW@HOST/DATABASE;"
+        " the benchmark creates its own databases beside the one named, and removes them",
     )
-    parser.add_argument("--peers", action="store_true", help="put DBOS to the same work")
+    parser.add_argument("--peers", action="store_true", help="also give DBOS the same work")
     parser.add_argument(
-        "--remote", action="store_true", help="through a server, beside the embedded figures"
+        "--remote",
+        action="store_true",
+        help="measure only a client of a server, beside an embedded one",
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, rough figures")
+    parser.add_argument("--quick", action="store_true", help="use small sizes: rough figures")
     parser.add_argument(
-        "--only", nargs="+", choices=MEASURES, default=list(MEASURES), help="some measures"
+        "--only",
+        nargs="+",
+        choices=MEASURES,
+        default=list(MEASURES),
+        help="run only these measures",
     )
     return parser.parse_args()
 
@@ -87,7 +93,7 @@ def backends(urls: list[str], directory: Path, stack: ExitStack) -> Iterator[Bac
 
 
 def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
-    """A measure's rows. One that fails says so in its row and does not cost the others theirs."""
+    """The rows of a measure. If it fails, its row says so, and the other measures still run."""
     progress(f"{backend.kind}: {name}")
     try:
         return (MEASURES | REMOTE)[name](backend, sizes)
@@ -97,7 +103,7 @@ def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
 
 
 def compared(results: dict[str, dict[str, list[Row]]]) -> dict[str, tuple[float, float]]:
-    """Steps/s and ms a step of each backend that has both."""
+    """Steps/s, and ms for each step, of the backends that have both."""
     return {
         title.split()[0]: (found["throughput"][0].value, found["one-run"][0].value)
         for title, found in results.items()

@@ -1,4 +1,4 @@
-"""The databases measured: a fresh one for each measure, on disk, with default durability."""
+"""The databases: a fresh one for each measure, on disk, with default durability."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from bench.raw import Raw
 
 
 class Backend(Protocol):
-    """Where measures run. `kind` is "sqlite" or "mysql": it selects what is wanted."""
+    """Where measures run. `kind` is "sqlite" or "mysql": it selects the goals."""
 
     @property
     def kind(self) -> str: ...
@@ -47,7 +47,7 @@ class Sqlite:
 
     @contextmanager
     def fresh(self) -> Iterator[str]:
-        # A directory each, as the library puts files beside the database.
+        # Each gets a directory, because the library puts files beside the database.
         prefix = f"{self.stem}-bench-"
         with tempfile.TemporaryDirectory(prefix=prefix, dir=self.directory) as place:
             yield f"sqlite:///{place}/{self.stem}.db"
@@ -82,7 +82,7 @@ class Mysql:
 
 
 def filesystem(path: Path) -> str:
-    """The type of the file system that holds `path`: on a tmpfs the figures mean little."""
+    """The type of the file system that has `path`. On a tmpfs the figures mean little."""
     best, kind = "", "an unknown file system"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, this, *_ = line.split()
@@ -93,7 +93,7 @@ def filesystem(path: Path) -> str:
 
 @contextmanager
 def private_mariadb(directory: Path) -> Iterator[Mysql]:
-    """A server of our own on a new data directory, with the settings MariaDB ships with."""
+    """A new server with a new data directory, and with the settings that MariaDB ships with."""
     daemon = find("mariadbd")
     data, socket = directory / "mariadb", directory / "mariadb.sock"
     user = ["--user=root"] if os.geteuid() == 0 else []
@@ -115,7 +115,7 @@ def private_mariadb(directory: Path) -> Iterator[Mysql]:
 
 
 def await_server(server: subprocess.Popen[bytes], socket: Path, log: Path) -> str:
-    """Wait until the server answers, make the database, and give its URL."""
+    """Wait until the server answers, create the database, and return its URL."""
     end = time.monotonic() + 60
     while server.poll() is None and time.monotonic() < end:
         try:
@@ -140,7 +140,7 @@ def find(program: str) -> str:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory on disk: /tmp is often memory, /var/tmp is not."""
+    """A directory on disk. /tmp is often in memory, and /var/tmp is not."""
     parent = "/var/tmp" if Path("/var/tmp").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="replay-bench-", dir=parent) as name:
         yield Path(name)

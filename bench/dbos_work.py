@@ -1,9 +1,10 @@
-"""The same work for DBOS, run in its own environment.
+"""The same work for DBOS, which runs in its own environment.
 
-`dbos_work.py DATABASE RUNS STEPS STEPS_OF_ONE`: RUNS workflows of STEPS, one of STEPS_OF_ONE.
-Prints its version and figures as JSON. Its SQLite default is used as it is. Of its ways to begin
-many workflows, starting each in the process and enqueueing them were about equally fast when tried;
-the first is used. The clock includes the starts, as its workflows begin when they are started.
+`dbos_work.py DATABASE RUNS STEPS STEPS_OF_ONE` runs RUNS workflows of STEPS steps, and one of
+STEPS_OF_ONE. It prints the version of DBOS and the figures as JSON. DBOS uses its SQLite default
+unchanged. DBOS can start many workflows one by one in the process, or enqueue them. When tried,
+both were about equally fast; this uses the first. The time includes the starts, because a DBOS
+workflow begins when it is started.
 """
 
 import json
@@ -14,7 +15,7 @@ from importlib.metadata import version
 
 from dbos import DBOS  # type: ignore[import-not-found, unused-ignore]
 
-WAIT = 300  # seconds for all runs
+WAIT = 300  # seconds, for all runs
 
 
 def echo(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Idle: what parked runs cost in memory, and what waiting costs in CPU and queries."""
+"""Idle: how much memory waiting runs take, and how much CPU and how many queries waiting takes."""
 
 import time
 from contextlib import closing
@@ -13,59 +13,59 @@ from bench.rows import Row, Sizes, at_most, plain, wait_for
 from bench.worker import Worker
 
 WORKFLOW = "sleepers"
-WARM_UP = 500  # runs parked before the first weighing, so that it has what any process has
+WARM_UP = 500  # runs that wait before memory is first measured: they load what every process needs
 
 
 def memory(backend: Backend, sizes: Sizes) -> list[Row]:
-    """Growth of a process by its parked runs: all of them cached, then only some.
+    """How much a process grows with its waiting runs: first all of them cached, then only some.
 
-    Where only some are cached, the process still grows until its other stores, which are bounded
-    too, are full: what counts is what the last runs of many add.
+    If only some are cached, the process still grows until its other stores are full, which are
+    bounded too. So only the growth with the last of many runs counts.
     """
-    runs, kib = sizes.parked, 1024
+    runs, kib = sizes.asleep, 1024
     _, all_cached = growth(backend, [WARM_UP, runs], WARM_UP + runs)
     bounded = growth(backend, [WARM_UP, runs, runs, runs], sizes.cached)
     what = f"{runs:,} asleep, all cached"
     then = f"  {sizes.cached:,} cached: growth per run, {2 * runs:,} to {3 * runs:,} asleep"
     return [
-        at_most(f"memory per parked run, {what}", all_cached / runs / kib, 12, "KB", "z,.1f"),
+        at_most(f"memory per waiting run, {what}", all_cached / runs / kib, 12, "KB", "z,.1f"),
         plain(f"  {sizes.cached:,} cached: growth in all", sum(bounded[1:]) / kib**2, "MB", ",.1f"),
         at_most(then, bounded[-1] / runs / kib, 0.5, "KB", "z,.1f"),
     ]
 
 
 def growth(backend: Backend, batches: list[int], max_cached: int) -> list[float]:
-    """Bytes by which a worker grows with each batch of runs that it parks."""
+    """Bytes by which a worker grows with each batch of waiting runs."""
     weights = [0.0]
-    with backend.fresh() as url, Worker("parked", url, max_cached) as worker:
+    with backend.fresh() as url, Worker("idle", url, max_cached) as worker:
         worker.ask("register", WORKFLOW)
         with closing(raw.Raw(url)) as probe:
             for runs in batches:
-                park(url, probe, runs)
+                send_to_sleep(url, probe, runs)
                 weights.append(worker.ask("memory"))
     return [after - before for before, after in pairwise(weights)]
 
 
-def park(url: str, probe: raw.Raw, runs: int) -> None:
-    """Create runs that sleep, and wait until the worker has parked them all."""
+def send_to_sleep(url: str, probe: raw.Raw, runs: int) -> None:
+    """Create runs that sleep, and wait until all of them wait in the worker."""
     already = probe.count(raw.CREATED)
     with replay.connect(url, loops=False) as client:
         for number in range(already, already + runs):
             client.run_workflow(work.NAMESPACE, WORKFLOW, f"run-{number}", StringValue(value="x"))
-    wait_for("the runs to park", lambda: probe.count(raw.REQUEST) == already + runs, 300)
-    time.sleep(1)  # the consumer of sleeps has to take them in as well
+    wait_for("the runs to wait", lambda: probe.count(raw.REQUEST) == already + runs, 300)
+    time.sleep(1)  # the consumer of sleeps must read them as well
 
 
 def waiting(backend: Backend, sizes: Sizes) -> list[Row]:
-    """CPU and queries of a process with many consumers and parked runs in which nothing happens."""
-    with backend.fresh() as url, Worker("parked", url, sizes.parked) as worker:
+    """CPU and queries of an idle process with many consumers and waiting runs."""
+    with backend.fresh() as url, Worker("idle", url, sizes.asleep) as worker:
         worker.ask("register", WORKFLOW)
         with closing(raw.Raw(url)) as probe:
-            park(url, probe, sizes.parked)
+            send_to_sleep(url, probe, sizes.asleep)
             worker.ask("consumers", sizes.consumers - 1)
             time.sleep(sizes.settle_seconds)
             cpu, queries = rates(worker, probe, sizes.idle_seconds)
-    what = f"idle, {sizes.consumers} consumers, {sizes.parked:,} parked runs"
+    what = f"idle, {sizes.consumers} consumers, {sizes.asleep:,} waiting runs"
     return [
         at_most(f"{what}: CPU", cpu * 100, 1, "% of a core"),
         at_most(f"{what}: queries", queries, 50, "/s", ",.1f"),
@@ -73,18 +73,18 @@ def waiting(backend: Backend, sizes: Sizes) -> list[Row]:
 
 
 def rates(worker: Worker, probe: raw.Raw, seconds: float) -> tuple[float, float]:
-    """CPU seconds and queries a second."""
+    """CPU seconds, and queries, each second."""
     begin = time.perf_counter()
     cpu, queries = worker.ask("cpu"), questions(worker, probe)
     time.sleep(seconds)
     cpu, queries = worker.ask("cpu") - cpu, questions(worker, probe) - queries
     took = time.perf_counter() - begin
-    ours = 0 if probe.sqlite else 1  # the query that asks, counted by the second asking
+    ours = 0 if probe.sqlite else 1  # the query for the count, which the second count includes
     return cpu / took, (queries - ours) / took
 
 
 def questions(worker: Worker, probe: raw.Raw) -> float:
-    """Statements so far: the server counts them, or the worker where there is no server."""
+    """Statements so far. The server counts them; without a server, the worker does."""
     if probe.sqlite:
         return worker.ask("statements")
     [(_, number)] = probe.rows("SHOW GLOBAL STATUS LIKE 'Questions'")

@@ -1,4 +1,4 @@
-"""Peers: DBOS, from its own package in an environment of its own, at the same work in this run."""
+"""Peers: DBOS does the same work in the same benchmark, from an environment of its own."""
 
 import json
 import os
@@ -9,14 +9,17 @@ from pathlib import Path
 from bench.rows import Row, Sizes, median_ms, percentile
 
 DBOS_DEFAULT = (
-    "DBOS on its SQLite default: a rollback journal with synchronous=FULL, so it pays for a sync to"
-    " disk at each commit; our SQLite does not, our MariaDB does"
+    "DBOS on its SQLite default: a rollback journal with synchronous=FULL. It syncs to disk at each"
+    " commit; our MariaDB does that too, our SQLite does not"
 )
 SCRIPT = Path(__file__).with_name("dbos_work.py")
 
 
 def dbos(sizes: Sizes, directory: Path, ours: dict[str, tuple[float, float]]) -> list[Row]:
-    """Its figures, each with ours as a multiple; `ours` has steps/s and ms a step by backend."""
+    """The figures of DBOS, and how many times as fast ours are.
+
+    `ours` has, by backend, steps/s and ms for each step.
+    """
     python = environment("dbos")
     numbers = [sizes.runs, sizes.steps_per_run, sizes.steps_of_one]
     done = subprocess.run(
@@ -42,7 +45,7 @@ def dbos(sizes: Sizes, directory: Path, ours: dict[str, tuple[float, float]]) ->
 
 
 def environment(package: str) -> Path:
-    """The interpreter of a virtual environment that has the package; made once and kept."""
+    """The Python of a virtual environment with the package, which is made once and kept."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = cache / "replay-bench" / package
     python = place / "bin" / "python"

@@ -1,11 +1,13 @@
 """The database without the library: probes for the measures, and the raw limit.
 
-The raw limit is what the same rows cost when nothing but the driver touches them. It takes the
-rows that the library has just written, puts the created events of its runs into a fresh database
-with the same tables, and then does what any implementation has to do: read what is new, write the
-next rows and move a cursor in one transaction, until all rows are there and have been read.
-It does this on one connection, in the same batches, without decoding, deciding or looking for
-duplicates.
+The raw limit is the speed of the same rows when only the driver touches them:
+
+1. Take the rows that the library has just written.
+2. Put the created events of its runs into a fresh database with the same tables.
+3. Do what any implementation must do: read the new rows; write the next rows and move a cursor in
+   one transaction. Repeat until all rows are written and read.
+
+This uses one connection and the same batches. It does not decode, decide or look for duplicates.
 """
 
 import re
@@ -32,7 +34,7 @@ CURSOR = "id, last_event_id, updated_at, owner, lease_until"
 
 
 class Raw:
-    """One connection, with `?` as the mark of a parameter on either database."""
+    """One connection, with `?` as the placeholder on either database."""
 
     def __init__(self, url: str) -> None:
         self.sqlite = url.startswith("sqlite")
@@ -50,7 +52,7 @@ class Raw:
         self.cursor.executemany(self.marked(sql), rows)
 
     def count(self, kind: int, **where: str) -> int:
-        """How many events of a type there are, in all or in one namespace, workflow or run."""
+        """How many events of a type there are: all, or those of a namespace, workflow or run."""
         more = "".join(f" AND {column} = ?" for column in where)
         sql = f"SELECT COUNT(*) FROM replay_events WHERE type = ?{more}"
         [(number,)] = self.rows(sql, kind, *where.values())
@@ -83,7 +85,7 @@ def connect_sqlite(url: str) -> sqlite3.Connection:
 
 
 def connect_mysql(url: str) -> "pymysql.Connection[pymysql.cursors.Cursor]":
-    """Times are left as text, as decoding them costs more than reading them."""
+    """Times stay text, because decoding them costs more than reading them."""
     parts = urlsplit(url)
     socket = parse_qs(parts.query).get("unix_socket", [None])[0]
     return pymysql.connect(
@@ -119,7 +121,7 @@ def copy(url: str) -> Copy:
 
 
 def rerun(url: str, rows: Copy) -> float:
-    """Write and read the rows in an empty database; the seconds that it took."""
+    """Write and read the rows in an empty database. Returns the seconds that this took."""
     replay.connect(url, loops=False).close()  # makes the tables
     with closing(Raw(url)) as database:
         with database.transaction():
@@ -140,20 +142,20 @@ def rerun(url: str, rows: Copy) -> float:
 
 
 def batches(rows: Sequence[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """The library's own commits: the rows of one have one timestamp, and stand together."""
+    """The library's own commits: the rows of a commit have one timestamp and follow each other."""
     for _, batch in groupby(rows, key=itemgetter(6)):
         yield list(batch)
 
 
 def read_on(database: Raw, after: int) -> int:
-    """Read the next batch, what a reader needs of it; the id of its last row."""
+    """Read the columns of the next batch that a reader needs. Returns the id of its last row."""
     sql = "SELECT id, type, `key`, timestamp, message FROM replay_events"
     found = database.rows(f"{sql} WHERE id > ? ORDER BY id LIMIT {BATCH}", after)
     return int(found[-1][0]) if found else after
 
 
 def move(database: Raw, cursor: tuple[Any, ...], old: int, new: int) -> None:
-    """Move a cursor, if it stands where it should: two owners of one name must not both go on."""
+    """Move a cursor if it stands where it should: two owners of a name must not both go on."""
     name, _, updated_at, owner, lease_until = cursor
     database.rows(
         "UPDATE replay_cursors SET last_event_id = ?, updated_at = ?, lease_until = ?"

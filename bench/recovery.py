@@ -1,4 +1,4 @@
-"""Recovery: how long until a run goes on after its consumer is made anew or its process killed."""
+"""Recovery: how soon a run goes on after its consumer is replaced or its process is killed."""
 
 import signal
 import statistics
@@ -16,16 +16,16 @@ from bench.worker import Worker
 
 
 def take_up(backend: Backend, sizes: Sizes) -> list[Row]:
-    """From registering a workflow to the first new activity of a run with a long history."""
+    """The time from registering a workflow to the next activity of a run with a long history."""
     steps = sizes.positions[-1]
     with backend.fresh() as url:
         make_history(url, steps)
         seconds = take_up_again(url)
-    return [at_most(f"taking up a run with {steps:,} steps of history", seconds, 0.5, "s", ".3f")]
+    return [at_most(f"resuming a run with {steps:,} steps of history", seconds, 0.5, "s", ".3f")]
 
 
 def make_history(url: str, steps: int) -> None:
-    """Leave a run behind that has done its steps and waits for a signal."""
+    """Leave a run that has done its steps and waits for a signal."""
     with replay.connect(url) as client, closing(raw.Raw(url)) as probe:
         replay.register_workflow(client, work.NAMESPACE, work.steps_then_one)
         replay.register_activity(client, work.NAMESPACE, work.echo)
@@ -34,7 +34,7 @@ def make_history(url: str, steps: int) -> None:
 
 
 def take_up_again(url: str) -> float:
-    """Answer the run's wait while nobody runs it; then register, and time the next activity."""
+    """Answer the run's await while nobody runs it. Then register, and time the next activity."""
     begun = threading.Event()
 
     def last(ctx: replay.ActivityContext, backends: None, message: Int64Value) -> Int64Value:
@@ -54,13 +54,17 @@ def take_up_again(url: str) -> float:
 
 
 def killed(backend: Backend, sizes: Sizes) -> list[Row]:
-    """From starting the successor of a killed process to the end of the run that it was at."""
+    """The time from starting the successor of a killed process to the end of its run."""
     times = []
     for _ in range(sizes.repeats):
         with backend.fresh() as url:
             times.append(succeed(url, sizes.killed_at, sizes.killed_of))
-    what = f"process killed at step {sizes.killed_at:,} of {sizes.killed_of:,}: its successor"
-    return [at_most(f"{what}, start to end", statistics.median(times), 0.6, "s", ".3f")]
+    what = f"process killed at step {sizes.killed_at:,} of {sizes.killed_of:,}"
+    return [
+        at_most(
+            f"{what}: successor's start to the run's end", statistics.median(times), 0.6, "s", ".3f"
+        )
+    ]
 
 
 def succeed(url: str, killed_at: int, steps: int) -> float:

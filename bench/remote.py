@@ -1,4 +1,4 @@
-"""The same steps through a server on loopback, beside the embedded figures of the same run."""
+"""Remote: the same steps through a server on loopback, beside the embedded figures."""
 
 import signal
 import statistics
@@ -14,7 +14,10 @@ from bench.steps import many_runs, run_steps, start_timed
 
 
 def through_a_server(backend: Backend, sizes: Sizes) -> list[Row]:
-    """Steps a second of many runs, and the time of a step of one: medians of alternating turns."""
+    """Steps/s of many runs, and the time of a step of one run.
+
+    Embedded and remote turns alternate; the figures are their medians.
+    """
     near, far = [], []
     for _ in range(sizes.repeats):
         with backend.fresh() as url:
@@ -28,7 +31,7 @@ def through_a_server(backend: Backend, sizes: Sizes) -> list[Row]:
     return [
         plain(f"{what}, embedded", embedded, "steps/s", ",.0f"),
         plain(f"{what}, through a server", remote, "steps/s", ",.0f"),
-        at_least("  of the embedded", remote / embedded, 0.5, ""),
+        at_least("  share of the embedded figure", remote / embedded, 0.5, ""),
         plain(f"a step, one run of {sizes.steps_of_one}, embedded, p50", near_ms, "ms"),
         plain(f"a step, one run of {sizes.steps_of_one}, through a server, p50", far_ms, "ms"),
         at_most("  more than embedded", far_ms - near_ms, 1.5, "ms"),
@@ -36,7 +39,7 @@ def through_a_server(backend: Backend, sizes: Sizes) -> list[Row]:
 
 
 def one_run_each(backend: Backend, sizes: Sizes) -> tuple[float, float]:
-    """The median of a step in milliseconds, embedded and through a server, in alternating turns."""
+    """The median time of a step in ms, embedded and through a server, in alternating turns."""
     near: list[float] = []
     far: list[float] = []
     with backend.fresh() as one, backend.fresh() as other, served(other) as server:

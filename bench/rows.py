@@ -1,4 +1,4 @@
-"""A line of the table: what was measured, the figure, what is wanted, and the verdict in words."""
+"""The lines of the table: the measure, its figure, the goal, and the verdict."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work each measure is given; `--quick` makes it small and the figures rough."""
+    """How much work each measure does. With `--quick` it is small, and the figures are rough."""
 
     repeats: int = 3
     runs: int = 1_000
@@ -26,7 +26,7 @@ class Sizes:
     positions: tuple[int, ...] = (10, 100, 1_000, 10_000)
     killed_at: int = 990
     killed_of: int = 1_000
-    parked: int = 10_000
+    asleep: int = 10_000
     cached: int = 1_000
     signals: int = 50
     sleepers: int = 20
@@ -42,7 +42,7 @@ QUICK = Sizes(
     positions=(10, 50, 100, 200),
     killed_at=30,
     killed_of=40,
-    parked=200,
+    asleep=200,
     cached=50,
     signals=5,
     sleepers=3,
@@ -52,7 +52,7 @@ QUICK = Sizes(
 
 
 def plain(measure: str, value: float, unit: str, form: str = ",.2f") -> Row:
-    """A figure that nothing is asked of."""
+    """A figure without a goal."""
     return Row(measure, f"{value:{form}} {unit}".rstrip(), value=value)
 
 
@@ -69,8 +69,8 @@ def at_least(measure: str, value: float, limit: float, unit: str, form: str = ",
 
 
 def table(rows: Iterable[Row]) -> Iterator[str]:
-    """The rows as aligned lines, figures to the right."""
-    head = Row("measure", "figure", "wanted", "verdict")
+    """The rows as aligned lines, with the figures aligned to the right."""
+    head = Row("measure", "figure", "goal", "verdict")
     lines = [head, *rows]
     first = max(len(row.measure) for row in lines)
     second = max(len(row.figure) for row in lines)
@@ -81,7 +81,7 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` in a hundred do not exceed (nearest rank)."""
+    """The value that `percent` % of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
@@ -91,7 +91,7 @@ def median_ms(seconds: Sequence[float]) -> float:
 
 
 def wait_for(what: str, ready: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Poll each millisecond until `ready`, or say what never came."""
+    """Poll each millisecond until `ready`.  Raises TimeoutError, which names `what`."""
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:

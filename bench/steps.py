@@ -1,4 +1,4 @@
-"""Steps: how many a second with many runs, how long each takes with one, and whether that grows."""
+"""Steps: how many a second with many runs, and how long each takes early and late in one run."""
 
 import statistics
 import threading
@@ -14,7 +14,10 @@ from bench.rows import Row, Sizes, at_least, at_most, median_ms, percentile, pla
 
 
 def throughput(backend: Backend, sizes: Sizes) -> list[Row]:
-    """Steps a second of many runs at once, beside the raw limit: medians of alternating turns."""
+    """Steps/s of many runs at once, beside the raw limit.
+
+    Turns of both alternate; the figures are their medians.
+    """
     ours, limits = [], []
     for _ in range(sizes.repeats):
         with backend.fresh() as url:
@@ -29,14 +32,14 @@ def throughput(backend: Backend, sizes: Sizes) -> list[Row]:
     return [
         plain(f"{what}, started together", rate, "steps/s", ",.0f"),
         plain("  raw limit: the same rows in the same batches", limit, "steps/s", ",.0f"),
-        at_least("  of the raw limit", rate / limit, wanted, ""),
+        at_least("  share of the raw limit", rate / limit, wanted, ""),
     ]
 
 
 def many_runs(url: str, runs: int, steps: int, server: str = "") -> float:
-    """Create the runs, then start the consumers; the seconds from there until all are completed.
+    """Create the runs, then start the consumers. Returns the seconds until all runs complete.
 
-    Through the server of this database, if there is one.
+    `server` is the URL of a server of this database, through which the client then works.
     """
     ended = threading.Semaphore(0)
     with replay.connect(server or url) as client, closing(raw.Raw(url)) as probe:
@@ -48,13 +51,13 @@ def many_runs(url: str, runs: int, steps: int, server: str = "") -> float:
         replay.register_activity(client, work.NAMESPACE, work.echo)
         for _ in range(runs):
             if not ended.acquire(timeout=120):
-                raise TimeoutError(f"not all of {runs} runs came to their end in 120 s")
+                raise TimeoutError(f"not all of {runs} runs ended in 120 s")
         wait_for("the runs to complete", lambda: probe.count(raw.COMPLETED) == runs)
         return time.perf_counter() - begin
 
 
 def one_run(backend: Backend, sizes: Sizes) -> list[Row]:
-    """The time of a step when nothing else runs: request, activity, response."""
+    """The time of a step (request, activity, response) when nothing else runs."""
     gaps: list[float] = []
     with backend.fresh() as url, replay.connect(url) as client:
         start_timed(client, gaps)
@@ -81,10 +84,10 @@ def run_steps(client: replay.Client, run: str, steps: int) -> None:
 
 
 def long_run(backend: Backend, sizes: Sizes) -> list[Row]:
-    """What a step costs late in a run, and whether that is more than at its beginning.
+    """How long a step takes late in a run, and whether that is longer than at its beginning.
 
-    The first position is measured on short runs before and after the long one, so that a machine
-    that has become slower or faster meanwhile does not look like growth.
+    The first position is measured on short runs before and after the long one. Otherwise a machine
+    that becomes slower or faster meanwhile would look like growth.
     """
     gaps: list[float] = []
     first, last = sizes.positions[0], sizes.positions[-1]

@@ -14,7 +14,7 @@ PAUSE = 0.03  # seconds between signals: long enough for the run to wait again
 
 
 def signal(backend: Backend, sizes: Sizes) -> list[Row]:
-    """From the call of signal_run to the workflow's next line, in one process."""
+    """The time from the call of signal_run to the workflow's next line, in one process."""
     woken: list[float] = []
     sent = []
     wake = threading.Semaphore(0)
@@ -28,11 +28,11 @@ def signal(backend: Backend, sizes: Sizes) -> list[Row]:
             client.signal_run(work.NAMESPACE, "signalled", "run", 1, Int64Value(), str(number))
             take(wake, "a signal to be taken")
     delays = [after - before for before, after in zip(sent, woken, strict=True)]
-    return [at_most("signal_run to the run going on, p50", median_ms(delays), 3.0, "ms")]
+    return [at_most("from signal_run until the run goes on, p50", median_ms(delays), 3.0, "ms")]
 
 
 def sleep(backend: Backend, sizes: Sizes) -> list[Row]:
-    """From when a sleep of one second was due, by its request's timestamp, to the next line."""
+    """The time from a sleep's due moment, one second after its request, to the next line."""
     woken: dict[str, float] = {}
     wake = threading.Semaphore(0)
     with backend.fresh() as url, replay.connect(url) as client:
@@ -48,7 +48,7 @@ def sleep(backend: Backend, sizes: Sizes) -> list[Row]:
 
 
 def requests(client: replay.Client) -> list[tuple[str, float]]:
-    """Run and time of each request in the log."""
+    """The run and the time of each request in the log."""
     events = client.stream(work.NAMESPACE, to_head=True)
     return [
         (event.key.run, event.timestamp.timestamp())

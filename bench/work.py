@@ -1,6 +1,7 @@
-"""The workflows and the activity that are measured. The activity does nothing: steps are the cost.
+"""The workflows and the activity that are measured.
 
-A workflow that records what it saw is made by a function that is given where to record it.
+The activity does nothing, so only the steps cost time. If a workflow records something, a function
+makes it, which is given the place where it records.
 """
 
 import threading
@@ -30,7 +31,7 @@ def steps(ctx: replay.RunContext, message: Int64Value) -> None:
 
 
 def timed_steps(gaps: list[float]) -> Workflow:
-    """As `steps`; records how long each took."""
+    """As `steps`; records how long each step took."""
 
     def steps(ctx: replay.RunContext, message: Int64Value) -> None:
         for number in range(message.value):
@@ -42,7 +43,7 @@ def timed_steps(gaps: list[float]) -> Workflow:
 
 
 def counted_steps(ended: threading.Semaphore) -> Workflow:
-    """As `steps`; counts the runs that have come to their last line."""
+    """As `steps`; counts the runs that have reached their last line."""
 
     def counted(ctx: replay.RunContext, message: Int64Value) -> None:
         steps(ctx, message)
@@ -52,19 +53,19 @@ def counted_steps(ended: threading.Semaphore) -> Workflow:
 
 
 def steps_then_one(ctx: replay.RunContext, message: Int64Value) -> None:
-    """As `steps`; waits for a signal, and takes one more step that can be told from the others."""
+    """As `steps`; then waits for a signal, and takes one more step, which has a name of its own."""
     steps(ctx, message)
     ctx.await_signal(1, AN_HOUR)
     ctx.exec_activity("last", message)
 
 
-def parked(ctx: replay.RunContext, message: StringValue) -> None:
+def asleep(ctx: replay.RunContext, message: StringValue) -> None:
     """Sleeps for longer than any benchmark."""
     ctx.sleep(AN_HOUR * 24)
 
 
 def signalled(woken: list[float], wake: threading.Semaphore) -> Workflow:
-    """Takes as many signals as the message says; records when it went on after each."""
+    """Takes as many signals as the message says; records when it goes on after each."""
 
     def signalled(ctx: replay.RunContext, message: Int64Value) -> None:
         for _ in range(message.value):
@@ -76,7 +77,7 @@ def signalled(woken: list[float], wake: threading.Semaphore) -> Workflow:
 
 
 def sleeper(woken: dict[str, float], wake: threading.Semaphore) -> Workflow:
-    """Sleeps one second; records by run, on the wall clock, when it went on."""
+    """Sleeps one second; records when the run goes on, by the wall clock."""
 
     def sleeper(ctx: replay.RunContext, message: Int64Value) -> None:
         ctx.sleep(timedelta(seconds=1))

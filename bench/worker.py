@@ -1,9 +1,15 @@
-"""A process that is killed or weighed: `python -m bench.worker MODE URL NUMBER`.
+"""A process that is killed or measured: `python -m bench.worker MODE URL NUMBER`.
 
-Mode `steps` runs the workflow of steps, and kills itself with signal 9 in the activity of step
-NUMBER. Mode `parked` answers questions, one a line on its standard input, until that closes:
-`register NAME` a workflow that parks its runs (at most NUMBER of them cached), `consumers COUNT`
-more that have nothing to do, and its `memory`, `cpu` and `statements` so far.
+Mode `steps` runs the workflow of steps. It kills itself with signal 9 in the activity of step
+NUMBER.
+
+Mode `idle` answers questions, one on each line of its standard input, until that closes:
+
+    register NAME     registers a workflow whose runs wait (at most NUMBER of them cached)
+    consumers COUNT   registers more consumers, which have nothing to do
+    memory            bytes of memory in use
+    cpu               CPU seconds so far
+    statements        SQL statements so far (SQLite only)
 """
 
 import gc
@@ -47,7 +53,7 @@ class Worker:
         return self.process.wait(timeout=120)
 
     def ask(self, *words: object) -> float:
-        """One question, one number back."""
+        """Sends one question; returns its answer, a number."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(*words, file=self.process.stdin, flush=True)
@@ -69,7 +75,7 @@ def run_steps(url: str, kill_at: int) -> None:
         sys.stdin.read()
 
 
-class Parked:
+class Idle:
     """The worker that answers."""
 
     def __init__(self, client: replay.Client, max_cached: int, statements: list[int]) -> None:
@@ -79,7 +85,7 @@ class Parked:
 
     def register(self, name: str) -> float:
         replay.register_workflow(
-            self.client, work.NAMESPACE, work.parked, name=name, max_cached=self.max_cached
+            self.client, work.NAMESPACE, work.asleep, name=name, max_cached=self.max_cached
         )
         return 0
 
@@ -87,7 +93,7 @@ class Parked:
         """Register half as many idle workflows and half as many idle activities."""
         for number in range(int(count) // 2):
             replay.register_workflow(
-                self.client, work.NAMESPACE, work.parked, name=f"idle-{number}"
+                self.client, work.NAMESPACE, work.asleep, name=f"idle-{number}"
             )
         for number in range(int(count) - int(count) // 2):
             replay.register_activity(self.client, work.NAMESPACE, work.echo, name=f"idle-{number}")
@@ -108,17 +114,17 @@ class Parked:
 def answer(url: str, max_cached: int) -> None:
     counted = count_sqlite_statements()
     with replay.connect(url) as client:
-        parked = Parked(client, max_cached, counted)
+        idle = Idle(client, max_cached, counted)
         for line in sys.stdin:
             question, *words = line.split()
-            print(getattr(parked, question)(*words), flush=True)
+            print(getattr(idle, question)(*words), flush=True)
 
 
 def count_sqlite_statements() -> list[int]:
-    """Have every SQLite connection made from now on count its statements.
+    """Makes every SQLite connection that is opened from now on count its statements.
 
-    SQLite has no server that could be asked, so the driver's own trace is put into each
-    connection. The trace costs a little CPU, which the idle measure then includes.
+    SQLite has no server that could be asked, so each connection gets the driver's own trace. The
+    trace costs a little CPU, which the idle measure then includes.
     """
     counted = [0]
     connect = sqlite3.connect
@@ -137,4 +143,4 @@ def count_sqlite_statements() -> list[int]:
 
 if __name__ == "__main__":
     mode, url, number = sys.argv[1:]
-    {"steps": run_steps, "parked": answer}[mode](url, int(number))
+    {"steps": run_steps, "idle": answer}[mode](url, int(number))

@@ -29,34 +29,40 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="demo", description="A TWAP strategy that survives kill -9 of its workers."
     )
-    parser.add_argument("--url", help="the database; default: a new SQLite file")
-    parser.add_argument("--workers", type=int, default=3, metavar="N", help="processes (3)")
-    parser.add_argument("--orders", type=int, metavar="N", help="only the first N orders")
+    parser.add_argument("--url", help="the URL of the database (default: a new SQLite file)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=3,
+        metavar="N",
+        help="worker processes (default: %(default)s)",
+    )
+    parser.add_argument("--orders", type=int, metavar="N", help="trade only the first N orders")
     parser.add_argument(
         "--data",
         type=Path,
         default=Path(__file__).parent,
         metavar="DIR",
-        help="has orders.csv and ticks.csv; default: those of the demo",
+        help="the directory with orders.csv and ticks.csv (default: the demo's own)",
     )
     return parser.parse_args(arguments)
 
 
 def choose(args: argparse.Namespace) -> list[OrderRequest]:
-    """The orders to work on, the options having been checked."""
+    """Checks the options; returns the orders to trade.  Raises BadInput."""
     orders, _ = load(args.data)
     count = len(orders) if args.orders is None else args.orders
     if not 1 <= count <= len(orders):
-        raise BadInput(f"--orders is a number from 1 to {len(orders)}, not {count}")
+        raise BadInput(f"--orders must be a number from 1 to {len(orders)}, not {count}")
     if not 1 <= args.workers <= 16:
-        raise BadInput(f"--workers is a number from 1 to 16, not {args.workers}")
+        raise BadInput(f"--workers must be a number from 1 to 16, not {args.workers}")
     if args.url == "sqlite://":
-        raise BadInput("a database in memory cannot be shared by processes: name a file")
+        raise BadInput("processes cannot share a database in memory: name a file")
     return orders[:count]
 
 
 def where(url: str) -> str:
-    """The database as a person would name it, without a password."""
+    """The database in words, without user and password."""
     if url.startswith(SQLITE):
         path = url.removeprefix(SQLITE).partition("?")[0]
         return f"SQLite file {Path(path).absolute()}"
@@ -65,24 +71,24 @@ def where(url: str) -> str:
 
 
 def start(client: replay.Client, prefix: str, orders: list[OrderRequest]) -> int:
-    """Starts the run of each order; those that an earlier demo started are left alone."""
+    """Starts a run for each order, unless an earlier demo has; returns how many it started."""
     return sum(
         client.run_workflow(NAMESPACE, WORKFLOW, prefix + order.order_id, order) for order in orders
     )
 
 
 def run(args: argparse.Namespace, url: str, orders: list[OrderRequest], log: Path) -> bool:
-    """The demo; returns whether the proof holds."""
+    """Runs the demo; returns whether the proof holds."""
     progress = Progress(sys.stdout)
     with replay.connect(url, loops=False) as client:
         prefix, goes_on = find_prefix(client)
         started = start(client, prefix, orders)
         board = Board(client, prefix)
         board.read()
-        text = f"{started} orders started as runs {prefix}*"
+        text = f"Orders started: {started} (runs {prefix}*)."
         if goes_on:
-            text += f", {len(board.requests) - started} taken up again"
-        progress.say(f"{text}, {args.workers} workers, {where(url)}")
+            text += f" Resumed: {len(board.requests) - started}."
+        progress.say(f"{text} Workers: {args.workers}. Database: {where(url)}")
         with Fleet(url, args.data, args.workers, log) as fleet:
             driver = Driver(board, fleet, progress, set(board.requests))
             try:
@@ -90,7 +96,7 @@ def run(args: argparse.Namespace, url: str, orders: list[OrderRequest], log: Pat
                     driver.drive()
             finally:
                 progress.say(driver.state())
-        # What was given, and beside it what an earlier demo with more orders had left.
+        # The orders of this demo, and those that an earlier demo with more orders left.
         given = board.requests | {prefix + order.order_id: order for order in orders}
         return report(client, prefix, given, driver.kills)
 
@@ -98,7 +104,7 @@ def run(args: argparse.Namespace, url: str, orders: list[OrderRequest], log: Pat
 def report(
     client: replay.Client, prefix: str, orders: Mapping[str, OrderRequest], kills: list[Kill]
 ) -> bool:
-    """Reads the log anew from its beginning, prints one run of it and the proof."""
+    """Reads the log again from its beginning; prints one run of it, and the proof."""
     events = [
         event
         for event in client.stream(NAMESPACE, WORKFLOW, to_head=True)
@@ -117,7 +123,7 @@ def report(
 
 
 def telling(orders: Mapping[str, OrderRequest], kills: list[Kill]) -> str:
-    """The run to show: one that lived through the most kills, and of those the shortest."""
+    """The run to show: it survived the most kills, and is the shortest of those that did."""
 
     def rank(run: str) -> tuple[int, int, str]:
         return -sum(run in kill.runs for kill in kills), orders[run].splits, run
@@ -126,14 +132,14 @@ def telling(orders: Mapping[str, OrderRequest], kills: list[Kill]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the demo; returns the exit code: 0, 1 where it went wrong, 2 for bad input."""
+    """Runs the demo; returns the exit code: 0, 1 if it failed, 2 for bad input."""
     args = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="replay-demo-"))
     database, log = directory / "demo.db", directory / "workers.log"
     url = args.url or f"{SQLITE}{database}"
     try:
-        # What the library logs before there is a progress line, it raises as well.
+        # Until there is a progress line, the library raises everything that it logs.
         with heard(logging.NullHandler()):
             holds = run(args, url, choose(args), log)
         print(f"\nThe database: {where(url)}")
@@ -145,8 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        same = "the same command" if args.url else f"the same command with --url {url}"
-        print(f"Stopped. Nothing is lost: {same} goes on from here.")
+        again = "again." if args.url else f"with --url {url}"
+        print(f"Stopped. Nothing is lost. To continue, run the same command {again}")
         code = 130
     if code == 1:
         print(f"demo: the workers' log is {log}", file=sys.stderr)

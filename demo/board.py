@@ -1,7 +1,7 @@
-"""Where the orders are, read from the log and from nothing else.
+"""The state of the orders, read from the log and from nothing else.
 
-All runs of one demo share a prefix (`demo-1-`, `demo-2-`, ...), so that a database can serve many
-demos, and one that was interrupted is found again and goes on.
+All runs of one demo share a prefix (`demo-1-`, `demo-2-`, ...). So one database can serve many
+demos, and an interrupted demo can find its runs and continue.
 """
 
 import re
@@ -31,7 +31,7 @@ def find_prefix(client: replay.Client) -> tuple[str, bool]:
 
 
 class Board:
-    """The state of one demo's runs, brought up to date by reading on in the log."""
+    """The state of one demo's runs. Each `read` brings it up to date."""
 
     def __init__(self, client: replay.Client, prefix: str) -> None:
         self._client = client
@@ -41,10 +41,10 @@ class Board:
         self.published = 0
         self.events = 0
         self.last_id = 0
-        self._answered: dict[str, str] = {}  # Run to the worker that gave it its latest price.
+        self._answered: dict[str, str] = {}  # By run: the worker that gave its latest price.
 
     def read(self) -> list[replay.Event]:
-        """Reads to the head of the log; returns what was new of this demo's runs."""
+        """Reads to the head of the log; returns the new events of this demo's runs."""
         new = []
         for event in self._client.stream(NAMESPACE, WORKFLOW, after=self.last_id, to_head=True):
             self.last_id = event.id

@@ -1,4 +1,4 @@
-"""The middle of the demo: watch the runs, kill a worker now and then until every order is done."""
+"""Watches the runs until every order is done, and kills up to two workers on the way."""
 
 import time
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from replay import EventType
 
 KILLS = 2
 PAUSE = 0.1
-PATIENCE = 120.0  # Seconds without a new event after which something is wrong.
+PATIENCE = 120.0  # Seconds without a new event: then something is wrong.
 
 
 class Stuck(Exception):
-    """The runs do not go on."""
+    """The runs make no progress."""
 
 
 @dataclass
 class Kill:
-    """A worker that was killed, and what tells that others took over from it."""
+    """A worker that was killed, and how to see that others took over from it."""
 
     name: str
-    last_id: int  # The newest event once it was dead.
+    last_id: int  # The newest event when it was dead.
     runs: set[str]  # The unfinished runs that it had been serving.
     at: float
     survived: bool = False
@@ -55,7 +55,7 @@ class Driver:
             kill.survived = True
 
     def state(self) -> str:
-        """How far things are, in one line."""
+        """The progress, in one line."""
         survived = sum(kill.survived for kill in self.kills)
         return (
             f"orders done {len(self._board.completed):2}/{len(self._orders)}"
@@ -66,7 +66,7 @@ class Driver:
         )
 
     def _read(self) -> list[replay.Event]:
-        """What is new in the log. While the database is away there is nothing new."""
+        """The new events of the log; none while the database cannot be reached."""
         try:
             events = self._board.read()
         except replay.Error as error:
@@ -76,19 +76,19 @@ class Driver:
         if events:
             self._last_event = now
         elif now - self._last_event > PATIENCE:
-            raise Stuck(f"nothing has happened for {PATIENCE:.0f} seconds")
+            raise Stuck(f"no new event came for {PATIENCE:.0f} seconds")
         return events
 
     def _note(self, events: list[replay.Event]) -> None:
-        """Sees from the log that a killed worker's runs go on."""
+        """Notes, from the log, that another worker took over a run of a killed one."""
         for kill in self.kills:
             if not kill.survived and any(_goes_on(event, kill) for event in events):
                 kill.survived = True
                 seconds = time.monotonic() - kill.at
-                self._progress.say(f"  its orders went on elsewhere {seconds:.1f} s after the kill")
+                self._progress.say(f"  another worker took over {seconds:.1f} s after the kill")
 
     def _due(self) -> bool:
-        """Kills come at equal steps of the work that there was to do at the start."""
+        """Whether a kill is due: kills divide the work that was there at the start evenly."""
         share = (len(self.kills) + 1) / (KILLS + 1)
         work = self._total - self._published
         return self._board.published >= self._published + share * work
@@ -101,7 +101,7 @@ class Driver:
             return
         dead = self._fleet.kill(name)
         at = time.monotonic()
-        self._note(self._read())  # What it still committed is not a sign that others took over.
+        self._note(self._read())  # Its own last commits do not show that others took over.
         self.kills.append(Kill(name, self._board.last_id, self._board.runs_of(name), at))
         new = self._fleet.start(dead.index)
         self._progress.say(
@@ -111,7 +111,7 @@ class Driver:
 
 
 def _goes_on(event: replay.Event, kill: Kill) -> bool:
-    """Whether the event is of a kind that only a worker makes which took over the run."""
+    """Whether the event can only come from a worker that took over the run."""
     answered = event.type == EventType.ACTIVITY_RESPONSE and event.key.target == ACTIVITY
     completed = event.type == EventType.RUN_COMPLETED
     return event.key.run in kill.runs and (answered or completed)

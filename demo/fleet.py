@@ -1,4 +1,4 @@
-"""The worker processes as the driver sees them: started, killed, replaced, stopped."""
+"""Starts, kills, replaces and stops the worker processes."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class WorkerEnded(Exception):
-    """A worker ended that nobody had asked to; the text says what it left behind."""
+    """A worker ended although nobody asked it to. The text has its last log line."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """What the worker signs its prices with."""
+        """The worker's name, with which it signs its prices."""
         return f"worker {self.process.pid}"
 
 
 class Fleet:
-    """Some workers on one database. As a context manager it leaves none behind."""
+    """Some workers on one database. On leaving the context, all are stopped."""
 
     def __init__(self, url: str, data: Path, size: int, log: Path) -> None:
         self._url = url
@@ -55,7 +55,7 @@ class Fleet:
         command += ["--data", str(self._data), "--index", str(index), "--workers", str(self._size)]
         command += ["--parent", str(os.getpid())]
         with self._log.open("ab") as log:
-            # In a session of its own it does not get the Ctrl-C that is meant for the driver.
+            # A session of its own keeps Ctrl-C, which is meant for the driver, from the worker.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -68,7 +68,7 @@ class Fleet:
         return worker
 
     def kill(self, name: str) -> Worker:
-        """Ends a worker with SIGKILL: it gets no chance to say good-bye."""
+        """Ends a worker with SIGKILL, so it cannot clean up."""
         worker = self._workers.pop(name)
         worker.process.kill()
         worker.process.wait()
@@ -79,7 +79,7 @@ class Fleet:
         return set(self._workers)
 
     def check(self) -> None:
-        """Raises WorkerEnded when a worker ended by itself."""
+        """Raises WorkerEnded if a worker ended by itself."""
         for worker in self._workers.values():
             code = worker.process.poll()
             if code is not None:
@@ -101,4 +101,4 @@ class Fleet:
 
     def _last(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return lines[-1] if lines else "it left no message"
+        return lines[-1] if lines else "it logged nothing"

@@ -1,7 +1,7 @@
 """Makes the demo's data: `python -m demo.generate` writes `ticks.csv` and `orders.csv` here.
 
-The seed is fixed, only `Random.random()` is used, whose sequence Python guarantees for a seed, and
-all else is plain arithmetic: every run, on every version and platform, writes the same bytes.
+Every run writes the same bytes, on every version and platform. The seed is fixed, and Python
+guarantees the sequence of `Random.random()` for a seed. Everything else is plain arithmetic.
 """
 
 import argparse
@@ -26,7 +26,7 @@ class Instrument:
     name: str
     price: float
     volatility: float  # Standard deviation of one step, as a share of the price.
-    spread: float  # Of bid and ask, as a share of the price.
+    spread: float  # From bid to ask, as a share of the price.
 
 
 INSTRUMENTS = (
@@ -38,7 +38,7 @@ INSTRUMENTS = (
 
 
 def normal(random: Random) -> float:
-    """A number that is near enough to normally distributed: twelve uniform ones added up."""
+    """A number from a nearly normal distribution: the sum of twelve uniform ones, less 6."""
     return sum(random.random() for _ in range(12)) - 6.0
 
 
@@ -65,7 +65,7 @@ def ticks(random: Random) -> list[tuple[str, str, str, str]]:
 
 
 def orders(random: Random) -> Iterable[tuple[str, str, str, int, int, str]]:
-    """The orders: later ones last longer, so that a demo of only a few of them is short."""
+    """The orders. Later ones last longer, so a demo with only the first few is short."""
     for number in range(1, ORDERS + 1):
         market = INSTRUMENTS[int(random.random() * len(INSTRUMENTS))].name
         side = "buy" if random.random() < 0.5 else "sell"
@@ -92,5 +92,11 @@ def generate(directory: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="demo.generate", description="Make the demo's CSV files.")
-    parser.add_argument("--data", type=Path, default=Path(__file__).parent, metavar="DIR")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(__file__).parent,
+        metavar="DIR",
+        help="the directory to write to (default: the demo's own)",
+    )
     generate(parser.parse_args().data)

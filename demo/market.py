@@ -17,12 +17,12 @@ TICK_COLUMNS = ["timestamp", "market", "bid", "ask"]
 
 
 class BadInput(Exception):
-    """Something the user gave is missing or wrong; the text is a sentence for them."""
+    """An option or a file is missing or wrong. The text says in one sentence what is wrong."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """The top of one market's book from `offset` seconds after the first tick of the file."""
+    """The top of one market's book, from `offset` seconds after the first tick of the file."""
 
     offset: float
     bid_cents: int
@@ -32,9 +32,9 @@ class Tick:
 class OrderBooks:
     """The current top of each market's order book.
 
-    The file stands in for a live feed: wall-clock time goes through it and starts again at its end,
-    so that every worker sees the same market at the same moment. Asking changes nothing, which
-    makes it safe to ask twice.
+    The file stands in for a live feed. Wall-clock time moves through it and starts again at its
+    end, so every worker sees the same market at the same moment. A query changes nothing, so it is
+    safe to repeat.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ def read_ticks(path: Path) -> dict[str, list[Tick]]:
 
 
 def load(directory: Path) -> tuple[list[OrderRequest], dict[str, list[Tick]]]:
-    """Orders and ticks of a data directory, each order's market being one that has ticks."""
+    """The orders and ticks of a data directory; every order's market has ticks."""
     orders, ticks = read_orders(directory / "orders.csv"), read_ticks(directory / "ticks.csv")
     for order in orders:
         if order.market not in ticks:
@@ -104,7 +104,7 @@ def load(directory: Path) -> tuple[list[OrderRequest], dict[str, list[Tick]]]:
 
 
 def _rows(path: Path, columns: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The file's rows, each with its place as a text for messages."""
+    """The file's rows, each with its place in words for error messages."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -126,10 +126,10 @@ def _rows(path: Path, columns: list[str]) -> Iterator[tuple[str, dict[str, str]]
 def _order(row: dict[str, str]) -> OrderRequest:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", row["id"]):
         raise ValueError(
-            f"the id {row['id']!r} has other signs than letters, digits, '.', '_', '-'"
+            f"the id {row['id']!r} has other characters than letters, digits, '.', '_', '-'"
         )
     if row["side"] not in ("buy", "sell"):
-        raise ValueError(f"the side is buy or sell, not {row['side']!r}")
+        raise ValueError(f"the side must be buy or sell, not {row['side']!r}")
     quantity, splits = _whole(row["quantity"]), _whole(row["splits"])
     seconds = _decimal(row["seconds"])
     if not 1 <= splits <= quantity:

@@ -1,6 +1,6 @@
-"""What the driver shows while it works.
+"""Shows the progress while the driver works.
 
-On a terminal it is one line that refreshes; elsewhere, a line now and then.
+On a terminal this is one line that is refreshed; elsewhere it is a new line every few seconds.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-SPARSE = 2.0  # Seconds between lines where they cannot refresh.
+SPARSE = 2.0  # Seconds between lines that cannot be refreshed.
 
 
 class Progress:
-    """Writes the state of things, and between it sentences that stay."""
+    """Writes the state, which is replaced, and sentences, which stay."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -23,7 +23,7 @@ class Progress:
         self._dirty = False
 
     def show(self, line: str) -> None:
-        """The state of now: replaces the one before it, or is left out where none is due yet."""
+        """Shows the state in place of the last one. Without a terminal, only when a line is due."""
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             self._write(f"\r\x1b[2K{line[:width]}")
@@ -33,7 +33,7 @@ class Progress:
             self._due = time.monotonic() + SPARSE
 
     def say(self, text: str) -> None:
-        """Something that happened: it stays."""
+        """Writes a sentence that stays."""
         self._write(("\r\x1b[2K" if self._dirty else "") + f"{text}\n")
         self._dirty = False
 
@@ -44,7 +44,7 @@ class Progress:
 
 @contextlib.contextmanager
 def heard(handler: logging.Handler) -> Iterator[None]:
-    """Has the handler get what the library logs."""
+    """Gives the handler everything that the library logs."""
     logger = logging.getLogger("replay")
     logger.addHandler(handler)
     try:
@@ -54,7 +54,7 @@ def heard(handler: logging.Handler) -> Iterator[None]:
 
 
 class Remarks(logging.Handler):
-    """Has the library's warnings stand among the progress, such as that the database is away."""
+    """Shows the library's warnings in the progress, for example that the database is away."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.WARNING)

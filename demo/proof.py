@@ -1,8 +1,7 @@
-"""What the log must hold at the end: nothing lost, nothing twice.
+"""Proves from the log that nothing was lost and nothing happened twice.
 
-The workflow is deterministic, so an order's number of parts says exactly which events its run has.
-The proof compares that list with the log, and what the events carry with the orders of the CSV
-file.
+The workflow is deterministic. So an order's number of parts says exactly which events its run must
+have. The proof compares these with the log, and their messages with the orders of the CSV file.
 """
 
 from collections import Counter, defaultdict
@@ -17,15 +16,15 @@ from replay import EventType
 OUTPUT = "publish_order"
 SLEEP = "replay_sleep"
 
-# The type of an event and its target, which is empty where it has none.
+# The type of an event, and its target, which is empty if it has none.
 Step = tuple[EventType, str]
 
 KINDS: dict[Step, str] = {
     (EventType.RUN_CREATED, ""): "orders created",
-    (EventType.ACTIVITY_REQUEST, ACTIVITY): "prices asked for",
-    (EventType.ACTIVITY_RESPONSE, ACTIVITY): "prices answered",
+    (EventType.ACTIVITY_REQUEST, ACTIVITY): "prices requested",
+    (EventType.ACTIVITY_RESPONSE, ACTIVITY): "prices returned",
     (EventType.RUN_OUTPUT, OUTPUT): "sub-orders published",
-    (EventType.ACTIVITY_REQUEST, SLEEP): "sleeps begun",
+    (EventType.ACTIVITY_REQUEST, SLEEP): "sleeps started",
     (EventType.ACTIVITY_RESPONSE, SLEEP): "sleeps ended",
     (EventType.RUN_COMPLETED, ""): "orders completed",
 }
@@ -33,7 +32,7 @@ KINDS: dict[Step, str] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One claim about the log, with its figures; `fault` names the first place that belies it."""
+    """One claim about the log, with its figures. `fault` says where it is first violated."""
 
     claim: str
     found: int
@@ -42,7 +41,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the log bears the claim out."""
+        """Whether the log confirms the claim."""
         return self.found == self.expected and not self.fault
 
     def __str__(self) -> str:
@@ -52,7 +51,7 @@ class Check:
 
 
 def prove(events: Iterable[replay.Event], orders: Mapping[str, OrderRequest]) -> list[Check]:
-    """Checks the events of a demo's runs against its orders, by run."""
+    """Checks the events of a demo's runs against its orders, run by run."""
     logged = list(events)
     runs: defaultdict[str, list[replay.Event]] = defaultdict(list)
     for event in logged:
@@ -60,14 +59,16 @@ def prove(events: Iterable[replay.Event], orders: Mapping[str, OrderRequest]) ->
     checks = [_kind(kind, claim, runs, orders) for kind, claim in KINDS.items()]
     checks += [_requests(runs, orders), _lots(runs, orders), _order_of_steps(runs, orders)]
     distinct = len({(event.type, str(event.key)) for event in logged})
-    checks.append(Check("events differ in type or key: none recorded twice", distinct, len(logged)))
+    checks.append(
+        Check("distinct events by type and key: none recorded twice", distinct, len(logged))
+    )
     total = sum(len(list(steps(order))) for order in orders.values())
-    checks.append(Check("events in all: none lost, none too many", len(logged), total))
+    checks.append(Check("events in total: none lost, none extra", len(logged), total))
     return checks
 
 
 def steps(order: OrderRequest) -> Iterator[tuple[Step, int]]:
-    """The events of the order's run as the workflow makes them, each with its sequence."""
+    """The events that the workflow makes for the order, each with its sequence."""
     yield (EventType.RUN_CREATED, ""), 0
     for split in range(order.splits):
         for kind in list(KINDS)[1:-1]:
@@ -86,7 +87,7 @@ def _kind(
     runs: Mapping[str, list[replay.Event]],
     orders: Mapping[str, OrderRequest],
 ) -> Check:
-    """Each order's run has as many events of the kind as it must."""
+    """Each order's run has as many events of this kind as it must have."""
     fault, found, expected = "", 0, 0
     for run in sorted(orders.keys() | runs.keys()):
         has = sum(step_of(event)[0] == kind for event in runs.get(run, []))
@@ -98,18 +99,18 @@ def _kind(
 
 
 def _requests(runs: Mapping[str, list[replay.Event]], orders: Mapping[str, OrderRequest]) -> Check:
-    """The log has each order as it was given."""
+    """The log has each order exactly as given."""
     wrong = [
         run
         for run, order in sorted(orders.items())
         if [event.message for event in runs.get(run, [])][:1] != [order]
     ]
     fault = f"{wrong[0]} differs" if wrong else ""
-    return Check("orders recorded as they were given", len(orders) - len(wrong), len(orders), fault)
+    return Check("orders recorded as given", len(orders) - len(wrong), len(orders), fault)
 
 
 def _lots(runs: Mapping[str, list[replay.Event]], orders: Mapping[str, OrderRequest]) -> Check:
-    """The published parts of each order add up to it."""
+    """The published parts of each order add up to the order."""
     fault, total = "", 0
     for run, order in sorted(orders.items()):
         messages = [event.message for event in runs.get(run, [])]
@@ -118,18 +119,18 @@ def _lots(runs: Mapping[str, list[replay.Event]], orders: Mapping[str, OrderRequ
         if lots != order.quantity and not fault:
             fault = f"{run} published {lots:,} of {order.quantity:,}"
     wanted = sum(order.quantity for order in orders.values())
-    return Check("lots published, each order's parts adding up to it", total, wanted, fault)
+    return Check("lots published: each order's parts add up to the order", total, wanted, fault)
 
 
 def _order_of_steps(
     runs: Mapping[str, list[replay.Event]], orders: Mapping[str, OrderRequest]
 ) -> Check:
-    """Each run's events are the workflow's steps, one after the other."""
+    """Each run's events are the workflow's steps, in their order."""
     wrong = [
         run
         for run, order in sorted(orders.items())
         if [step_of(event) for event in runs.get(run, [])] != list(steps(order))
     ]
-    claim = "runs whose events are the workflow's steps in its order"
+    claim = "runs with exactly the workflow's steps, in order"
     fault = f"{wrong[0]} differs" if wrong else ""
     return Check(claim, len(orders) - len(wrong), len(orders), fault)

@@ -1,7 +1,7 @@
-"""Prints one run: the steps of the workflow, and beside each what it consumed and produced.
+"""Prints one run: the steps of the workflow, each beside the events it consumed and produced.
 
-The workflow is written as pseudocode, a line for a step; `->` is an event that it consumed, `<-`
-one that it produced, and `#` a step that leaves no event.
+The workflow is pseudocode, one line for each step. `->` is an event that the step consumed, `<-` is
+one that it produced, and `#` is a step that leaves no event.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ Row = tuple[str, str, str]  # A step of the workflow, the event's id and time, t
 
 
 def trace(events: Sequence[replay.Event], kills: Mapping[str, int]) -> Iterator[str]:
-    """The lines of the table. A kill is a worker's name and the newest event's id at its death."""
+    """The lines of the table. `kills` has, by worker, the id of the newest event at its death."""
     rows: list[Row] = [("the workflow", "  id  seconds", "-> consumed, <- produced")]
     order = events[0].message
     assert isinstance(order, OrderRequest)
@@ -40,7 +40,7 @@ def _aligned(rows: Iterable[Row]) -> Iterator[str]:
 def _rows(
     step: proof.Step, sequence: int, place: str, order: OrderRequest, event: replay.Event
 ) -> list[Row]:
-    """What one event adds to the table: itself, and local steps, which leave no event."""
+    """The rows for one event, and for the local steps around it, which leave no event."""
     sleep = f"{calc_period(order).total_seconds():.3f} s"
     head = ("  for i in range(request.splits):", "", f"# local logic: {_nth(order, sequence)}")
     make = ("    order = make_order(i, price)", "", "# local pure function")
@@ -61,7 +61,7 @@ def _rows(
             return [("", place, "-> sleep_res{}")]
         case EventType.RUN_COMPLETED, _:
             return [("", place, "<- run_complete{}")]
-    raise ValueError(f"event {event.id} ({event.key}) is none of the workflow's")
+    raise ValueError(f"event {event.id} ({event.key}) is not one of the workflow's")
 
 
 def _nth(order: OrderRequest, split: int) -> str:

@@ -1,9 +1,9 @@
 """A worker process: `python -m demo.worker --url URL`.
 
-The runs are divided into three shards, and each shard's consumers (one for the workflow, one for
-the activity) have one live owner. Every worker registers all shards, its own first: so the workers
-share the load, and when one is killed any other is already standing by for what it owned and takes
-over at once, without waiting for a replacement.
+The runs are divided into three shards. Each shard has two consumers, one for the workflow and one
+for the activity, and each consumer has one live owner. Every worker registers all shards, its own
+first, so the workers share the load. If a worker is killed, another one already stands by for its
+shards. It takes over at once and does not wait for a replacement.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from demo.market import BadInput, OrderBooks, read_ticks
 from demo.workflow import NAMESPACE, current_top, twap
 
 SHARDS = 3
-STAND_BY_AFTER = 1.5  # Seconds that the other workers get for their own shards.
+STAND_BY_AFTER = 1.5  # Seconds in which the other workers can take their own shards.
 DATA = Path(__file__).parent
 
 
 class Stop(BaseException):
-    """The process was asked to end."""
+    """Somebody asked the process to end."""
 
 
 def register(client: replay.Client, books: OrderBooks, shard: int) -> None:
@@ -36,7 +36,7 @@ def register(client: replay.Client, books: OrderBooks, shard: int) -> None:
 
 
 def serve(client: replay.Client, books: OrderBooks, args: argparse.Namespace) -> None:
-    """Serves until the process is stopped, or until the one that started it is gone."""
+    """Serves until the process is stopped, or the process that started it is gone."""
     place = args.index % args.workers
     own = [shard for shard in range(SHARDS) if shard % args.workers == place]
     for shard in own:
@@ -51,9 +51,13 @@ def serve(client: replay.Client, books: OrderBooks, args: argparse.Namespace) ->
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="demo.worker", description="Serve the TWAP demo.")
-    parser.add_argument("--url", required=True, help="the database")
-    parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="has ticks.csv")
+    parser = argparse.ArgumentParser(
+        prog="demo.worker", description="Run one worker of the TWAP demo."
+    )
+    parser.add_argument("--url", required=True, help="the URL of the database")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, metavar="DIR", help="the directory with ticks.csv"
+    )
     parser.add_argument("--index", type=int, default=0, help="which of the workers this is, from 0")
     parser.add_argument("--workers", type=int, default=1, help="how many workers there are")
     parser.add_argument(
@@ -61,7 +65,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         default=os.getppid(),
         metavar="PID",
-        help="end when this process, which started the worker, has ended",
+        help="the process that started the worker: the worker ends when it is gone",
     )
     return parser.parse_args(arguments)
 

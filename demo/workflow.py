@@ -1,8 +1,8 @@
-"""The strategy: what a user of the library writes.
+"""The strategy: the part that a user of the library writes.
 
-`twap` is deterministic and has no side effects: it may be interrupted anywhere and goes on in
-another process. `current_top` deals with the outside world. Both read like ordinary functions; what
-they do is in the log.
+`twap` is deterministic and has no side effects. It may be interrupted anywhere, and then goes on in
+another process. `current_top` deals with the outside world. Both read like ordinary functions; the
+log records what they do.
 """
 
 from datetime import timedelta
@@ -32,7 +32,7 @@ def twap(ctx: replay.RunContext, request: OrderRequest) -> None:
 def make_order(request: OrderRequest, split: int, price: Price) -> SubOrder:
     """The part of the order with this number, at the price that trades at once.
 
-    What does not divide evenly is spread over the parts, so that they add up to the order.
+    A remainder is spread over the parts, so they add up to the order.
     """
     until_now = request.quantity * split // request.splits
     with_this = request.quantity * (split + 1) // request.splits

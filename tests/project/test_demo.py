@@ -1,4 +1,4 @@
-"""The demo: whole, interrupted and taken up again, with bad input, and its parts."""
+"""The demo: a whole one, an interrupted and resumed one, one with bad input, and its parts."""
 
 import io
 import itertools
@@ -92,14 +92,14 @@ def test_interrupted_demo_is_taken_up_again_and_another_begins_anew(
         first.send_signal(signal.SIGINT)
         rest = first.communicate(timeout=LIMIT)[0]
     assert first.returncode == 130
-    assert rest.splitlines()[-1].endswith("the same command goes on from here.")
+    assert rest.splitlines()[-1].endswith("To continue, run the same command again.")
     assert not alive(re.findall(r"worker (\d+)", seen + rest))
     second = demo(*options)
     assert_proved(second, 6)
-    assert "0 orders started as runs demo-1-*, 6 taken up again" in second.stdout
+    assert "Orders started: 0 (runs demo-1-*). Resumed: 6. " in second.stdout
     third = demo(*options, "--orders", "1")
     assert_proved(third, 1)
-    assert "1 orders started as runs demo-2-*, 1 workers" in third.stdout
+    assert "Orders started: 1 (runs demo-2-*). Workers: 1. " in third.stdout
 
 
 def alive(pids: list[str]) -> list[str]:
@@ -173,9 +173,9 @@ def main(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--orders", "0"], "--orders is a number from 1 to 32, not 0"),
-        (["--orders", "33"], "--orders is a number from 1 to 32, not 33"),
-        (["--workers", "0"], "--workers is a number from 1 to 16, not 0"),
+        (["--orders", "0"], "--orders must be a number from 1 to 32, not 0"),
+        (["--orders", "33"], "--orders must be a number from 1 to 32, not 33"),
+        (["--workers", "0"], "--workers must be a number from 1 to 16, not 0"),
         (["--url", "sqlite://"], "name a file"),
         (["--url", "sqlite:////nowhere/at/all.db"], "/nowhere/at/all.db"),
         (["--url", "oracle://somewhere/db"], "oracle"),
@@ -198,14 +198,14 @@ def test_bad_options_end_with_a_sentence(
         ("orders.csv", b"id,market\n", "the first line must be"),
         ("orders.csv", b"{header}\n", "there is no row after the header"),
         ("orders.csv", b"{header}\na,WHEAT,buy,10\n", "line 2: 6 fields expected"),
-        ("orders.csv", b"{header}\na,WHEAT,hold,10,3,5\n", "line 2: the side is buy or sell"),
+        ("orders.csv", b"{header}\na,WHEAT,hold,10,3,5\n", "line 2: the side must be buy or sell"),
         ("orders.csv", b"{header}\na,WHEAT,buy,ten,3,5\n", "line 2: 'ten' is not a whole number"),
         ("orders.csv", b"{header}\na,WHEAT,buy,2,3,5\n", "a quantity of 2 cannot be split 3 times"),
         ("orders.csv", b"{header}\na,WHEAT,buy,10,3,nan\n", "'nan' is not a number"),
         ("orders.csv", b"{header}\na,WHEAT,buy,10,3,-1\n", "-1 seconds are not between"),
         ("orders.csv", b"{header}\na,SALT,buy,10,3,5\n", "the market 'SALT', which has no ticks"),
         ("orders.csv", b"{header}\n" + b"a,WHEAT,buy,10,3,5\n" * 2, "an order's id occurs twice"),
-        ("orders.csv", b"{header}\na/b,WHEAT,buy,10,3,5\n", "the id 'a/b' has other signs"),
+        ("orders.csv", b"{header}\na/b,WHEAT,buy,10,3,5\n", "the id 'a/b' has other characters"),
         ("orders.csv", b"\xff\xfe", "is not a CSV file"),
         ("orders.csv", b'{header}\n"a"b,WHEAT,buy,10,3,5\n', "is not a CSV file"),
         ("ticks.csv", b"{header}\nyesterday,WHEAT,1,2\n", "line 2: Invalid isoformat"),
@@ -294,7 +294,7 @@ def test_proof_holds_for_a_complete_log() -> None:
     """Every check holds for a log that has each event of an order once."""
     checks = prove(log_of(ORDER), {RUN: ORDER})
     assert all(check.holds for check in checks)
-    assert Check("events in all: none lost, none too many", 17, 17) in checks
+    assert Check("events in total: none lost, none extra", 17, 17) in checks
 
 
 @pytest.mark.parametrize("place", range(17))
@@ -303,7 +303,7 @@ def test_proof_sees_any_event_lost_or_twice(place: int) -> None:
     events = log_of(ORDER)
     lost, twice = events[:place] + events[place + 1 :], [*events, events[place]]
     assert len(faults(lost)) >= 3
-    assert "events differ in type or key: none recorded twice" in faults(twice)
+    assert "distinct events by type and key: none recorded twice" in faults(twice)
     assert len(faults(twice)) >= 4
 
 
@@ -311,7 +311,7 @@ def test_proof_sees_events_that_changed_places_or_runs() -> None:
     """Two events in the wrong order fail a check, and so does a run that nobody ordered."""
     events = log_of(ORDER)
     swapped = [events[0], events[2], events[1], *events[3:]]
-    assert faults(swapped) == ["runs whose events are the workflow's steps in its order"]
+    assert faults(swapped) == ["runs with exactly the workflow's steps, in order"]
     assert "orders created" in faults(events + log_of(ORDER, "demo-1-stranger"))
 
 
@@ -321,8 +321,8 @@ def test_proof_compares_what_events_carry() -> None:
     other = OrderRequest(order_id="o", market="WHEAT", side=Side.BUY, quantity=11, splits=3)
     failed = [check for check in prove(events, {RUN: other}) if not check.holds]
     assert [str(check) for check in failed] == [
-        "  FAIL      0 of      1  orders recorded as they were given: demo-1-o differs",
-        "  FAIL     10 of     11  lots published, each order's parts adding up to it:"
+        "  FAIL      0 of      1  orders recorded as given: demo-1-o differs",
+        "  FAIL     10 of     11  lots published: each order's parts add up to the order:"
         " demo-1-o published 10 of 11",
     ]
 
