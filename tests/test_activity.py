@@ -120,7 +120,7 @@ def step_until(consumer: Consumer, condition: Callable[[], object]) -> None:
 
 
 def has_attempts(consumer: Consumer, *attempts: int) -> bool:
-    """Whether this is how often what is set aside has failed."""
+    """Whether this is how often what is parked has failed."""
     return [each.attempts for each in consumer.parked()] == list(attempts)
 
 
@@ -269,7 +269,7 @@ def test_a4_p12_a_cursor_set_back_executes_nothing(url: str, calls: Calls) -> No
 
 
 @pytest.mark.one_server
-def test_a4_a_response_behind_a_hole_is_found(server_url: str, calls: Calls) -> None:
+def test_a4_a_response_behind_a_gap_is_found(server_url: str, calls: Calls) -> None:
     """A4: a cursor is set back while an earlier id is held by a transaction that is still open."""
     with stepped(server_url) as client, raw(server_url) as other:
         ask(client, "r")
@@ -318,14 +318,14 @@ def test_a4_a_request_answered_while_it_was_set_aside_is_not_executed(
 
 
 def test_a2_a_cursor_set_back_does_not_hasten_an_attempt(url: str, calls: Calls) -> None:
-    """A2, P12: what is set aside waits for its time, and is not tried twice in one step."""
+    """A2, P12: what is parked waits for its time, and is not tried twice in one step."""
     with stepped(url, clock := Clock()) as client:
         ask(client, "r")
         calls.bad = {"r"}
         drain(consumer := calls.register(client))
         consumer.stop()
         rewind(client, consumer)
-        drain(consumer)  # once: at a start what is set aside is due
+        drain(consumer)  # once: at a start what is parked is due
         assert calls.seen == ["r", "r"]
         calls.bad = set()
         clock.forward(seconds=2)
@@ -334,7 +334,7 @@ def test_a2_a_cursor_set_back_does_not_hasten_an_attempt(url: str, calls: Calls)
 
 
 def test_a4_a_request_that_is_gone_is_not_tried_again(url: str, calls: Calls) -> None:
-    """A4: what was set aside and then removed from the log is forgotten."""
+    """A4: what was parked and then removed from the log is forgotten."""
     with stepped(url, clock := Clock()) as client:
         ask(client, "a", "b")
         calls.bad = {"a"}
@@ -472,7 +472,7 @@ def test_a3_p4_a_failing_request_delays_no_other(url: str, calls: Calls) -> None
 
 
 def test_p4_a_request_with_a_wrong_message_delays_no_other(url: str) -> None:
-    """P4, N3: a wrong or unknown type, or a damaged message, is set aside with the reason."""
+    """P4, N3: a wrong or unknown type, or a damaged message, is parked with the reason."""
     unknown = any_pb2.Any(type_url="type.googleapis.com/no.such.Type").SerializeToString()
     got: list[str | None] = []
 
@@ -512,7 +512,7 @@ def test_p4_a_request_with_a_wrong_message_delays_no_other(url: str) -> None:
 def test_n3_an_answer_that_cannot_be_stored_is_a_failure(
     url: str, answer: Any, error: str, workers: int
 ) -> None:
-    """N3, A2: set aside with the reason, nothing stored; and tried again."""
+    """N3, A2: parked with the reason, nothing stored; and tried again."""
     answers = [answer, Int(value=1)]
 
     def give(ctx: ActivityContext, backends: None, message: Any) -> Any:
@@ -584,7 +584,7 @@ def test_a3_slow_activities_commit_one_by_one(
 def test_a3_slow_activities_that_are_tried_again_commit_one_by_one(
     url: str, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A3: also those that were set aside, which are all due at a start; nor do new ones wait."""
+    """A3: also those that were parked, which are all due at a start; nor do new ones wait."""
     with stepped(url, clock := Clock()) as client:
         ask(client, "a", "b", "c")
         calls.bad = {"a", "b", "c"}
@@ -618,7 +618,7 @@ def test_stopping_leaves_the_rest_to_the_next_process(url: str, calls: Calls) ->
 
 
 def test_a3_a_slow_request_delays_no_other(url: str, calls: Calls) -> None:
-    """A3: set aside while it runs, with no failed attempt; its response takes the row away."""
+    """A3: parked while it runs, with no failed attempt; its response takes the row away."""
     calls.slow = {"slow"}
     with stepped(url, Clock()) as client:
         ask(client, "slow", "a", "b")
@@ -660,7 +660,7 @@ def test_p21_while_a_request_runs_its_consumer_rests(url: str, calls: Calls) -> 
 
 
 def test_a3_with_all_workers_busy_requests_wait_their_turn(url: str, calls: Calls) -> None:
-    """A3: neither set aside nor passed by the cursor: new ones, and those that are due again."""
+    """A3: neither parked nor passed by the cursor: new ones, and those that are due again."""
     calls.bad = {"again"}
     with stepped(url, clock := Clock()) as client:
         consumer = calls.register(client, workers=2)

@@ -469,7 +469,7 @@ def test_a_closed_client_says_so(url: str) -> None:
 
 
 def test_a_call_is_repeated_once_where_nothing_was_stored(url: str) -> None:
-    """A connection that was closed while idle is made anew; an unknown outcome is not repeated."""
+    """A connection that was closed while idle is replaced; an unknown outcome is not repeated."""
     with stepped(url) as client:
         faults = Faults(database(client))
         faults.before = 1

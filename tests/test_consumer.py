@@ -769,7 +769,7 @@ def fail(client: Client, event: Event) -> None:
 
 
 def test_metrics_are_given_what_a_step_did(url: str) -> None:
-    """The callback gets events handled, events added, requests set aside, and the lag."""
+    """The callback gets events handled, events added, requests parked, and the lag."""
     figures, clock = Figures(), Clock()
     with stepped(url, clock) as client:
         workflow, activity, *_ = journey.staff(client, [], metrics=figures, start=False)

@@ -132,7 +132,7 @@ def test_a_rolled_back_id_stalls_nobody(client: Client, second: Client, other: R
     assert listing(second) == [f"RUN_CREATED n/w/r{number}/0 -" for number in range(3)]
 
 
-def test_a_hole_is_fenced_for_ever(client: Client, second: Client, other: Raw) -> None:
+def test_a_gap_is_fenced_for_ever(client: Client, second: Client, other: Raw) -> None:
     """L1, L3: missing ids are taken by no-ops, which nobody is given, so no row can come late."""
     reader = Reader(client)
     other.add(run("a"), id=4)
@@ -149,17 +149,17 @@ def test_a_hole_is_fenced_for_ever(client: Client, second: Client, other: Raw) -
     assert listing(client) == ["RUN_CREATED n/w/a/0 -", "RUN_CREATED n/w/b/0 -"]
 
 
-def test_a_hole_of_many_ids_is_passed(client: Client, other: Raw) -> None:
-    """L1: a hole larger than what is read at a time costs some rounds, and no event."""
+def test_a_gap_of_many_ids_is_passed(client: Client, other: Raw) -> None:
+    """L1: a gap larger than what is read at a time costs some rounds, and no event."""
     other.add(run("a"))
     other.add(run("b"), id=2 * BATCH + 500)
     assert Reader(client).look() == ["a", "b"]
 
 
-def test_an_event_that_comes_into_a_hole_while_it_is_fenced(
+def test_an_event_that_comes_into_a_gap_while_it_is_fenced(
     client: Client, other: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """L1: who fences a hole and finds part of it used loses neither that nor the rest."""
+    """L1: who fences a gap and finds part of it used loses neither that nor the rest."""
     fence: Callable[..., bool] = client.log.database.fence
     late = iter([2])
 
@@ -176,7 +176,7 @@ def test_an_event_that_comes_into_a_hole_while_it_is_fenced(
 
 
 @pytest.mark.parametrize(
-    ("after", "ids", "hole"),
+    ("after", "ids", "gap"),
     [
         (0, [], None),
         (0, [1, 2, 3], None),
@@ -186,9 +186,9 @@ def test_an_event_that_comes_into_a_hole_while_it_is_fenced(
         (5, [7, 8], range(6, 7)),
     ],
 )
-def test_the_first_gap(after: int, ids: list[int], hole: range | None) -> None:
+def test_the_first_gap(after: int, ids: list[int], gap: range | None) -> None:
     """L1: the first missing ids, also right behind where reading begins."""
-    assert first_gap(after, ids) == hole
+    assert first_gap(after, ids) == gap
 
 
 @pytest.mark.one_server
@@ -748,11 +748,11 @@ def test_own_commits_are_in_memory_without_being_read(
     assert not client.log.poll()
 
 
-# What is set aside.
+# What is parked.
 
 
 def parked(event_id: int, attempts: int = 1, error: str = "error") -> Parked:
-    """An event set aside."""
+    """An event parked."""
     return Parked(event_id, f"n/w/r{event_id}/0", attempts, Clock().now, error)
 
 

@@ -61,7 +61,7 @@ class Tape:
         return run
 
     def again(self, flow: Flow) -> Run:
-        """A run made anew from what is on the tape, given all of its answers."""
+        """A run replayed from what is on the tape, given all of its answers."""
         history = History(self.events)
         run = Run(flow, self.events[0], history, make)
         run.start()
@@ -204,7 +204,7 @@ def test_what_cannot_be_stored_is_refused_at_the_call(
 
 
 def test_refused_call_that_was_caught_is_refused_again_in_a_replay() -> None:
-    """R2: a run that goes on after a refused call does the same when it is made anew."""
+    """R2: a run that goes on after a refused call does the same when it is replayed."""
 
     def flow(ctx: RunContext, message: None) -> None:
         for name, size in (("a", LIMIT), ("b", 0), ("a", LIMIT), ("a", 0)):
@@ -266,7 +266,7 @@ def test_no_message_is_none() -> None:
 
 
 def test_unreadable_answer_is_no_answer() -> None:
-    """N3, P18: an answer of unknown type fails the run, whatever the workflow catches; made anew
+    """N3, P18: an answer of unknown type fails the run, whatever the workflow catches; replayed
     when the type is known, it goes on."""
     seen: list[Any] = []
 
@@ -384,7 +384,7 @@ MIXED = [
 
 
 def test_run_cut_off_anywhere_ends_the_same() -> None:
-    """R2, R3: made anew from any beginning of its history, a run repeats nothing of that and adds
+    """R2, R3: replayed from any beginning of its history, a run repeats nothing of that and adds
     the very rest; also from one that was cut within a step."""
     tape = Tape(Int(value=5))
     tape.finish(tape.begin(mixed), ANSWERS)
@@ -396,7 +396,7 @@ def test_run_cut_off_anywhere_ends_the_same() -> None:
 
 
 def test_replay_of_a_whole_step_adds_nothing() -> None:
-    """R3, O1: a run that is made anew where it waits asks for nothing and emits nothing again."""
+    """R3, O1: a run that is replayed where it waits asks for nothing and emits nothing again."""
     tape = Tape(Int(value=5))
     run = tape.begin(mixed)
     while not run.ended:
@@ -527,7 +527,7 @@ def test_ending_before_its_history_completes_the_run(caplog: pytest.LogCaptureFi
 
 
 def test_ending_with_its_history_is_not_worth_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    """R9: nothing is logged of a run that is made anew and asks for all of its history."""
+    """R9: nothing is logged of a run that is replayed and asks for all of its history."""
     tape = old()
     tape.answer(tape.again(calls("a", "b", "c")), "c/0")
     assert caplog.messages == []

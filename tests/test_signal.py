@@ -441,7 +441,7 @@ def test_s3_a_signal_of_an_earlier_iteration_is_kept(url: str) -> None:
 
 
 def test_s5_signals_that_nobody_takes_are_no_error(url: str) -> None:
-    """S5: the run ends, they stay, nothing is said and nothing is set aside."""
+    """S5: the run ends, they stay, nothing is said and nothing is parked."""
     got: list[Signal | None] = []
     with stepped(url, Clock()) as client, LogLines() as log:
         consumers = [
@@ -460,11 +460,11 @@ def test_s5_signals_that_nobody_takes_are_no_error(url: str) -> None:
         assert (log.lines, matcher(client).parked()) == ([], [])
 
 
-# S4, P19: time-outs.
+# S4, P19: timeouts.
 
 
 def test_s4_no_signal_differs_from_one_without_a_message(url: str) -> None:
-    """S4: None for a time-out; a signal for an empty message and for none at all."""
+    """S4: None for a timeout; a signal for an empty message and for none at all."""
     got: list[Signal | None] = []
     with stepped(url, clock := Clock()) as client:
         flow = register_workflow(client, "ns", collector(3, got), start=False)
@@ -616,7 +616,7 @@ def test_s2_a_fault_at_any_write_loses_and_repeats_nothing(url: str, kind: str) 
 
 
 def test_p7_a_signal_after_a_crash_at_the_time_out_is_not_lost(url: str) -> None:
-    """P7: time-out answered, crash, signal comes, restart: it is for the next await."""
+    """P7: timeout answered, crash, signal comes, restart: it is for the next await."""
     with stepped(url, clock := Clock()) as client:
         wait(client, 0, seconds=1)
         drain(matcher(client))
@@ -657,7 +657,7 @@ def test_p12_a_cursor_set_back_repeats_no_answer(url: str) -> None:
         assert (takers(client), statuses(client)) == (["0:0", "0:1"], [3, 3])
 
 
-# Signals' ids have holes as well.
+# Signals' ids have gaps as well.
 
 
 @pytest.mark.one_server
@@ -680,7 +680,7 @@ def test_s2_a_signal_that_commits_late_is_waited_for(server_url: str) -> None:
 
 @pytest.mark.one_server
 def test_s2_a_signal_that_was_rolled_back_is_not_waited_for(server_url: str) -> None:
-    """S2, P2: the hole is closed by a row that no await takes; the next signal comes at once."""
+    """S2, P2: the gap is closed by a row that no await takes; the next signal comes at once."""
     with stepped(server_url, Clock()) as client, raw(server_url) as other:
         wait(client, 0)
         hold(other, 1)
@@ -704,7 +704,7 @@ def hold(other: Raw, number: int) -> None:
     )
 
 
-def test_p2_holes_among_signals_delay_nothing(url: str) -> None:
+def test_p2_gaps_among_signals_delay_nothing(url: str) -> None:
     """P2, P6: ids that somebody burnt are closed at once, however many, and not one a step."""
     ids = [3, 4, 6, 700, 702, 2500, 2502]
     with stepped(url, Clock()) as client:
@@ -849,7 +849,7 @@ def test_signals_that_were_looked_at_are_not_looked_at_again(url: str) -> None:
 
 
 def test_a_started_matcher_answers_what_comes(url: str) -> None:
-    """S2: in its thread, with the signals of another process, and a time-out at the end."""
+    """S2: in its thread, with the signals of another process, and a timeout at the end."""
     got: list[Signal | None] = []
 
     def flow(ctx: RunContext, message: Empty) -> None:

@@ -332,7 +332,7 @@ def test_p5_requests_that_cannot_be_served_are_set_aside(url: str) -> None:
 
 @pytest.mark.embedded
 def test_p5_a_request_that_can_be_served_after_all_is(url: str) -> None:
-    """P5: what was set aside is tried again, and its row goes with the success."""
+    """P5: what was parked is tried again, and its row goes with the success."""
     with stepped(url, clock := Clock()) as client:
         request(client, place("r"), String())
         drain(sleeper(client))

@@ -86,7 +86,7 @@ def begin(client: Client, *runs: str, value: int = 5) -> None:
 
 
 def errors(consumer: Consumer) -> list[tuple[str, int, str]]:
-    """What a consumer has set aside: key, attempts, error."""
+    """What a consumer has parked: key, attempts, error."""
     return [(parked.key, parked.attempts, parked.error) for parked in consumer.parked()]
 
 
@@ -246,7 +246,7 @@ class Cluster:
 
 
 def test_crash_after_any_step_changes_nothing(url: str) -> None:
-    """R2, R3: all consumers are forgotten after n steps and made anew, for every n: the events are
+    """R2, R3: all consumers are forgotten after n steps and replayed, for every n: the events are
     the same."""
     clock = Clock()
     with stepped(url, clock) as client:
@@ -377,7 +377,7 @@ def mismatch(client: Client, found: str, asked: str) -> str:
 
 def test_run_with_other_code_is_set_aside_until_the_code_is_right(url: str) -> None:
     """R4, R5, P17: nothing of the run is lost or added while its code is wrong, the list of what is
-    set aside says why, other runs go on; with the right code it takes up again by itself."""
+    parked says why, other runs go on; with the right code it takes up again by itself."""
     clock, right = Clock(), calls("double", "triple", "double")
     with stepped(url, clock) as client:
         begin(client, "r")
@@ -403,7 +403,7 @@ def test_run_with_other_code_is_set_aside_until_the_code_is_right(url: str) -> N
 
 
 def test_events_of_a_run_set_aside_are_kept_for_it(url: str) -> None:
-    """R4: answers that come while a run is set aside are passed over, and are not lost to it."""
+    """R4: answers that come while a run is parked are passed over, and are not lost to it."""
     clock, ready = Clock(), [False]
 
     def flow(ctx: RunContext, message: Int) -> None:
@@ -466,7 +466,7 @@ def emits(*names: str) -> Flow:
 
 def test_outputs_of_active_runs_may_change(url: str) -> None:
     """O1, O2: outputs added, moved and removed in the code: each is recorded once, as it was first,
-    and nobody is set aside."""
+    and nobody is parked."""
     with stepped(url) as client:
         begin(client, "r")
         drain(work(client, emits("kept", "moved", "gone", "-", "-")))
@@ -622,7 +622,7 @@ def test_interrupt_is_not_a_failure_of_the_run(url: str) -> None:
 
 
 def test_wrong_input_blocks_nobody(url: str) -> None:
-    """P4, R4: a run that was started with another message than its workflow takes is set aside, and
+    """P4, R4: a run that was started with another message than its workflow takes is parked, and
     goes on when the code takes it."""
 
     def picky(ctx: RunContext, message: Int) -> None:
@@ -660,7 +660,7 @@ UNKNOWN_ANY = b"\x0a\x1btype.googleapis.com/no.Such"
 
 
 def test_unknown_message_type_blocks_nobody(url: str) -> None:
-    """N3, R5: a run whose input, or whose answer, this process cannot read is set aside, with the
+    """N3, R5: a run whose input, or whose answer, this process cannot read is parked, with the
     name of the type."""
     unwound: list[str] = []
 
@@ -714,7 +714,7 @@ def test_activity_that_raises_holds_up_its_own_run_only(url: str) -> None:
 
 def test_database_that_fails_is_not_the_failure_of_a_run(url: str) -> None:
     """R5, P16: a history that cannot be read now sets nobody aside, and counts as no attempt of
-    what was set aside; the step fails and is made again."""
+    what was parked; the step fails and is made again."""
     failures: list[Unavailable] = []
     with stepped(url) as client:
         workflow = work(client, calls("double", "a/b"), max_cached=0)
@@ -853,7 +853,7 @@ def test_replay_costs_one_query_for_a_run(url: str, length: int) -> None:
 
 
 def test_replayed_run_does_not_keep_its_history(url: str) -> None:
-    """R10: what a run was made anew from leaves memory: it costs no more than one that ran live."""
+    """R10: what a run was replayed from leaves memory: it costs no more than one that ran live."""
     with stepped(url) as client:
         begin(client, "r")
         drain(work(client, calls("double", "double", "missing")), hire(client)[0])
@@ -932,7 +932,7 @@ def test_cache_is_bounded_by_time(url: str) -> None:
 
 
 def test_runs_may_wait_in_memory_for_ever(url: str) -> None:
-    """R10: the longest of all time-outs is one, too."""
+    """R10: the longest of all timeouts is one, too."""
     with stepped(url, Clock()) as client:
         workflow = work(client, calls("double"), await_timeout=timedelta.max)
         begin(client, "r")
@@ -996,7 +996,7 @@ def test_cursor_set_back_starts_nothing_again(url: str, caplog: pytest.LogCaptur
 
 
 def test_run_is_given_each_event_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R2, R8: a run that is made anew while more of its answers are in the log than its consumer
+    """R2, R8: a run that is replayed while more of its answers are in the log than its consumer
     has read gets those in order, and none of them twice."""
     given: dict[Run, list[int]] = defaultdict(list)
     feed = Run.feed

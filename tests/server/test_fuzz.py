@@ -588,7 +588,7 @@ class Target:
         asyncio.run_coroutine_threadsafe(ended(), self.server._loop).result(LIMIT)
 
     def check_nothing_is_left(self) -> None:
-        """No session, name, stream or transaction; nor anything set aside for nobody."""
+        """No session, name, stream or transaction; nor anything parked for nobody."""
         host = self.server.host()
         database: Any = host.log.database
         assert (host.sessions, host._owners, self.server.server._dispatcher._streams) == (

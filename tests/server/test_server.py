@@ -321,7 +321,7 @@ def test_g2_a_duplicate_is_answered_with_a_no_and_never_an_error(url: str) -> No
 
 
 def test_g2_every_call_may_be_repeated_and_burns_no_id(url: str) -> None:
-    """G2, L2, A1, O1, R6: each is asked three times; the ids have no hole; the first one stays."""
+    """G2, L2, A1, O1, R6: each is asked three times; the ids have no gap; the first one stays."""
     with serving(url) as server, bare(server.url) as stub, raw(url) as other:
         for n in range(3):
             message = Int(value=n)
@@ -1043,10 +1043,10 @@ def test_thousands_of_streams_need_no_thousands_of_threads(url: str) -> None:
         assert brief(next(one)) == ("1", CREATED, "n/w/a/0")
         before = threading.active_count()
         streams = list[Any]()
-        for _ in range(3):  # in portions: see below for more at once
-            portion = [streamed(stub, "n") for _ in range(500)]
-            assert {brief(next(each)) for each in portion} == {("1", CREATED, "n/w/a/0")}
-            streams += portion
+        for _ in range(3):  # in chunks: see below for more at once
+            chunk = [streamed(stub, "n") for _ in range(500)]
+            assert {brief(next(each)) for each in chunk} == {("1", CREATED, "n/w/a/0")}
+            streams += chunk
         assert threading.active_count() < before + 20
         assert stub.RunWorkflow(run_request("n/w/b/0")).ok
         assert {brief(next(each)) for each in (one, *streams)} == {("2", CREATED, "n/w/b/0")}

@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
         description="Simulate a cluster under random faults, and compare with plain Python.",
     )
     parser.add_argument("--minutes", type=float, default=1, help="how long (default: 1)")
-    parser.add_argument("--seed", type=int, help="of the first portion (default: a random one)")
+    parser.add_argument("--seed", type=int, help="of the first chunk (default: a random one)")
     parser.add_argument(
         "--url",
         default="sqlite://",

@@ -1,6 +1,6 @@
 """The real database under a simulated cluster: SQLite in memory, or a server's.
 
-Transactions that stay open while others commit are what makes holes in the ids.  On a server a
+Transactions that stay open while others commit are what makes gaps in the ids.  On a server a
 second connection holds one; SQLite, which has one writer, is given an id that nobody uses.
 """
 

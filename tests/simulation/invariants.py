@@ -23,7 +23,7 @@ class Audit:
         self.seen_at: dict[int, int] = {}
         self.signal_seen_at: dict[int, int] = {}
         self.by_key: dict[tuple[EventType, str], Event] = {}
-        self.settled = 0  # up to this id there is no hole
+        self.settled = 0  # up to this id there is no gap
         self.cursors: dict[str, int] = {}
         self.tick = 0
         self._backend = backend
@@ -65,7 +65,7 @@ class Audit:
         return found
 
     def _cursors(self) -> bool:
-        """L1, L5: nobody has read past a hole, and no cursor goes back unless it is put back."""
+        """L1, L5: nobody has read past a gap, and no cursor goes back unless it is put back."""
         moved = False
         query = "SELECT id, last_event_id FROM replay_cursors WHERE id <> 'replay_signal/seen'"
         for name, position in self._backend.query(query):
@@ -88,11 +88,11 @@ class Audit:
                 assert next in self.by_key, f"R6: {text} has ended, and its next has not begun"
 
     def _effects(self) -> None:
-        """L6: what a cursor has passed has had its effect, or is set aside."""
+        """L6: what a cursor has passed has had its effect, or is parked."""
         rows = self._backend.query("SELECT consumer, event_id, `key` FROM replay_parked")
         aside = {(str(name), int(id)) for name, id, _ in rows}
         places = [(name, key) for name, _, key in rows]
-        assert len(places) == len(set(places)), f"R5: set aside twice: {sorted(places)}"
+        assert len(places) == len(set(places)), f"R5: parked twice: {sorted(places)}"
         for name, position in self.cursors.items():
             kind, *parts = name.split("/")
             for event in self.events.values():

@@ -50,7 +50,7 @@ ACTIVITIES: dict[str, Callable[[int], int]] = {
     "b": lambda value: value + 3,
 }
 WORKFLOW = "w"
-FOREVER = 10_000_000_000  # ms: an await without a time-out, as far as a simulation lives
+FOREVER = 10_000_000_000  # ms: an await without a timeout, as far as a simulation lives
 EXTRA = "extra"  # an output that changed code adds, and nobody counts
 
 

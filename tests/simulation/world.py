@@ -201,7 +201,7 @@ class World:
 
         def activity(ctx: ActivityContext, backends: None, message: Int) -> Int:
             answer = self.audit.by_key.get((EventType.ACTIVITY_RESPONSE, ctx.idempotency_key))
-            # Behind a hole that is not settled nobody looks for answers.
+            # Behind a gap that is not settled nobody looks for answers.
             known = answer is not None and answer.id <= self.audit.settled
             self._claim(not known, f"A4: {ctx.idempotency_key} is executed again")
             if self._flaky:
@@ -270,10 +270,10 @@ class World:
         return Place(*rows[0]) if rows else Place(0, "", None)
 
     def _all_aside(self, consumer: Consumer) -> None:
-        """R4, R5: a run whose code is wrong just now has been set aside."""
+        """R4, R5: a run whose code is wrong just now has been parked."""
         query = "SELECT `key` FROM replay_parked WHERE consumer = ?"
         aside = {key for (key,) in self.backend.query(query, (consumer.name,))}
-        self._claim(self._refused <= aside, f"R4: {self._refused - aside} is not set aside")
+        self._claim(self._refused <= aside, f"R4: {self._refused - aside} is not parked")
 
     def _try_step(self, number: int, consumer: Consumer) -> int:
         try:
@@ -522,7 +522,7 @@ class World:
         self._readers([event.id for event in shown])
         names = {consumer.name for process in self.processes for consumer in process.consumers}
         aside = self.backend.query("SELECT consumer, `key`, error FROM replay_parked")
-        assert [row for row in aside if row[0] in names] == [], "R4: set aside for ever"
+        assert [row for row in aside if row[0] in names] == [], "R4: parked for ever"
 
     def _readers(self, ids: list[int]) -> None:
         """L1, L5: every reader has been given everything, in order."""

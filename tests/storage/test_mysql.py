@@ -595,7 +595,7 @@ def test_an_id_that_was_fenced_under_a_writer(client: Client, other: Raw, third:
 
 
 def test_many_processes_fence_the_same_ids(client: Client, server_url: str, other: Raw) -> None:
-    """L1: readers that meet the same holes do not disturb each other."""
+    """L1: readers that meet the same gaps do not disturb each other."""
     other.run("ALTER TABLE replay_events AUTO_INCREMENT = 50")
     other.add(Key("n", "w", "a"))
     seen: list[list[str]] = []
@@ -628,7 +628,7 @@ def test_ids_come_in_a_row(client: Client) -> None:
 
 def test_ids_that_step_by_more_than_one(server_url: str) -> None:
     """L1: with a step between ids, as replicated servers have, they are reckoned right and the
-    holes are fenced."""
+    gaps are fenced."""
     with stepped(server_url) as client:
         database = client.log.database
         assert isinstance(database, MySQL)

@@ -108,7 +108,7 @@ def start_runs(name: str, count: int) -> str:
 
 
 def test_two_processes_write_and_read_one_file(client: Client, file: str) -> None:
-    """L1, L2: what two processes add at the same time is one log without holes, for both."""
+    """L1, L2: what two processes add at the same time is one log without gaps, for both."""
     with process(file) as other:
         other.tell(start_runs("b", 100))
         for number in range(100):

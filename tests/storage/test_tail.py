@@ -48,7 +48,7 @@ class Asleep(Exception):
 
 
 def asleep(tail: Tail, waiter: Waiter, position: int, timeout: float | None = None) -> Any:
-    """With which time-out a waiter falls asleep; "awake" if it does not."""
+    """With which timeout a waiter falls asleep; "awake" if it does not."""
 
     def wait(timeout: float | None) -> bool:
         if not waiter.woken:
