@@ -1,4 +1,4 @@
-"""The definition of lesson 9: one workflow, what it is told, and what it tells."""
+"""The definition of lesson 9: one workflow, its signals and its outputs."""
 
 from replay import typed
 from tutorial.lesson_09_parent_job import job_pb2 as pb

@@ -1,4 +1,4 @@
-"""The definition of lesson 10: all that the four processes know of each other."""
+"""The definition of lesson 10: this is all that the four processes know of each other."""
 
 import time
 
@@ -7,7 +7,7 @@ from tutorial.lesson_10_distributed import printing_pb2 as pb
 
 
 def render(ctx: ActivityContext, process: int, page: pb.Page) -> pb.Sheet:
-    """An activity that takes its time, and says which process it was."""
+    """An activity that takes its time, and returns the number of its process."""
     time.sleep(0.4)
     print(f"{ctx.run}: page {page.number}", flush=True)
     return pb.Sheet(number=page.number, process=process)
