@@ -20,7 +20,7 @@ NAMESPACE = typed.Namespace(
             description="Has work done at each tick of a schedule, for ever.",
             outputs=[
                 typed.Output("tick", message=pb.Tick, description="A tick is run."),
-                typed.Output("skipped", message=pb.Skipped, description="Ticks are given up."),
+                typed.Output("skipped", message=pb.Skipped, description="Ticks are skipped."),
             ],
         )
     ],

@@ -50,8 +50,8 @@ NAMESPACE = typed.Namespace(
             input=pb.Wish,
             description="Buys by orders that rest, one at a time.",
             outputs=[
-                typed.Output("placed", message=pb.Order, description="An order was placed."),
-                typed.Output("filled", message=pb.Order, description="It has bought."),
+                typed.Output("placed", message=pb.Order, description="An order is placed."),
+                typed.Output("filled", message=pb.Order, description="An order is filled."),
             ],
         )
     ],

@@ -22,8 +22,8 @@ NAMESPACE = typed.Namespace(
             description="Has a document printed and handed over.",
             signals=[typed.Signal("received", enum=1, message=pb.Receipt)],
             outputs=[
-                typed.Output("printed", message=pb.Sheet, description="A page is there."),
-                typed.Output("complete", message=pb.Document, description="That was the last."),
+                typed.Output("printed", message=pb.Sheet, description="A page is printed."),
+                typed.Output("complete", message=pb.Document, description="All pages are printed."),
             ],
         )
     ],
