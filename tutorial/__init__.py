@@ -1,5 +1,5 @@
 """Twelve lessons in durable execution: see README.md, or run `./dev tutorial`.
 
-Each lesson is a package: README.md tells it, `start.py` is to be completed, `solution.py` is one
-way to do that, and `check.py` says what the log shows once it is done.
+Each lesson is a package. README.md explains it, and you complete `start.py`. `solution.py` is one
+way to do that. `check.py` says what the log shows once the lesson is done.
 """

@@ -11,19 +11,19 @@ from tutorial.lessons import FOLDER, STATE, Lesson, NoSuchLesson, Program, Progr
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(
         prog="./dev tutorial",
         description="Twelve lessons in durable execution. Without arguments: where you stand.",
     )
-    parser.add_argument("lesson", type=int, nargs="?", help="the number of a lesson, to run it")
-    parser.add_argument("role", nargs="?", default="", help="which of its processes, if several")
-    parser.add_argument("--solution", action="store_true", help="not start.py but solution.py")
+    parser.add_argument("lesson", type=int, nargs="?", help="the number of the lesson to run")
+    parser.add_argument("role", nargs="?", default="", help="the process to run, if it has several")
+    parser.add_argument("--solution", action="store_true", help="run solution.py, not start.py")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="say whether the lesson is done")
     what.add_argument("--reset", action="store_true", help="write a fresh start.py")
-    parser.add_argument("--url", help="a database; unless given, a SQLite file for each lesson")
-    parser.add_argument("--run", help="a name for the run; unless given: run-1, run-2, …")
+    parser.add_argument("--url", help="the database; by default a SQLite file for each lesson")
+    parser.add_argument("--run", help="the name of the run; by default run-1, run-2, …")
     args = parser.parse_intermixed_args(arguments)
     if args.lesson is None and (args.check or args.reset or args.solution or args.url or args.run):
         parser.error("name a lesson")
@@ -33,7 +33,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def overview(progress: Progress) -> None:
-    """Print the lessons, and which comes next."""
+    """Print the lessons, and name the next one."""
     states = [(each, progress.state(each)) for each in find()]
     for each, state in states:
         print(f"{each.number:3}  {each.title:16} {state}".rstrip())
@@ -56,7 +56,7 @@ def choose(lesson: Lesson, module: str, role: str) -> Program:
 
 
 def run(lesson: Lesson, args: argparse.Namespace, progress: Progress) -> int:
-    """Run a lesson's program until it ends or is ended; the exit code."""
+    """Run a lesson's program until it ends or is stopped; return the exit code."""
     program = choose(lesson, "solution" if args.solution else "start", args.role)
     STATE.mkdir(exist_ok=True)
     url = args.url or lesson.url()
@@ -78,7 +78,7 @@ def reset(lesson: Lesson) -> None:
 
 
 def checked(lesson: Lesson, args: argparse.Namespace, progress: Progress) -> int:
-    """Check a lesson; the exit code."""
+    """Check a lesson; return the exit code."""
     if not check(lesson, "solution" if args.solution else "start", args.url):
         return 1
     if not args.solution:
@@ -88,7 +88,7 @@ def checked(lesson: Lesson, args: argparse.Namespace, progress: Progress) -> int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; the exit code: 1 for not done yet, 2 for bad input."""
+    """Run the command; the exit code is 1 for a lesson not done yet, 2 for bad input."""
     args = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress()

@@ -1,11 +1,11 @@
-"""The check of a lesson: runs its program, kills it, runs it again, and reads the log.
+"""The check of a lesson: it runs the program, kills it, runs it again, and reads the log.
 
-A lesson's `check.py` has
+A lesson's `check.py` has:
 
-- `NAMESPACE`, whose events are looked at,
-- `check`, which says from these events what is done and what is not yet,
-- `KILL_AFTER`, the number of events after which the program is killed, once, as by a power failure;
-  0 for never.
+- `NAMESPACE`: the check reads the events of this namespace.
+- `check`: it computes from these events what is done and what is missing.
+- `KILL_AFTER`: the program is killed once after this number of events, as a power failure would do
+  it. 0 means never.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from typing import IO, NamedTuple
 import replay
 from tutorial.lessons import FOLDER, Lesson
 
-PATIENCE = 6.0  # Seconds without a new event after which nothing more is expected,
-STARTING = 15.0  # but for processes that start on a busy machine.
-LIMIT = 40.0  # Seconds after which a program that goes on and on is judged as it is.
+PATIENCE = 6.0  # Seconds without a new event, after which the check expects no more.
+STARTING = 15.0  # The same for the first event: processes start slowly on a busy machine.
+LIMIT = 40.0  # Seconds after which the check judges a program that still goes on.
 PAUSE = 0.02
 
 
 class Claim(NamedTuple):
-    """Something that the log has to show, and what to do where it does not."""
+    """A fact that the log has to show, and a hint for when it does not."""
 
     text: str
     holds: bool
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
 
 
 def own(events: Sequence[replay.Event]) -> list[replay.Event]:
-    """The events of the run that was begun for this check; others may go on beside it."""
+    """The events of the run that this check began; other runs may go on at the same time."""
     created = [event for event in events if event.type is replay.EventType.RUN_CREATED]
     runs = [event.key.run for event in created if event.key.iteration == 0]
     return [event for event in events if event.key.run in runs[:1]]
@@ -60,12 +60,12 @@ class Children:
             self._processes.append(process)
 
     def ended(self) -> bool:
-        """Whether nothing more will come: one has failed, or none goes on."""
+        """Whether no more events will come: one process has failed, or all have ended."""
         codes = [process.poll() for process in self._processes]
         return any(codes) or None not in codes
 
     def end(self, number: signal.Signals) -> None:
-        """End them, and wait until they are gone."""
+        """Send them a signal, and wait until they have ended."""
         for process in self._processes:
             process.send_signal(number)
         for process in self._processes:
@@ -88,11 +88,11 @@ class Watch:
         self._after = max(newest, default=0)
 
     def until(self, enough: Callable[[], bool], children: Children) -> None:
-        """Read until there is enough, until nothing more comes, or until the time is over."""
+        """Read until there is enough, no more events come, or the time is over."""
         begun = time.monotonic()
         quiet = begun + STARTING - PATIENCE
         while True:
-            ended = children.ended()  # asked before reading: so nothing is missed
+            ended = children.ended()  # asked before reading, so that no event is missed
             new = list(self._client.stream(self._namespace, after=self._after, to_head=True))
             if new:
                 self.events += new
@@ -105,7 +105,7 @@ class Watch:
 
 
 def commands(lesson: Lesson, module: str, url: str, run: str) -> list[list[str]]:
-    """What starts the program, one command for each of its processes."""
+    """The commands that start the program, one for each of its processes."""
     common = [sys.executable, "-u", "-m", "tutorial", str(lesson.number)]
     options = ["--url", url, "--run", run, *(["--solution"] if module == "solution" else [])]
     return [
@@ -114,7 +114,7 @@ def commands(lesson: Lesson, module: str, url: str, run: str) -> list[list[str]]
 
 
 def examine(lesson: Lesson, module: str, url: str, out: IO[bytes]) -> Iterator[Claim]:
-    """Run the program to its end or to its check, and give what the log shows."""
+    """Run the program until it ends or passes its check, and yield what the log shows."""
     rules = lesson.module("check")
     run = f"check-{secrets.token_hex(3)}"
     children = Children(commands(lesson, module, url, run), out)
@@ -142,7 +142,7 @@ def examine(lesson: Lesson, module: str, url: str, out: IO[bytes]) -> Iterator[C
 
 
 def check(lesson: Lesson, module: str, url: str | None) -> bool:
-    """Print what is done of a lesson and what is not; whether all is."""
+    """Print what is done and what is missing in a lesson; return whether all is done."""
     print(f"Checking {lesson.folder.name}/{module}.py on a log of its own.", flush=True)
     with tempfile.TemporaryDirectory(prefix="replay-tutorial-") as folder:
         fresh = f"sqlite:///{Path(folder) / 'check.db'}"

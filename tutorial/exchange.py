@@ -1,17 +1,17 @@
-"""A small exchange, simulated: one market, and limit orders that rest in a file.
+"""A small simulated exchange: one market, and limit orders that rest in a file.
 
 Role: stands in for an exchange on the internet, which is another system with a database of its own.
-When a program that trades on it is killed, the market moves on and its orders rest on.
+When a program that trades on it is killed, the market moves on and the program's orders rest on.
 
 Invariants:
 
-- A price is a function of the market's name and of the time, and of nothing else.  So all processes
-  see one market without a word between them, and its past can be looked at afterwards.
-- An order is filled by the first trade after it was placed that is at its price or better.  Whoever
-  learns of an order's end stores it first, so all others are told the same: filled or cancelled,
-  never both.
+- A price depends only on the market's name and on the time.  So all processes see the same market
+  without talking to each other, and you can look up its past.
+- The first trade at an order's price or better fills it, from the moment when it was placed.  The
+  call that finds out how an order ended stores that first.  So all later calls get the same answer:
+  filled or cancelled, never both.
 
-Left out: quantities that are filled in part, other people's orders, fees, accounts.
+Left out: partial fills, other people's orders, fees, accounts.
 """
 
 import hashlib
@@ -25,22 +25,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-RATE = 10  # Trades in a second, at equal distances: its ticks, numbered from the year 1970.
+RATE = 10  # Trades in a second, evenly spaced: these are the ticks, numbered from 1970 on.
 BLOCK = 1024  # Ticks.  Between the ends of a block the price is a random walk.
-BASE = 100_000  # What the price comes back to, in cents.
+BASE = 100_000  # The price that the market returns to, in cents.
 VOLATILITY = 1.3  # The standard deviation of a tick, in cents.
-KEPT = 60  # Seconds of trades that can be asked for.
+KEPT = 60  # You can ask for the trades of so many seconds.
 
 
 class Side(StrEnum):
-    """What an order is to do."""
+    """Whether an order buys or sells."""
 
     BUY = "BUY"
     SELL = "SELL"
 
 
 class State(StrEnum):
-    """What has become of an order.  All but OPEN are for ever."""
+    """The state of an order.  All states but OPEN are final."""
 
     OPEN = "OPEN"
     FILLED = "FILLED"
@@ -53,7 +53,7 @@ class NoSuchOrder(LookupError):
 
 
 class OrderDiffers(ValueError):
-    """The client id is that of another order."""
+    """Another order already has this client id."""
 
 
 class Ticker(NamedTuple):
@@ -64,7 +64,7 @@ class Ticker(NamedTuple):
 
 
 class Trade(NamedTuple):
-    """What somebody has bought from somebody else."""
+    """One trade between two other people."""
 
     at: float  # Seconds since 1970.
     price: int  # Cents.
@@ -78,7 +78,7 @@ class Order(NamedTuple):
     side: Side
     quantity: int
     price: int  # Cents.
-    tick: int  # At which it was placed.
+    tick: int  # The tick at which it was placed.
     state: State
 
 
@@ -98,16 +98,16 @@ class Market:
         return BASE + round(VOLATILITY * _level(self.name, tick))
 
     def ticker(self) -> Ticker:
-        """The best prices just now."""
+        """The best prices now."""
         return self.best(self.tick())
 
     def best(self, tick: int) -> Ticker:
-        """The best prices after a trade: one cent from its own."""
+        """The best prices after a trade: one cent below and above its own."""
         price = self.price(tick)
         return Ticker(price - 1, price + 1)
 
     def trades(self, since: float) -> list[Trade]:
-        """The trades after that time, oldest first; none that is older than a minute."""
+        """The trades after that time, oldest first; none is older than a minute."""
         now = self.tick()
         first = max(math.floor(since * RATE), now - KEPT * RATE) + 1
         return [
@@ -118,12 +118,12 @@ class Market:
 
 @lru_cache(maxsize=2 * BLOCK)
 def _level(name: str, tick: int) -> float:
-    """Where a random walk with steps of variance 1 stands: a Brownian bridge in each block.
+    """The value of a random walk with steps of variance 1: a Brownian bridge in each block.
 
-    A tick lies in the middle of two others, found by its lowest bit, and as far from their mean as
-    chance will have it; chance is a hash.  The ends of blocks are independent of each other.
+    A tick lies in the middle of two others, which its lowest bit gives.  Its value is their mean
+    plus a random number, and the random number is a hash.  The ends of blocks are independent.
     """
-    # The sum of twelve bytes is as good as normal, and has a standard deviation of 256.
+    # The sum of twelve bytes is nearly normal, and has a standard deviation of 256.
     chance = (sum(_bytes(name, tick)[:12]) - 12 * 127.5) / 256
     if tick % BLOCK == 0:
         return chance * math.sqrt(BLOCK / 2)
@@ -140,8 +140,8 @@ def _bytes(name: str, tick: int) -> bytes:
 class Exchange:
     """A market, and the orders that were placed in it.
 
-    `path` is its file, which is made where there is none.  Any number of threads and processes may
-    use it at once: each call is one transaction.
+    `path` is its file, which is created if it does not exist.  Any number of threads and processes
+    may use it at once, because each call is one transaction.
     """
 
     def __init__(self, path: Path, market: Market) -> None:
@@ -156,11 +156,12 @@ class Exchange:
             )
 
     def place(self, client_id: str, side: Side, quantity: int, price: int) -> Order:
-        """Have an order rest at a price in cents, until it is filled or cancelled; the order.
+        """Place an order that rests at a price in cents until it is filled or cancelled.
 
-        It is post-only: REJECTED where it would trade at once.  A `client_id` names one order for
-        ever: placing it again changes nothing, and gives the order as it is now.  Raises
-        `OrderDiffers` if it is not the same, and `ValueError` for a quantity below 1.
+        It is post-only: it is REJECTED if it would trade at once.  A `client_id` names one order
+        for ever.  If you place that order again, nothing changes, and you get the order as it is
+        now.  Raises `OrderDiffers` if the other values differ, and `ValueError` for a quantity
+        below 1.
         """
         if quantity < 1:
             raise ValueError(f"order {client_id}: a quantity of {quantity}, expected 1 or more")
@@ -181,9 +182,9 @@ class Exchange:
             return order
 
     def cancel(self, client_id: str) -> Order:
-        """Take an order back if it is still open; the order: CANCELLED, or what it had become.
+        """Cancel an order if it is still open; return it: CANCELLED, or as it ended before.
 
-        May be repeated.  Raises `NoSuchOrder`.
+        You may repeat this.  Raises `NoSuchOrder`.
         """
         with self._transaction() as database:
             order = self._get(database, client_id)
@@ -197,7 +198,7 @@ class Exchange:
             return self._get(database, client_id)
 
     def orders(self, prefix: str) -> list[Order]:
-        """The orders whose client ids begin so, as they are now, in the order of their placing."""
+        """The orders whose client ids begin with the prefix, as they are now, oldest first."""
         query = "SELECT * FROM orders WHERE substr(client_id, 1, ?) = ? ORDER BY rowid"
         with self._transaction() as database:
             rows = database.execute(query, (len(prefix), prefix)).fetchall()
@@ -214,7 +215,7 @@ class Exchange:
         return None if row is None else self._now(database, row)
 
     def _now(self, database: sqlite3.Connection, row: tuple[str, str, int, int, int, str]) -> Order:
-        """The order of a row, filled if a trade since it was placed has filled it."""
+        """The order of a row; FILLED if a trade after its placing has filled it."""
         client_id, side, quantity, price, tick, state = row
         order = Order(client_id, Side(side), quantity, price, tick, State(state))
         if order.state is State.OPEN and self._traded(order):

@@ -1,14 +1,14 @@
-"""The lessons, what the learner has done of them, and which run of a lesson is under way.
+"""The lessons, the learner's progress, and the run of each lesson that is under way.
 
-`start.py` is what the learner edits.  It is made from `solution.py`: of each place that is marked
+The learner edits `start.py`.  It is generated from `solution.py`, which marks some places:
 
     # TODO(you): what to do here
-    # instead: pass                   (only where Python asks for something)
-    ...                               (what the learner is to find)
+    # instead: pass                   (only where Python needs a statement)
+    ...                               (the code that the learner has to find)
     # done
 
-the comment stays, and what is found goes.  So the two never drift apart, and a fresh `start.py` can
-be had at any time.
+The comment stays, and the code goes.  So the two files never drift apart, and you can get a fresh
+`start.py` at any time.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 STATE = FOLDER.parent / ".tutorial"
 
-#: What a program of a lesson is: it gets the URL of a database and the name of its run.
+#: A program of a lesson.  It gets the URL of a database and the name of its run.
 Program = Callable[[str, str], None]
 
 
 class NoSuchLesson(Exception):
-    """There is no lesson, or no process of a lesson, of that name."""
+    """There is no such lesson, or no such process of a lesson."""
 
 
 def blanked(solution: str) -> str:
-    """The text of `start.py`: `solution.py` without what the learner is to write."""
+    """The text of `start.py`: `solution.py` without the code that the learner writes."""
     lines: list[str] = []
     state = "given"
     for line in solution.splitlines():
@@ -61,30 +61,30 @@ class Lesson:
 
     @property
     def title(self) -> str:
-        """Its name in words."""
+        """The name of the lesson, in words."""
         return self.folder.name.split("_", 2)[2].replace("_", " ")
 
     @property
     def start(self) -> Path:
-        """What the learner edits."""
+        """The file that the learner edits."""
         return self.folder / "start.py"
 
     def module(self, name: str) -> ModuleType:
-        """One of its modules."""
+        """A module of the lesson."""
         return importlib.import_module(f"tutorial.{self.folder.name}.{name}")
 
     def programs(self, module: str) -> Mapping[str, Program]:
-        """What to run: for most lessons one program, for some one for each process."""
+        """The programs to run: one for most lessons, one for each process for some."""
         found = self.module(module)
         programs: Mapping[str, Program] = getattr(found, "ROLES", None) or {"": found.main}
         return programs
 
     def fresh(self) -> str:
-        """What `start.py` says before the learner has begun."""
+        """The text of `start.py` before the learner has begun."""
         return blanked((self.folder / "solution.py").read_text(encoding="utf-8"))
 
     def url(self) -> str:
-        """The database that the lesson uses unless another is named."""
+        """The database that the lesson uses by default."""
         return f"sqlite:///{STATE / f'{self.number:02}.db'}"
 
 
@@ -103,28 +103,28 @@ def lesson(number: int) -> Lesson:
 
 
 class Progress:
-    """What is done, and which runs were begun, in a file of the learner's."""
+    """The lessons that are done and the number of runs that have ended, in a file."""
 
     def __init__(self, path: Path = STATE / "progress.json") -> None:
         self._path = path
 
     def state(self, lesson: Lesson) -> str:
-        """Where the learner stands: "", "begun" or "done"."""
+        """The progress in a lesson: "", "begun" or "done"."""
         text = lesson.start.read_text(encoding="utf-8")
         if self._load().get(f"done {lesson.number}") == _digest(text):
             return "done"
         return "" if text == lesson.fresh() else "begun"
 
     def passed(self, lesson: Lesson) -> None:
-        """Note that `start.py` as it is passes the check."""
+        """Note that the present `start.py` passes the check."""
         self._store(f"done {lesson.number}", _digest(lesson.start.read_text(encoding="utf-8")))
 
     def run(self, lesson: Lesson, url: str) -> str:
-        """The run to begin or to go on with: the next one once the last has ended."""
+        """The run to go on with, or the next one if the last has ended."""
         return f"run-{self._load().get(_runs(lesson, url), 0) + 1}"
 
     def ended(self, lesson: Lesson, url: str, run: str) -> None:
-        """Note that the program has come to its end with this run."""
+        """Note that the program has ended this run."""
         if match := re.fullmatch(r"run-(\d+)", run):
             self._store(_runs(lesson, url), int(match[1]))
 
@@ -148,5 +148,5 @@ def _digest(text: str) -> str:
 
 
 def _runs(lesson: Lesson, url: str) -> str:
-    """Under which name the number of ended runs is kept; a URL may hold a password."""
+    """The name under which the number of ended runs is stored; it hides a URL's password."""
     return f"ended {lesson.number} {_digest(url)[:16]}"

@@ -15,6 +15,6 @@ def line(event: replay.Event) -> str:
 
 
 def print_log(client: replay.Client, namespace: str, workflow: str = "", run: str = "") -> None:
-    """Print the events of a namespace, or of a workflow or a run of it, up to now."""
+    """Print the events up to now: of a namespace, or of one of its workflows or runs."""
     for event in client.stream(namespace, workflow, run, to_head=True):
         print(line(event))

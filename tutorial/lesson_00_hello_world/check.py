@@ -1,4 +1,4 @@
-"""What the log shows when lesson 0 is done."""
+"""The check of lesson 0: the facts that its log has to show."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ KILL_AFTER = 7
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Five greetings, a sleep after each, and an end; all of it once, in spite of the kill."""
+    """Five greetings, a sleep after each, and an end: each once, in spite of the kill."""
     asked = [e for e in events if e.type is EventType.ACTIVITY_REQUEST]
     said = [e.message.text for e in asked if isinstance(e.message, Greeting)]
     targets = [event.key.target for event in asked]
     answers = sum(event.type is EventType.ACTIVITY_RESPONSE for event in events)
     return [
         Claim(
-            "each language is asked for once, in the order of the list",
+            "the workflow asks for each language once, in the order of the list",
             said == [f"{word}, World!" for word in WORDS],
             f"the log has {said}: call ctx.exec_activity(say, ...) in the loop",
         ),
@@ -30,8 +30,8 @@ def check(events: Sequence[Event]) -> list[Claim]:
             "call ctx.sleep(timedelta(seconds=1)) after each greeting",
         ),
         Claim(
-            "the run has come to its end, with one answer to each request",
+            "the run is complete, and each request has one response",
             answers == len(asked) > 0 and events[-1].type is EventType.RUN_COMPLETED,
-            "the workflow has to return when all is said",
+            "the workflow has to return after the last sleep",
         ),
     ]

@@ -1,4 +1,4 @@
-"""Lesson 0: a workflow that greets in five languages, and goes on wherever it was killed."""
+"""Lesson 0: a workflow that greets in five languages, and goes on after any kill."""
 
 import os
 from datetime import timedelta
@@ -12,16 +12,16 @@ WORDS = ["Hello", "Hola", "Bonjour", "Hallo", "Ciao"]
 
 
 def say(ctx: replay.ActivityContext, backends: None, greeting: pb.Greeting) -> pb.Said:
-    """An activity: it may do anything. This one prints, and says which process it was."""
+    """An activity: it may do anything. This one prints, and returns its process number."""
     print(f"  {greeting.text}", flush=True)
     return pb.Said(process=os.getpid())
 
 
 def hello(ctx: replay.RunContext, name: pb.Name) -> None:
-    """A workflow: it decides what is done, and does nothing itself."""
+    """A workflow: it decides what happens, and does nothing itself."""
     for word in WORDS:
-        # TODO(you): have the activity `say` executed, with the greeting f"{word}, {name.value}!",
-        # then sleep for a second.
+        # TODO(you): execute the activity `say` with the greeting f"{word}, {name.value}!".
+        # Then sleep for a second.
         # instead: pass
         ctx.exec_activity(say, pb.Greeting(text=f"{word}, {name.value}!"))
         ctx.sleep(timedelta(seconds=1))
@@ -29,7 +29,7 @@ def hello(ctx: replay.RunContext, name: pb.Name) -> None:
 
 
 def main(url: str, run: str) -> None:
-    """Registers both, starts a run unless it is started already, and waits for its end."""
+    """Registers both, starts the run unless it has been started, and waits for its end."""
     with replay.connect(url) as client:
         replay.register_workflow(client, NAMESPACE, hello)
         replay.register_activity(client, NAMESPACE, say)

@@ -1,4 +1,4 @@
-"""What the log shows when lesson 1 is done."""
+"""The check of lesson 1: the facts that its log has to show."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
     said = [e.message.text for e in asked if isinstance(e.message, Greeting)]
     return [
         Claim(
-            "a translation, then a greeting, for each language",
+            "each language has a translation, then a greeting",
             [event.key.target for event in asked] == ["translate", "say"] * len(WORDS),
             "call flow.translate and flow.say in the loop",
         ),
@@ -27,8 +27,8 @@ def check(events: Sequence[Event]) -> list[Claim]:
             f"the log has {said}: say the word that flow.translate returns",
         ),
         Claim(
-            "the run has come to its end",
+            "the run is complete",
             bool(events) and events[-1].type is EventType.RUN_COMPLETED,
-            "the workflow has to return when all is said",
+            "the workflow has to return after the last greeting",
         ),
     ]

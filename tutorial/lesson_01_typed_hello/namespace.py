@@ -1,4 +1,4 @@
-"""The definition of lesson 1: its names and types.  `typedreplay` makes replay_gen.py from it."""
+"""The definition of lesson 1: names and types. `typedreplay` generates replay_gen.py from it."""
 
 from replay import ActivityContext, typed
 from tutorial.lesson_01_typed_hello import hello_pb2 as pb
@@ -7,12 +7,12 @@ WORDS = {"es": "Hola", "fr": "Bonjour", "de": "Hallo"}
 
 
 def translate(ctx: ActivityContext, words: dict[str, str], word: pb.Word) -> pb.Word:
-    """An activity that needs something: it is given when the activity is registered."""
+    """An activity that needs a dictionary. It gets the one that you register it with."""
     return pb.Word(english=words.get(word.language, word.english), language=word.language)
 
 
 def say(ctx: ActivityContext, backends: None, greeting: pb.Greeting) -> None:
-    """An activity that answers nothing."""
+    """An activity that returns nothing."""
     print(f"  {greeting.text}", flush=True)
 
 

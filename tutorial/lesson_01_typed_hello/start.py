@@ -1,4 +1,4 @@
-"""Lesson 1: the same with types, so that a wrong name or message is seen before it runs."""
+"""Lesson 1: the greeter with types, so that you see a wrong name before you run it."""
 
 from unittest.mock import create_autospec
 
@@ -10,15 +10,15 @@ from tutorial.show import print_log
 
 
 def hello(flow: HelloFlow, name: pb.Name) -> None:
-    """A workflow: `flow` has a method for each activity, and nothing that does not exist."""
+    """A workflow: `flow` has one method for each activity."""
     for language in WORDS:
-        # TODO(you): have "Hello" translated into the language, by `flow.translate`, then the
-        # greeting f"{word}, {name.value}!" said, by `flow.say`.
+        # TODO(you): translate "Hello" into the language with `flow.translate`. Then say the
+        # greeting f"{word}, {name.value}!" with `flow.say`.
         pass
 
 
 def rehearse() -> None:
-    """Run the workflow without a log: it is a plain function, and this a plain mock of its flow."""
+    """Run the workflow without a log. It is a plain function, so a mock of its flow will do."""
     flow = create_autospec(HelloFlow, instance=True)
     # TODO(you): let flow.translate return a word of your own.
     hello(flow, pb.Name(value="World"))

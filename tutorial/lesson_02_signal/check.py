@@ -1,4 +1,4 @@
-"""What the log shows when lesson 2 is done."""
+"""The check of lesson 2: the facts that its log has to show."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ MADE = ["espresso", "cappuccino", "flat white"]
 
 
 def answers(events: Sequence[Event], signal: int) -> list[Event]:
-    """The answers to the awaits of a type of signal: their sequences are TYPE:COUNT."""
+    """The responses to the awaits of a type of signal: their sequences are TYPE:COUNT."""
     return [
         event
         for event in events
@@ -24,12 +24,12 @@ def answers(events: Sequence[Event], signal: int) -> list[Event]:
 
 
 def name(message: object) -> str:
-    """What an await of an order was answered with."""
+    """The coffee that an await of an order returned."""
     return (message.coffee or "the usual") if isinstance(message, Order) else "no order"
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Three orders, one time-out, one payment: each sent once, in spite of taps and of the kill."""
+    """Three orders, one timeout, one payment: each once, in spite of the taps and the kill."""
     events = own(events)
     orders = [name(event.message) for event in answers(events, 1)]
     asked = [e for e in events if e.type is EventType.ACTIVITY_REQUEST]
@@ -38,23 +38,23 @@ def check(events: Sequence[Event]) -> list[Claim]:
     paid = [event for event in answers(events, 2) if isinstance(event.message, Payment)]
     return [
         Claim(
-            "orders that were sent before the run began are taken in their order, each once",
+            "the orders sent before the run began are taken in order, each once",
             orders[:3] == ORDERS[:3],
             f"the awaits got {orders}, not {ORDERS}: send order-1, order-1 again, and order-2",
         ),
         Claim(
-            "the third is not there in time: the guest is reminded, once",
+            "the third order is not there in time, so the guest is reminded once",
             len(reminders) == 1 and orders[2:3] == ["no order"],
-            "await for SOON; None is the time-out, and nothing else is: call flow.remind then",
+            "await it for SOON; only None means the timeout: call flow.remind then",
         ),
         Claim(
-            "it is sent once it is awaited, and an order without a word is an order",
+            "it is sent when the run awaits it, and an empty order is an order",
             orders == ORDERS and made == MADE,
-            f"made is {made}: await it for LATE after the reminder, and order the usual in `drink`",
+            f"it made {made}: after the reminder await it for LATE, and order the usual in `drink`",
         ),
         Claim(
-            "the payment, sent before all orders, has waited until it was asked for",
+            "the payment, sent before all orders, waits until the run awaits it",
             len(paid) == 1 and events[-1].type is EventType.RUN_COMPLETED,
-            "the workflow has to come to flow.await_pay and return",
+            "the workflow has to reach flow.await_pay and return",
         ),
     ]

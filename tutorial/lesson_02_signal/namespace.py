@@ -1,11 +1,11 @@
-"""The definition of lesson 2: a coffee shop, and what its guests may tell it."""
+"""The definition of lesson 2: a coffee shop, and the signals that its guests send."""
 
 from replay import ActivityContext, typed
 from tutorial.lesson_02_signal import coffee_pb2 as pb
 
 
 def make(ctx: ActivityContext, backends: None, coffee: pb.Coffee) -> None:
-    """An activity: stands in for a machine. What it was asked for is in the log."""
+    """An activity: stands in for a coffee machine. The log has what it was asked for."""
 
 
 def remind(ctx: ActivityContext, backends: None, guest: pb.Guest) -> None:

@@ -1,4 +1,4 @@
-"""Lesson 2: a coffee shop that takes orders, whenever they are sent, each once."""
+"""Lesson 2: a coffee shop that takes each order once, whenever it is sent."""
 
 from datetime import timedelta
 
@@ -23,8 +23,8 @@ SOON, LATE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 def next_order(flow: ServeFlow, guest: pb.Guest) -> pb.Order | None:
-    """The guest's next order, after one reminder if need be; None if there comes none."""
-    # TODO(you): await an order for SOON. If none has come, remind the guest, and await it for LATE.
+    """The guest's next order, after one reminder if needed; None if no order comes."""
+    # TODO(you): await an order for SOON. If none comes, remind the guest, and await one for LATE.
     return None
 
 
@@ -43,34 +43,34 @@ def serve(flow: ServeFlow, guest: pb.Guest) -> None:
 
 
 def send(client: replay.Client, run: str, coffee: str, external_id: str) -> None:
-    """Send an order; whoever sends it again under the same external id is told so."""
+    """Send an order, and print whether one with the same external id was sent before."""
     new = signal_serve_order(client, run, pb.Order(coffee=coffee), external_id)
     answer = "sent" if new else "was sent before"
     print(f"{external_id}, {coffee or 'the usual'}: {answer}", flush=True)
 
 
 def awaits_the_last(event: replay.Event) -> bool:
-    """Whether the run begins to await an order (type 1) for the fourth time: see the README."""
+    """Whether the run awaits an order (type 1) for the fourth time: see the README."""
     return event.type is EventType.ACTIVITY_REQUEST and event.key[4:] == ("replay_signal", "1:3")
 
 
 def drink(client: replay.Client, run: str) -> None:
-    """Look at the log of the run until its end, and order the last coffee when it is awaited."""
+    """Watch the log of the run until its end, and send the last order when the shop awaits it."""
     for event in stream_serve(client, run):
         print(line(event), flush=True)
         if awaits_the_last(event):
-            # TODO(you): order the usual, which is an order of "", as "order-3".
+            # TODO(you): order the usual, which is a coffee of "", as "order-3".
             pass
         if event.type is EventType.RUN_COMPLETED:
             return
 
 
 def main(url: str, run: str) -> None:
-    """Opens the shop, and sends it a guest who has ordered before she comes in."""
+    """Opens the shop for a guest who has ordered before she comes in."""
     with replay.connect(url) as client:
         start_replay_loops(client, serve=serve)
         signal_serve_pay(client, run, pb.Payment(card="gold"), "payment")
-        # TODO(you): there is no run yet. Order an "espresso" as "order-1", and once more as
-        # "order-1", for the guest has tapped twice, then a "cappuccino" as "order-2".
+        # TODO(you): there is no run yet. Order an "espresso" as "order-1", twice, because the guest
+        # has tapped twice. Then order a "cappuccino" as "order-2".
         run_serve(client, run, ADA)
         drink(client, run)

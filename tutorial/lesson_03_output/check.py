@@ -1,4 +1,4 @@
-"""What the log shows when lesson 3 is done."""
+"""The check of lesson 3: the facts that its log has to show."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from tutorial.checking import Claim
 from tutorial.lesson_03_output.solution import LOAVES
 
 NAMESPACE = "output"
-KILL_AFTER = 10  # The first loaf is on its way, and the delivery has not noted that it has read so.
+KILL_AFTER = 10  # The first loaf is on its way, and the delivery has not stored its cursor yet.
 NUMBERS = list(range(1, LOAVES + 1))
 
 
 def bakery(events: Sequence[Event]) -> list[Event]:
-    """The bakery's run that was begun for this check; others may go on beside it."""
+    """The bakery's run that this check began; others may go on at the same time."""
     ours = [event for event in events if event.key.workflow == "bakery"]
     runs = [event.key.run for event in ours if event.type is EventType.RUN_CREATED]
     return [event for event in ours if event.key.run in runs[:1]]
@@ -26,7 +26,7 @@ def parcels(events: Sequence[Event], batch: str) -> list[Event]:
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Each loaf is announced by an output, and one parcel is made of it, in spite of the kill."""
+    """Each loaf has one output and one parcel, in spite of the kill."""
     baked = bakery(events)
     loaves = [event for event in baked if event.type is EventType.RUN_OUTPUT]
     announced = [event.message.number for event in loaves]
@@ -39,23 +39,23 @@ def check(events: Sequence[Event]) -> list[Claim]:
     ]
     return [
         Claim(
-            "each loaf is baked, and then announced by one output",
+            "each loaf is baked, then announced by one output",
             steps == loaf * LOAVES and announced == NUMBERS,
-            f"announced are {announced}: in the loop call flow.bake, then flow.emit_baked",
+            f"the outputs are {announced}: in the loop call flow.bake, then flow.emit_baked",
         ),
         Claim(
-            "the bakery has come to its end",
+            "the bakery's run is complete",
             len(baked) > 2 and baked[-1].type is EventType.RUN_COMPLETED,
-            "the workflow has to return when all is baked",
+            "the workflow has to return after the last loaf",
         ),
         Claim(
-            "the delivery has heard of each loaf, in the order in which they were announced",
+            "the delivery has heard of each loaf, in the order of the outputs",
             list(dict.fromkeys(begun)) == NUMBERS,
             f"the parcels are {begun}: call run_parcel in `deliver`, and replay.consume",
         ),
         Claim(
-            "of each loaf one parcel was made, though the delivery may hear of it twice",
+            "each loaf has one parcel, though the delivery may hear of it twice",
             begun == NUMBERS,
-            f"the parcels are {begun}: the same loaf has to give the same name",
+            f"the parcels are {begun}: for the same loaf, the run needs the same name",
         ),
     ]

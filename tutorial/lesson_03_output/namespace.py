@@ -1,4 +1,4 @@
-"""The definition of lesson 3: a bakery, and a delivery of which the bakery knows nothing."""
+"""The definition of lesson 3: a bakery, and a delivery that the bakery does not know."""
 
 import time
 
@@ -7,7 +7,7 @@ from tutorial.lesson_03_output import bakery_pb2 as pb
 
 
 def bake(ctx: ActivityContext, backends: None, dough: pb.Dough) -> pb.Loaf:
-    """An activity: the workflow needs its answer, so it waits for it."""
+    """An activity: the workflow needs its result, so it waits for it."""
     time.sleep(0.5)
     return pb.Loaf(batch=ctx.run, number=dough.number)
 

@@ -1,4 +1,4 @@
-"""Lesson 3: a bakery tells the world of its loaves, and does not wait for the world to listen."""
+"""Lesson 3: a bakery announces its loaves, and does not wait for anybody to listen."""
 
 import threading
 import time
@@ -26,9 +26,9 @@ PACE = 1.0  # Seconds that the delivery needs for a loaf; the bakery is faster.
 
 
 def bakery(flow: BakeryFlow, order: pb.Order) -> None:
-    """A workflow: bakes, and says so."""
+    """A workflow: bakes loaves, and announces each."""
     for number in range(1, order.loaves + 1):
-        # TODO(you): have dough of this number baked, and emit the loaf as an output.
+        # TODO(you): bake dough with this number, and emit the loaf as an output.
         # instead: pass
         loaf = flow.bake(pb.Dough(number=number))
         flow.emit_baked(loaf)
@@ -36,7 +36,7 @@ def bakery(flow: BakeryFlow, order: pb.Order) -> None:
 
 
 def bake_all(url: str, run: str) -> None:
-    """The bakery's process: it is done when all is baked, whoever has heard of that."""
+    """The bakery's process: it ends when all is baked, even if nobody has heard of it."""
     with replay.connect(url) as client:
         register_bakery(client, bakery)
         register_bake(client)
@@ -54,14 +54,14 @@ def parcel(flow: ParcelFlow, loaf: pb.Loaf) -> None:
 
 
 def deliver(client: replay.Client, loaf: pb.Loaf) -> None:
-    """Have a loaf delivered. This may be called more than once for the same one."""
-    # TODO(you): start a run of parcel for this loaf, by run_parcel. Give the run a name that is the
-    # same at each call for this loaf, and is not that of any other.
+    """Have a loaf delivered. This may be called more than once for the same loaf."""
+    # TODO(you): start a run of parcel for this loaf with run_parcel. The name of the run has to be
+    # the same at each call for this loaf, and different for every other loaf.
     # instead: new = False
     new = run_parcel(client, f"{loaf.batch}-{loaf.number}", loaf)
     # done
     print(f"loaf {loaf.number}: {'on its way' if new else 'was on its way before'}", flush=True)
-    time.sleep(PACE)  # It has its own pace, and nobody waits for it.
+    time.sleep(PACE)  # The delivery has its own pace, and nobody waits for it.
 
 
 def deliver_all(url: str, run: str) -> None:
@@ -73,7 +73,7 @@ def deliver_all(url: str, run: str) -> None:
         def handle(event: replay.Event) -> None:
             handle_baked(event, lambda _, loaf: deliver(client, loaf))
 
-        # TODO(you): have a consumer of the name "delivery" call `handle` with the bakery's events.
+        # TODO(you): let a consumer named "delivery" call `handle` with the bakery's events.
         replay.consume(client, "delivery", handle, namespace="output", workflow="bakery")
         # done
         threading.Event().wait()

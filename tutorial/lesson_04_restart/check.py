@@ -1,4 +1,4 @@
-"""What the log shows when lesson 4 is done."""
+"""The check of lesson 4: the facts that its log has to show."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from tutorial.lesson_04_restart.solution import PAYMENTS, ROUNDS
 from tutorial.lesson_04_restart.till_pb2 import Payment, Till
 
 NAMESPACE = "restart"
-KILL_AFTER = 22  # In iteration 1, which has begun with four payments, and books the fifth.
+KILL_AFTER = 22  # Iteration 1 has begun with four payments, and books the fifth.
 ENOUGH = len(PAYMENTS) // ROUNDS  # iterations that end; the one after them waits
-MOST = 2 + 4 * ROUNDS  # events of one: its beginning, its end, an await and a booking each round
+MOST = 2 + 4 * ROUNDS  # events: a beginning, an end, an await and a booking in each round
 
 
 def booked(events: Sequence[Event]) -> list[int]:
-    """The payments that were booked, in cents, in their order."""
+    """The booked payments, in cents, in order."""
     asked = [event for event in events if event.type is EventType.ACTIVITY_REQUEST]
     return [e.message.cents for e in asked if isinstance(e.message, Payment)]
 
@@ -30,7 +30,7 @@ def iterations(events: Sequence[Event]) -> list[list[Event]]:
 
 
 def follows(before: Sequence[Event], after: Sequence[Event]) -> bool:
-    """Whether an iteration ends, and the next begins with what it began with and has booked."""
+    """Whether an iteration ends, and the next begins with its state plus its bookings."""
     state, new = Till(), booked(before)
     state.CopyFrom(before[0].message)
     state.payments += len(new)
@@ -39,7 +39,7 @@ def follows(before: Sequence[Event], after: Sequence[Event]) -> bool:
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """The run goes on in short iterations, and what it knows is handed on, in spite of the kill."""
+    """The run goes on in short iterations, and passes its state on, in spite of the kill."""
     events = own(events)
     parts, entered = iterations(events), booked(events)
     longest = max((len(part) for part in parts), default=0)
@@ -49,21 +49,21 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             f"the run goes on: {ENOUGH} iterations have ended, and the next has begun",
             len(begun) > ENOUGH,
-            f"{len(begun)} iterations have begun: call flow.restart behind the loop",
+            f"{len(begun)} iterations have begun: call flow.restart after the loop",
         ),
         Claim(
-            f"none of them has more than {MOST} events, however long the run is",
+            f"no iteration has more than {MOST} events, however long the run is",
             len(begun) > 1 and longest <= MOST,
-            f"the longest of {len(parts)} has {longest}: restart after ROUNDS awaits",
+            f"the longest of {len(parts)} has {longest} events: restart after ROUNDS awaits",
         ),
         Claim(
-            "each begins with what the one before it began with, and has booked",
+            "each iteration begins with the state of the one before, plus what that one booked",
             len(begun) > 1 and all(follows(*pair) for pair in pairwise(parts)),
-            f"they begin with {states} payments: hand flow.restart all that the next has to know",
+            f"they begin with {states} payments: pass flow.restart all that the next has to know",
         ),
         Claim(
             "all payments are booked, each once, in the order in which they were sent",
             entered == [payment.cents for payment in PAYMENTS],
-            f"booked are {entered}: book what flow.await_paid returns, unless it is None",
+            f"the log has {entered}: book what flow.await_paid returns, unless it is None",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The definition of lesson 4: a till that is never closed."""
+"""The definition of lesson 4: a till that never closes."""
 
 import time
 

@@ -20,9 +20,9 @@ PATIENCE = timedelta(seconds=10)
 
 
 def till(flow: TillFlow, state: pb.Till) -> None:
-    """A workflow: one iteration of it, which begins with what the one before it knew."""
+    """A workflow: one iteration, which begins with the state of the one before."""
     for _ in range(ROUNDS):
-        # TODO(you): await a payment for PATIENCE. If one has come, book it and count it.
+        # TODO(you): await a payment for PATIENCE. If one comes, book it and count it.
         # instead: return
         payment = flow.await_paid(PATIENCE)
         if payment is not None:
@@ -30,13 +30,13 @@ def till(flow: TillFlow, state: pb.Till) -> None:
             state.payments += 1
             state.cents += payment.cents
         # done
-    # TODO(you): end this iteration, and begin the next with the state as it is now.
+    # TODO(you): end this iteration, and begin the next with the present state.
     flow.restart(state)
     # done
 
 
 def show(client: replay.Client, run: str) -> None:
-    """Print how each iteration begins, and how many events it has had, until the run ends."""
+    """Print how each iteration begins, and how many events it has, until the run ends."""
     events = 0
     for event in stream_till(client, run):
         events += 1
@@ -47,13 +47,13 @@ def show(client: replay.Client, run: str) -> None:
         elif event.type is EventType.RUN_COMPLETED:
             print(f"{name} has had {events} events", flush=True)
             events = 0
-            # The next one began in the same transaction. So it is in the log by now, or never.
+            # The next one begins in the same transaction. So it is in the log by now, or never.
             if not list(stream_till(client, run, after=event.id, to_head=True)):
                 return
 
 
 def main(url: str, run: str) -> None:
-    """Opens the till, has twelve guests pay, and shows what becomes of it until Ctrl-C."""
+    """Opens the till, sends twelve payments, and shows the iterations until Ctrl-C."""
     with replay.connect(url) as client:
         start_replay_loops(client, till=till)
         for number, payment in enumerate(PAYMENTS, 1):

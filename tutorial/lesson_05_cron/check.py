@@ -1,4 +1,4 @@
-"""What the log shows when lesson 5 is done."""
+"""The check of lesson 5: the facts that its log has to show."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ ENOUGH = 4  # ticks
 
 
 def moment(schedule: Schedule, number: int) -> datetime:
-    """When a tick is due."""
+    """The time at which a tick is due."""
     return datetime.fromtimestamp(schedule.anchor + number * schedule.period, UTC)
 
 
@@ -23,7 +23,7 @@ def is_sleep(event: Event) -> bool:
 
 
 def clocked(events: Sequence[Event]) -> Iterator[tuple[Event, datetime, datetime]]:
-    """Each event, with what flow.now() said then, and until when the last sleep was to last."""
+    """Each event, with flow.now() at that event, and the time at which the last sleep ends."""
     now = until = datetime.fromtimestamp(0, UTC)
     for event in events:
         if event.type is EventType.RUN_CREATED:
@@ -36,7 +36,7 @@ def clocked(events: Sequence[Event]) -> Iterator[tuple[Event, datetime, datetime
 
 
 def drifts(schedule: Schedule, events: Sequence[Event]) -> list[int]:
-    """The events that begin a sleep which does not end when a tick is due."""
+    """The events that begin a sleep whose end is not the time of a tick."""
     anchor, period = moment(schedule, 0), timedelta(seconds=schedule.period)
     sleeps = [(event, now, until) for event, now, until in clocked(events) if is_sleep(event)]
     return [e.id for e, now, until in sleeps if until > now and (until - anchor) % period]
@@ -53,7 +53,7 @@ def early(events: Sequence[Event]) -> list[int]:
 
 
 def misjudged(schedule: Schedule, events: Sequence[Event]) -> list[int]:
-    """The ticks that are run and should be skipped, or the other way round."""
+    """The ticks that are run but should be skipped, and those skipped that should be run."""
     wrong: list[int] = []
     for event, now, _ in clocked(events):
         message = event.message
@@ -67,7 +67,7 @@ def misjudged(schedule: Schedule, events: Sequence[Event]) -> list[int]:
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Ticks by the schedule of the first input, none lost; missed ones are named."""
+    """The ticks follow the schedule of the first input, and each is run or named as skipped."""
     events = own(events)
     schedule = events[0].message if events else Schedule()
     outputs = [event.message for event in events if event.type is EventType.RUN_OUTPUT]
@@ -89,27 +89,27 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "the clock ticks, also after a restart",
             enough,
-            f"{len(ticks)} ticks: sleep until the next is due, and skip none that come later",
+            f"the log has {len(ticks)} ticks: sleep until the next is due, and skip no later ones",
         ),
         Claim(
             "tick n is due at anchor + n * period, in each iteration",
             enough and not off,
-            f"the times of ticks {off} are others: let due() count the periods from the anchor",
+            f"the times of ticks {off} differ: let due() count the periods from the anchor",
         ),
         Claim(
             "each sleep ends when a tick is due, however long the work before it took",
             enough and not slept and not hasty,
-            f"sleeps that do not: events {slept}; ticks that come too early: {hasty}:"
+            f"sleeps with another end: events {slept}; ticks that come too early: {hasty}:"
             " sleep from flow.now() until due(...)",
         ),
         Claim(
-            "no tick is lost, and none is there twice: each is run, or named as skipped",
+            "each tick is there once: it is run, or named as skipped",
             enough and told == list(range(1, len(told) + 1)),
             f"the outputs name {told}: let missed() begin with `number`",
         ),
         Claim(
-            "a tick is skipped if the next one is due already, and not otherwise",
+            "a tick is skipped if the next one is already due, and not otherwise",
             enough and bool(skipped) and not wrong,
-            f"ticks are skipped {len(skipped)} times, wrong are {wrong}: see missed()",
+            f"ticks are skipped {len(skipped)} times; ticks {wrong} are wrong: see missed()",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The definition of lesson 5: a clock that ticks by a schedule, and the work of each tick."""
+"""The definition of lesson 5: a clock with a schedule, and the work of each tick."""
 
 import time
 
@@ -7,7 +7,7 @@ from tutorial.lesson_05_cron import cron_pb2 as pb
 
 
 def chore(ctx: ActivityContext, backends: None, tick: pb.Tick) -> None:
-    """An activity: what is done at each tick. Every fifth time it takes longer than two periods."""
+    """An activity: the work of a tick. Every fifth time it takes longer than two periods."""
     time.sleep(2.1 if tick.number % 5 == 2 else 0.3)
 
 
@@ -20,7 +20,7 @@ NAMESPACE = typed.Namespace(
             description="Has work done at each tick of a schedule, for ever.",
             outputs=[
                 typed.Output("tick", message=pb.Tick, description="A tick is run."),
-                typed.Output("skipped", message=pb.Skipped, description="Ticks are given up."),
+                typed.Output("skipped", message=pb.Skipped, description="Ticks are skipped."),
             ],
         )
     ],

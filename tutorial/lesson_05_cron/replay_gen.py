@@ -36,7 +36,7 @@ class ClockFlow(typed.Flow, Protocol):
         ...
 
     def emit_skipped(self, message: cron_pb2.Skipped) -> None:
-        """Ticks are given up."""
+        """Ticks are skipped."""
         ...
 
 
@@ -96,7 +96,7 @@ def handle_tick(event: replay.Event, fn: Callable[[str, cron_pb2.Tick], object])
 
 
 def handle_skipped(event: replay.Event, fn: Callable[[str, cron_pb2.Skipped], object]) -> None:
-    """Call `fn` with run and message if the event is skipped. Ticks are given up."""
+    """Call `fn` with run and message if the event is skipped. Ticks are skipped."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "clock"), "skipped", fn)
 
 

@@ -1,4 +1,4 @@
-"""Lesson 5: a clock that does not drift, and says which ticks it has missed."""
+"""Lesson 5: a clock that does not drift, and names the ticks that it has missed."""
 
 import time
 from datetime import UTC, datetime
@@ -19,19 +19,19 @@ TICKS = 3  # in each iteration
 
 
 def due(schedule: pb.Schedule, number: int) -> int:
-    """When a tick is due, in seconds since 1970."""
-    # TODO(you): so many periods after the anchor.
+    """The time at which a tick is due, in seconds since 1970."""
+    # TODO(you): `number` periods after the anchor.
     return schedule.anchor
 
 
 def missed(schedule: pb.Schedule, number: int, now: datetime) -> range:
-    """The policy: which ticks, from `number` on, are given up."""
-    # TODO(you): all before the latest that is due by now.
+    """The policy: which ticks, from `number` on, are skipped."""
+    # TODO(you): all ticks before the latest one that is due by now.
     return range(0)
 
 
 def clock(flow: ClockFlow, schedule: pb.Schedule) -> None:
-    """A workflow: some ticks, then the next iteration, which goes on with the same schedule."""
+    """A workflow: some ticks, then the next iteration with the same schedule."""
     number = schedule.next
     for _ in range(TICKS):
         # TODO(you): sleep from flow.now() until tick `number` is due, however long that is.
@@ -71,12 +71,12 @@ def print_newest(client: replay.Client, run: str) -> None:
 
 
 def main(url: str, run: str) -> None:
-    """Starts the clock unless it is started already, and shows its ticks until Ctrl-C."""
+    """Starts the clock unless it has been started, and shows its ticks until Ctrl-C."""
     with replay.connect(url) as client:
         start_replay_loops(client, clock=clock)
-        # It has a cursor, so it goes on where it was when the program ended: see lesson 6.
+        # It has a cursor, so it goes on where it was when the program ended: see lesson 3.
         replay.consume(client, f"show {run}", show, namespace="cron", workflow="clock", run=run)
-        # A program may look at the time. A workflow may not: it has what is stored in its input.
+        # A program may ask for the time. A workflow may not: it uses the time in its stored input.
         run_clock(client, run, pb.Schedule(anchor=int(time.time()) + 1, period=1, next=1))
         try:
             client.await_completion("cron", "clock", run)

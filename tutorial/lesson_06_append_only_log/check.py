@@ -1,4 +1,4 @@
-"""What the log shows when lesson 6 is done."""
+"""The check of lesson 6: the facts that its log has to show."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from tutorial.lesson_06_append_only_log.orders_pb2 import Order, Parcel, Table
 from tutorial.lesson_06_append_only_log.solution import DAY
 
 NAMESPACE = "append_only_log"
-KILL_AFTER = 7  # Order 2 has begun; the first reader is busy with what was sent for order 1.
+KILL_AFTER = 7  # Order 2 has begun, and the first reader is busy with the parcel of order 1.
 
 
 def own(events: Sequence[Event]) -> list[Event]:
-    """The events of the run that was begun for this check."""
+    """The events of the run that this check began."""
     runs = [e.key.run.rpartition(".")[0] for e in events if e.type is EventType.RUN_CREATED]
     return [event for event in events if event.key.run.rpartition(".")[0] in runs[:1]]
 
@@ -24,7 +24,7 @@ def of(events: Sequence[Event], workflow: str, type: EventType) -> list[Event]:
 
 
 def owed(events: Sequence[Event], last: int) -> dict[str, int]:
-    """What is owed after the event with the id `last`."""
+    """The pieces that are owed after the event with the id `last`."""
     found: Counter[str] = Counter()
     for event in events:
         message = event.message
@@ -55,18 +55,18 @@ def check(events: Sequence[Event]) -> list[Claim]:
     ended = of(events, "audit", EventType.RUN_COMPLETED)
     return [
         Claim(
-            "all orders are carried out, and both audits have heard two readers",
+            "all orders are complete, and both audits have heard two readers",
             asked and len(orders) == sum(map(len, DAY.values())) and len(ended) == len(DAY),
-            "an audit waits for the answer of each reader: what has the program printed?",
+            "an audit waits until both readers have answered: see what the program printed",
         ),
         Claim(
-            "the table that is kept had each event once when the audits began",
+            "the stored table had each event once when the audits began",
             asked and kept == right,
-            f"it was {kept}, and should have been {right}: write fold(), and in follow() let"
-            " the table follow an event only if its id is greater than kept.event",
+            f"it was {kept}, and should have been {right}: write fold(), and in follow() fold an"
+            " event in only if its id is greater than kept.event",
         ),
         Claim(
-            "the reader that came late knew how the table was at noon, and in the evening",
+            "the late reader knew the table of noon, and the table of the evening",
             asked and late == right,
             f"it said {late}, and should have said {right}: in as_of(), fold in the events up to"
             " `last`, and no later ones",

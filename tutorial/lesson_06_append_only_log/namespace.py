@@ -7,7 +7,7 @@ from tutorial.lesson_06_append_only_log import orders_pb2 as pb
 
 
 def pack(ctx: ActivityContext, backends: None, order: pb.Order) -> pb.Parcel:
-    """An activity: a parcel holds four pieces, the rest is owed."""
+    """An activity: a parcel holds four pieces, and the rest is owed."""
     time.sleep(0.3)
     return pb.Parcel(item=order.item, pieces=min(order.pieces, 4))
 

@@ -1,4 +1,4 @@
-"""Lesson 6: two readers that know nothing of each other make the same table of one log."""
+"""Lesson 6: two readers that know nothing of each other get the same table from one log."""
 
 import hashlib
 import json
@@ -34,10 +34,10 @@ DAY = {
     "noon": [pb.Order(item="apples", pieces=3), pb.Order(item="pears", pieces=6)],
     "evening": [pb.Order(item="apples", pieces=5)],
 }
-DISK = 0.2  # Seconds: a slow one, so that a kill finds the file stored and the cursor not yet.
+DISK = 0.2  # Seconds: a slow disk, so that a kill comes after the file and before the cursor.
 
 
-# What adds to the log.
+# The workflows, which add to the log.
 
 
 def order(flow: OrderFlow, order: pb.Order) -> None:
@@ -46,7 +46,7 @@ def order(flow: OrderFlow, order: pb.Order) -> None:
 
 
 def audit(flow: AuditFlow, question: pb.Question) -> None:
-    """A workflow: hears two readers, however late they answer, and compares what they say."""
+    """A workflow: waits for two readers, however late they answer, and compares their tables."""
     tables: list[pb.Table] = []
     while len(tables) < 2:
         if (table := flow.await_table(timedelta(hours=1))) is not None:
@@ -55,23 +55,23 @@ def audit(flow: AuditFlow, question: pb.Question) -> None:
     flow.emit_verdict(pb.Verdict(agreed=tables[0] == tables[1]))
 
 
-# What both readers have: which events are theirs, and what they make of them.
+# Both readers share these: the choice of events, and the fold.
 
 
 def ours(event: replay.Event, run: str) -> bool:
-    """Whether an event is of this day's orders and audits: run-1.noon is of run-1."""
+    """Whether an event belongs to this day's orders and audits: run-1.noon belongs to run-1."""
     return event.key.run.rpartition(".")[0] == run
 
 
 def fold(owed: Counter[str], event: replay.Event) -> None:
-    """Have the table follow one event: how many pieces of each item are ordered and not sent."""
+    """Update the table with one event. It counts the pieces of each item that are still owed."""
 
     def ordered(run: str, order: pb.Order) -> None:
-        # TODO(you): these pieces are owed from now on.
+        # TODO(you): add these pieces to what is owed.
         pass
 
     def sent(run: str, parcel: pb.Parcel) -> None:
-        # TODO(you): these pieces are owed no longer.
+        # TODO(you): subtract these pieces from what is owed.
         pass
 
     handle_order_run(event, ordered)
@@ -83,26 +83,26 @@ def text(owed: Mapping[str, int]) -> str:
     return ", ".join(f"{item} {owed[item]}" for item in sorted(owed))
 
 
-# One reader: a consumer, which goes on at its cursor, and keeps its table in a file.
+# One reader: a consumer. It goes on at its cursor, and stores its table in a file.
 
 
 @dataclass
 class Kept:
-    """What is in the file."""
+    """The content of the file."""
 
     cursor: str
-    event: int  # The id of the last event that the table has.
+    event: int  # The id of the last event in the table.
     owed: Counter[str]
 
 
 def load(path: Path) -> Kept:
-    """Read what is kept."""
+    """Read the file."""
     found = json.loads(path.read_text())
     return Kept(found["cursor"], found["event"], Counter(found["owed"]))
 
 
 def store(path: Path, kept: Kept) -> None:
-    """Keep the table and the id of its last event, both at once: there is never half a file."""
+    """Store the table and the id of its last event in one step: there is never half a file."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps(vars(kept), indent=2))
     new.replace(path)
@@ -110,9 +110,9 @@ def store(path: Path, kept: Kept) -> None:
 
 
 def keep(client: replay.Client, path: Path, run: str) -> None:
-    """Have a consumer keep the table, and answer each audit when it comes to it."""
+    """Start a consumer that stores the table, and answers each audit when it comes to it."""
     if not path.exists():
-        # A table that begins with nothing needs every event: a cursor that begins at nothing.
+        # An empty table needs every event, so its cursor has to be new as well.
         store(path, Kept(f"table {secrets.token_hex(4)}", 0, Counter()))
 
     def handle(event: replay.Event) -> None:
@@ -121,8 +121,8 @@ def keep(client: replay.Client, path: Path, run: str) -> None:
 
     def follow(event: replay.Event) -> None:
         kept = load(path)
-        # TODO(you): if the table does not have this event yet, let it follow, note the event's id,
-        # and store what is kept.
+        # TODO(you): if the table does not have this event yet, fold it in. Then set kept.event to
+        # the event's id, and store `kept`.
         table = pb.Table(owed=kept.owed)
         handle_audit_run(event, lambda id, _: signal_audit_table(client, id, table, "kept"))
 
@@ -138,9 +138,9 @@ def orders(client: replay.Client, run: str) -> Iterator[replay.Event]:
 
 
 def as_of(client: replay.Client, run: str, last: int) -> Counter[str]:
-    """The table as it was when the event with the id `last` was the newest."""
+    """The table as of the event with the id `last`."""
     owed: Counter[str] = Counter()
-    # TODO(you): let it follow the orders' events up to that one.
+    # TODO(you): fold in the events of the orders, up to that one.
     return owed
 
 
@@ -152,12 +152,12 @@ def begin_audit(client: replay.Client, audit: str) -> None:
     run_audit(client, audit, pb.Question())
     for event in stream_audit(client, audit):
         if event.type is EventType.RUN_OUTPUT:
-            print(f"{audit}, the table that is kept: {text(event.message.owed)}", flush=True)
+            print(f"{audit}, the stored table: {text(event.message.owed)}", flush=True)
             return
 
 
 def answer_late(client: replay.Client, run: str, audit: str) -> None:
-    """Answer an audit that has begun long ago."""
+    """Answer an audit that began long ago."""
     begun = next(stream_audit(client, audit))
     owed = as_of(client, run, begun.id)
     print(f"{audit}, as of event {begun.id}: {text(owed)}")
@@ -166,7 +166,7 @@ def answer_late(client: replay.Client, run: str, audit: str) -> None:
 
 
 def main(url: str, run: str) -> None:
-    """Orders, an audit at noon, orders, an audit in the evening, and a reader that comes late."""
+    """Orders, an audit at noon, orders, an audit in the evening, and then a late reader."""
     log = hashlib.sha256(url.encode()).hexdigest()[:8]
     with replay.connect(url) as client:
         start_replay_loops(client, order=order, audit=audit)
@@ -177,7 +177,7 @@ def main(url: str, run: str) -> None:
                 run_order(client, id, what)
                 client.await_completion("append_only_log", "order", id)
             begin_audit(client, f"{run}.{when}")
-        print("A new reader comes, and is given:")
+        print("A new reader comes and reads:")
         for event in orders(client, run):
             print(line(event))
         for when in DAY:

@@ -1,4 +1,4 @@
-"""What the log shows when lesson 7 is done."""
+"""The check of lesson 7: the facts that its log has to show."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from tutorial.checking import Claim, own
 from tutorial.lesson_07_maker_trade.maker_pb2 import Limit, Order, Ticker, Wish
 
 NAMESPACE = "maker_trade"
-KILL_AFTER = 4  # The first order is asked for: it is placed, and its answer is on its way.
+KILL_AFTER = 4  # The first order is placed, and the answer of the exchange is on its way.
 
 
 def of(events: Sequence[Event], type: EventType, target: str) -> list[Event]:
@@ -16,7 +16,7 @@ def of(events: Sequence[Event], type: EventType, target: str) -> list[Event]:
 
 
 def hasty(events: Sequence[Event]) -> list[int]:
-    """The requests for an order while one is open, as far as the run can know."""
+    """The requests for an order while another may still be open, as far as the run knows."""
     found: list[int] = []
     pending = False
     for event in events:
@@ -30,7 +30,7 @@ def hasty(events: Sequence[Event]) -> list[int]:
 
 
 def eager(events: Sequence[Event]) -> list[int]:
-    """The requests for an order above the bid that was read just before, or without one."""
+    """The requests for an order above the bid that was just read, or without such a bid."""
     found: list[int] = []
     bid = 0
     for event in events:
@@ -44,12 +44,12 @@ def eager(events: Sequence[Event]) -> list[int]:
 
 
 def where(ids: Sequence[int]) -> str:
-    """Where to look in the log, if anywhere."""
+    """The place in the log to look at, if there is one."""
     return f" (see event {min(ids)})" if ids else ""
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Orders one after the other, none open beside another, and exactly one filled."""
+    """One order after the other, never two open at once, and exactly one filled."""
     events = own(events)
     wish = events[0].message if events else Wish()
     placed = of(events, EventType.ACTIVITY_RESPONSE, "place")
@@ -63,34 +63,33 @@ def check(events: Sequence[Event]) -> list[Claim]:
     several = len(placed) > 1
     return [
         Claim(
-            "the first order, far below the bid, is cancelled, and others take its place",
+            "the first order, far below the bid, is cancelled, and others replace it",
             several and bool(ended) and ended[0].message.state == Order.CANCELLED,
             f"{len(placed)} orders were placed, {len(ended)} cancelled: call flow.ticker,"
             " flow.place and flow.cancel in the loop",
         ),
         Claim(
-            "each is placed at or below the bid that was read just before",
+            "each order is placed at or below the bid that was read just before",
             several and not dear,
-            f"read flow.ticker at each attempt, and subtract `edge` from the bid{where(dear)}",
+            f"read flow.ticker for each order, and subtract `edge` from the bid{where(dear)}",
         ),
         Claim(
-            "each is placed after the one before has ended: the exchange never has two open",
+            "each order is placed after the one before has ended: two are never open",
             several and not early and not crowded,
-            "cancel an order before you place the next, whatever you know of it"
-            f"{where(early + crowded)}",
+            f"always cancel an order before you place the next one{where(early + crowded)}",
         ),
         Claim(
-            "in all exactly the quantity is bought, and no order is left open",
+            "exactly the wanted quantity is bought, and no order stays open",
             sum(filled.values()) == wish.quantity > 0 and answers[-1].state == Order.FILLED,
-            f"{sum(filled.values())} of {wish.quantity} are bought: return once flow.cancel answers"
-            " FILLED, and not before",
+            f"{sum(filled.values())} of {wish.quantity} are bought: return when flow.cancel returns"
+            " FILLED, and not earlier",
         ),
         Claim(
-            "the outputs tell of each order, and of the one that is filled; then the run ends",
+            "the outputs report each order, and the filled one; then the run ends",
             told == [event.message for event in placed] != []
             and [each.client_id for each in bought] == list(filled)
             and events[-1].type is EventType.RUN_COMPLETED,
-            f"there are {len(told)} outputs placed and {len(bought)} filled: call flow.emit_placed"
-            " for each order, and flow.emit_filled for the last",
+            f"there are {len(told)} outputs `placed` and {len(bought)} `filled`: call"
+            " flow.emit_placed for each order, and flow.emit_filled for the last",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The definition of lesson 7: a maker, and what it does at the exchange."""
+"""The definition of lesson 7: a maker, and its activities at the exchange."""
 
 import time
 
@@ -17,7 +17,7 @@ def ticker(ctx: ActivityContext, house: Exchange, market: pb.Market) -> pb.Ticke
 
 
 def place(ctx: ActivityContext, house: Exchange, limit: pb.Limit) -> pb.Order:
-    """An activity that must not happen twice: the exchange knows each order by its client id."""
+    """An activity that must not take effect twice. The exchange knows an order by its client id."""
     client_id = f"{limit.account}/{ctx.idempotency_key}"
     order = house.place(client_id, Side.BUY, limit.quantity, limit.price)
     found = answer(house, limit.account, order)
@@ -26,7 +26,7 @@ def place(ctx: ActivityContext, house: Exchange, limit: pb.Limit) -> pb.Order:
 
 
 def cancel(ctx: ActivityContext, house: Exchange, order: pb.Order) -> pb.Order:
-    """An activity that may happen twice: what has ended does not end again."""
+    """An activity that may happen twice: an order that has ended does not end again."""
     account = int(order.client_id.partition("/")[0])
     return answer(house, account, house.cancel(order.client_id))
 
@@ -50,8 +50,8 @@ NAMESPACE = typed.Namespace(
             input=pb.Wish,
             description="Buys by orders that rest, one at a time.",
             outputs=[
-                typed.Output("placed", message=pb.Order, description="An order was placed."),
-                typed.Output("filled", message=pb.Order, description="It has bought."),
+                typed.Output("placed", message=pb.Order, description="An order is placed."),
+                typed.Output("filled", message=pb.Order, description="An order is filled."),
             ],
         )
     ],

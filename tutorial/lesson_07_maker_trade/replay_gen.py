@@ -51,11 +51,11 @@ class MakerFlow(typed.Flow, Protocol):
         ...
 
     def emit_placed(self, message: maker_pb2.Order) -> None:
-        """An order was placed."""
+        """An order is placed."""
         ...
 
     def emit_filled(self, message: maker_pb2.Order) -> None:
-        """It has bought."""
+        """An order is filled."""
         ...
 
 
@@ -125,12 +125,12 @@ def handle_maker_run(event: replay.Event, fn: Callable[[str, maker_pb2.Wish], ob
 
 
 def handle_placed(event: replay.Event, fn: Callable[[str, maker_pb2.Order], object]) -> None:
-    """Call `fn` with run and message if the event is placed. An order was placed."""
+    """Call `fn` with run and message if the event is placed. An order is placed."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "maker"), "placed", fn)
 
 
 def handle_filled(event: replay.Event, fn: Callable[[str, maker_pb2.Order], object]) -> None:
-    """Call `fn` with run and message if the event is filled. It has bought."""
+    """Call `fn` with run and message if the event is filled. An order is filled."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "maker"), "filled", fn)
 
 

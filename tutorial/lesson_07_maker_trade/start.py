@@ -1,4 +1,4 @@
-"""Lesson 7: a maker whose orders rest at an exchange, one at a time, until one is filled."""
+"""Lesson 7: a maker with one order at a time at an exchange, until one is filled."""
 
 import secrets
 from datetime import timedelta
@@ -22,13 +22,13 @@ ATTEMPTS = 25
 
 
 def maker(flow: MakerFlow, wish: pb.Wish) -> None:
-    """A workflow: tries for a bargain first, and comes closer to the bid at each attempt."""
+    """A workflow: begins far below the bid, and comes closer to it with each order."""
     edge = wish.edge
     for _ in range(ATTEMPTS):
-        # TODO(you): read the bid with flow.ticker, and place an order that is `edge` below it with
-        # flow.place; emit it as the output `placed`. Then sleep for as long as it may rest.
-        # TODO(you): cancel the order. The answer says how it has ended: if it is FILLED, emit that
-        # as the output `filled`, and return. Otherwise the next attempt replaces it.
+        # TODO(you): read the bid with flow.ticker. Place an order `edge` below it with flow.place.
+        # Emit the order as the output `placed`. Then sleep for as long as it may rest.
+        # TODO(you): cancel the order. The result says how it has ended. If it is FILLED, emit it as
+        # the output `filled`, and return. Otherwise the loop replaces it with the next order.
         edge //= 10
 
 
@@ -38,11 +38,11 @@ def told(run: str, order: pb.Order) -> None:
 
 
 def main(url: str, run: str) -> None:
-    """Starts the maker unless it is started already, and follows its outputs to the end."""
+    """Starts the maker unless it has been started, and follows its outputs to the end."""
     house = Exchange(STATE / "exchange.db", Market("gold"))
     with replay.connect(url) as client:
         start_replay_loops(client, house, maker=maker)
-        # Drawn anew each time; but only the first call starts the run, and its wish is in the log.
+        # Each start draws a new account, but only the first call starts the run and stores it.
         account = secrets.randbelow(9 * 10**8) + 10**8
         run_maker(client, run, pb.Wish(account=account, quantity=5, edge=100))
         wish: pb.Wish = next(stream_maker(client, run)).message

@@ -1,4 +1,4 @@
-"""What the log shows when lesson 8 is done."""
+"""The check of lesson 8: the facts that its log has to show."""
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -14,14 +14,14 @@ SHORT = 40  # Events.
 
 
 def iterations(events: Sequence[Event]) -> list[list[Event]]:
-    """The events of the run that was begun for this check, by iteration; others may go on too."""
+    """The events of the run that this check began, by iteration; other runs may go on too."""
     runs = [event.key.run for event in events if event.type is EventType.RUN_CREATED]
     own = [event for event in events if event.key.run in runs[:1]]
     return [list(each) for _, each in groupby(own, lambda event: event.key.iteration)]
 
 
 def sampled(iteration: Sequence[Event]) -> list[int]:
-    """The prices that an iteration was given."""
+    """The prices that an iteration sampled."""
     answers = [event.message for event in iteration if event.type is EventType.ACTIVITY_RESPONSE]
     return [answer.cents for answer in answers if isinstance(answer, Price)]
 
@@ -37,12 +37,12 @@ def drawn(iteration: Sequence[Event]) -> list[list[int]]:
 
 
 def where(numbers: Sequence[int]) -> str:
-    """Where to look in the log, if anywhere."""
+    """The iteration to look at, if there is one."""
     return f" (see iteration {numbers[0]})" if numbers else ""
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Each iteration hands its prices on, old and new, and never more than a window of them."""
+    """Each iteration passes on its old and new prices, and never more than a window of them."""
     found = iterations(events)
     samples = [price for each in found for price in sampled(each)]
     torn = [
@@ -57,7 +57,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
     ]
     widest = max((len(carried(each)) for each in found), default=0)
     longest = max((len(each) for each in found), default=0)
-    # The latest iteration began when there were more prices than it may be given.
+    # The latest iteration began after more prices than a window holds.
     enough = len(samples) - len(sampled(found[-1]) if found else []) > WIDTH
     return [
         Claim(
@@ -67,17 +67,17 @@ def check(events: Sequence[Event]) -> list[Claim]:
             " flow.sample in each, and flow.restart at its end",
         ),
         Claim(
-            "each iteration begins with the prices of the one before and the new ones",
+            "each iteration begins with the prices of the one before, plus the new ones",
             enough and not torn,
-            f"restart with `prices`, to which the new one is added{where(torn)}",
+            f"restart with `prices`, which include the new one{where(torn)}",
         ),
         Claim(
-            f"a window has {WIDTH} prices at most, however long the run goes on",
+            f"a window has at most {WIDTH} prices, however long the run goes on",
             enough and widest == WIDTH,
             f"the longest has {widest}: keep the last WIDTH of them",
         ),
         Claim(
-            "what the next iteration begins with is there to be drawn",
+            "each window that an iteration begins with was an output before",
             enough and not hidden,
             f"call flow.emit_window after the sample, with the new prices{where(hidden)}",
         ),

@@ -4,11 +4,11 @@ from replay import ActivityContext, typed
 from tutorial import exchange
 from tutorial.lesson_08_sparkline import sparkline_pb2 as pb
 
-WIDTH = 30  # How many prices a window has.
+WIDTH = 30  # The number of prices in a full window.
 
 
 def sample(ctx: ActivityContext, market: exchange.Market, of: pb.Market) -> pb.Price:
-    """An activity: what the world is like just now."""
+    """An activity: reads the present price."""
     return pb.Price(cents=market.price(market.tick()))
 
 

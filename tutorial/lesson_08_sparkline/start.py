@@ -1,4 +1,4 @@
-"""Lesson 8: a line of the latest prices, which a workflow hands on from iteration to iteration."""
+"""Lesson 8: a line of the latest prices, which each iteration passes to the next."""
 
 import sys
 from collections.abc import Sequence
@@ -23,24 +23,24 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def sampler(flow: SamplerFlow, window: pb.Window) -> None:
-    """A workflow: one price in each iteration, and what is known of the prices before."""
-    # TODO(you): sample a price with flow.sample, put its cents behind the prices of the window,
-    # and keep the last WIDTH of them.
+    """A workflow: each iteration samples one price, and adds it to those before."""
+    # TODO(you): sample a price with flow.sample. Append its cents to the prices of the window, and
+    # keep the last WIDTH of them.
     prices = list(window.prices)
     flow.emit_window(pb.Window(prices=prices))
     flow.sleep(PAUSE)
-    # TODO(you): begin the next iteration with these prices, by flow.restart.
+    # TODO(you): begin the next iteration with these prices, with flow.restart.
 
 
 def sparkline(prices: Sequence[int]) -> str:
-    """A bar for each price: the lowest one for the lowest, the highest for the highest."""
+    """A bar for each price: the lowest price has the lowest bar, the highest the highest."""
     low, high = min(prices, default=0), max(prices, default=0)
     step = (high - low) / (len(BARS) - 1) or 1
     return "".join(BARS[round((price - low) / step)] for price in prices)
 
 
 def draw(event: replay.Event) -> None:
-    """Draw an output; on a terminal over the one before."""
+    """Draw an output; on a terminal it replaces the one before."""
 
     def window(run: str, window: pb.Window) -> None:
         start, end = ("\r", "") if sys.stdout.isatty() else ("", "\n")
@@ -52,10 +52,10 @@ def draw(event: replay.Event) -> None:
 
 
 def main(url: str, run: str) -> None:
-    """Starts the sampler unless it is started already, and draws its outputs until Ctrl-C."""
+    """Starts the sampler unless it has been started, and draws its outputs until Ctrl-C."""
     with replay.connect(url) as client:
         start_replay_loops(client, Market("gold"), sampler=sampler)
-        # It has a cursor, so it goes on where it was when the program ended: see lesson 6.
+        # It has a cursor, so it goes on where it was when the program ended: see lesson 3.
         drawing = replay.consume(
             client, f"draw {run}", draw, namespace="sparkline", workflow="sampler", run=run
         )

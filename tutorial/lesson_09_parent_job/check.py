@@ -1,4 +1,4 @@
-"""What the log shows when lesson 9 is done."""
+"""The check of lesson 9: the facts that its log has to show."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from tutorial.checking import Claim
 from tutorial.lesson_09_parent_job import job_pb2 as pb
 
 NAMESPACE = "parent_job"
-KILL_AFTER = 6  # Claimed, and not confirmed yet; the other providers are about to claim.
+KILL_AFTER = 6  # The job is claimed, but not confirmed; the others are about to claim it.
 STATES = ("offered", "claimed", "done", "cancelled")
 
 
@@ -17,18 +17,18 @@ def of(events: Sequence[Event], run: str) -> list[Event]:
 
 
 def states(events: Sequence[Event]) -> list[str]:
-    """Which states a run was in, one after the other."""
+    """The states that a run was in, one after the other."""
     told = [event.key.target for event in events if event.type is EventType.RUN_OUTPUT]
     return [name for name in told if name in STATES]
 
 
 def ended(events: Sequence[Event]) -> bool:
-    """Whether a run has come to its end."""
+    """Whether a run is complete."""
     return bool(events) and events[-1].type is EventType.RUN_COMPLETED
 
 
 def taken(event: Event, signal: int) -> bool:
-    """Whether an event has an await take a signal of this type."""
+    """Whether an event is an await that took a signal of this type."""
     of_type = event.key.target == "replay_signal" and event.key.sequence.startswith(f"{signal}:")
     return (
         event.type is EventType.ACTIVITY_RESPONSE
@@ -38,7 +38,7 @@ def taken(event: Event, signal: int) -> bool:
 
 
 def answers(events: Sequence[Event]) -> Iterator[tuple[str, str, int]]:
-    """What has to be told to each claim that a run has taken, in order."""
+    """The right answer to each claim that a run has taken, in order."""
     offer, winner = 0, ""
     gone: set[str] = set()
     for event in events:
@@ -53,7 +53,7 @@ def answers(events: Sequence[Event]) -> Iterator[tuple[str, str, int]]:
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """One provider gets the job, whoever is first; who comes late or does not confirm does not."""
+    """One provider gets the job; those that come late or do not confirm do not get it."""
     run = next((event.key.run for event in events if event.type is EventType.RUN_CREATED), "")
     job, night = of(events, run), of(events, f"{run}.night")
     path = states(job)
@@ -69,28 +69,28 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "OPEN, CLAIMED, OPEN again since nobody has confirmed, CLAIMED, DONE",
             len(path) >= 5 and path == ["offered", "claimed"] * (len(path) // 2) + ["done"],
-            f"the log has {path}: providers have to claim, and the workflow to take the first"
-            " claim, and to offer the job again if that is not confirmed",
+            f"the log has {path}: providers have to claim; the workflow has to take the first"
+            " claim, and to offer the job again if nobody confirms it",
         ),
         Claim(
             "the first claim in the log wins, and all others are refused",
             len({claim.provider for claim in claims}) == 3 and told == list(answers(job)),
-            f"the log has {told}: take the claims one by one; refuse one of an older offer, or of"
-            " a provider that did not confirm",
+            f"the log has {told}: take the claims one by one; refuse those of an older offer, or"
+            " of a provider that did not confirm",
         ),
         Claim(
-            "no claim counts twice, however often its offer was heard",
+            "no claim counts twice, however often a provider hears the offer",
             0 < len(claims) == len({(claim.provider, claim.offer) for claim in claims}),
-            "make the external id of the provider's name and the offer's number, and nothing else",
+            "build the external id from the provider's name and the offer's number only",
         ),
         Claim(
-            "exactly one provider gets it, and that one has confirmed",
+            "exactly one provider gets the job, and that one has confirmed",
             len(done) == 1 and done[0] in confirms and ended(job),
-            "emit done for the claim that is confirmed, and return",
+            "emit done for the confirmed claim, and return",
         ),
         Claim(
-            "a job that nobody wants is CANCELLED at the end of the patience",
+            "a job that nobody wants is CANCELLED when the patience is over",
             states(night) == ["offered", "cancelled"] and ended(night),
-            "without a winner the workflow has to emit cancelled, and to end",
+            "without a winner the workflow has to emit cancelled and end",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The definition of lesson 9: one workflow, what it is told, and what it tells."""
+"""The definition of lesson 9: one workflow, its signals and its outputs."""
 
 from replay import typed
 from tutorial.lesson_09_parent_job import job_pb2 as pb
@@ -17,9 +17,11 @@ NAMESPACE = typed.Namespace(
             outputs=[
                 typed.Output("offered", message=pb.Offer, description="OPEN: who wants it?"),
                 typed.Output("claimed", message=pb.Claim, description="CLAIMED: it is yours."),
-                typed.Output("refused", message=pb.Claim, description="No state: you are late."),
+                typed.Output("refused", message=pb.Claim, description="A claim is refused."),
                 typed.Output("done", message=pb.Claim, description="DONE: a provider has it."),
-                typed.Output("cancelled", message=pb.Offer, description="CANCELLED: nobody has."),
+                typed.Output(
+                    "cancelled", message=pb.Offer, description="CANCELLED: nobody got it."
+                ),
             ],
         )
     ],

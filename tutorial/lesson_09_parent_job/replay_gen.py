@@ -40,7 +40,7 @@ class JobFlow(typed.Flow, Protocol):
         ...
 
     def emit_refused(self, message: job_pb2.Claim) -> None:
-        """No state: you are late."""
+        """A claim is refused."""
         ...
 
     def emit_done(self, message: job_pb2.Claim) -> None:
@@ -48,7 +48,7 @@ class JobFlow(typed.Flow, Protocol):
         ...
 
     def emit_cancelled(self, message: job_pb2.Offer) -> None:
-        """CANCELLED: nobody has."""
+        """CANCELLED: nobody got it."""
         ...
 
 
@@ -140,7 +140,7 @@ def handle_claimed(event: replay.Event, fn: Callable[[str, job_pb2.Claim], objec
 
 
 def handle_refused(event: replay.Event, fn: Callable[[str, job_pb2.Claim], object]) -> None:
-    """Call `fn` with run and message if the event is refused. No state: you are late."""
+    """Call `fn` with run and message if the event is refused. A claim is refused."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "job"), "refused", fn)
 
 
@@ -150,7 +150,7 @@ def handle_done(event: replay.Event, fn: Callable[[str, job_pb2.Claim], object])
 
 
 def handle_cancelled(event: replay.Event, fn: Callable[[str, job_pb2.Offer], object]) -> None:
-    """Call `fn` with run and message if the event is cancelled. CANCELLED: nobody has."""
+    """Call `fn` with run and message if the event is cancelled. CANCELLED: nobody got it."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "job"), "cancelled", fn)
 
 

@@ -1,4 +1,4 @@
-"""Lesson 9: a job that one of several providers gets, whoever claims it first."""
+"""Lesson 9: several providers claim a job, and one of them gets it."""
 
 import time
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from tutorial.lesson_09_parent_job.replay_gen import (
 )
 from tutorial.show import print_log
 
-CONFIRM = timedelta(seconds=1.5)  # Who has not confirmed by then does not get the job.
-LATE = timedelta(seconds=1)  # How long after the end those are told who come too late.
+CONFIRM = timedelta(seconds=1.5)  # A provider that has not confirmed by then loses the job.
+LATE = timedelta(seconds=1)  # For so long after the end, late claims still get an answer.
 
 
 # The parent's side: a state machine.
 
 
 def winner(flow: JobFlow, offer: int, gone: set[str], deadline: datetime) -> pb.Claim | None:
-    """OPEN: the first claim that is of this offer and not of somebody who did not confirm."""
-    # TODO(you): take the claims, by flow.await_claim(deadline - flow.now()), and return the first
-    # that fits. Tell the others: flow.emit_refused(claim).
+    """OPEN: the first claim of this offer from a provider that has not failed to confirm."""
+    # TODO(you): take the claims with flow.await_claim(deadline - flow.now()), and return the first
+    # that fits. Answer the others with flow.emit_refused(claim).
     while (claim := flow.await_claim(deadline - flow.now())) is not None:
         if claim.offer == offer and claim.provider not in gone:
             return claim
@@ -38,7 +38,7 @@ def winner(flow: JobFlow, offer: int, gone: set[str], deadline: datetime) -> pb.
 
 
 def confirmed(flow: JobFlow, claim: pb.Claim) -> bool:
-    """CLAIMED: whether the provider confirms in time. What belongs to an older claim is no yes."""
+    """CLAIMED: whether the provider confirms this claim in time. Older claims do not count."""
     deadline = flow.now() + CONFIRM
     while (yes := flow.await_confirm(deadline - flow.now())) is not None:
         if yes == claim:
@@ -47,7 +47,7 @@ def confirmed(flow: JobFlow, claim: pb.Claim) -> bool:
 
 
 def search(flow: JobFlow, job: pb.Job) -> None:
-    """From the first offer to DONE or CANCELLED. The state is the place where this stands."""
+    """From the first offer to DONE or CANCELLED. The state is the place in this function."""
     deadline = flow.create_event.timestamp + timedelta(seconds=job.patience)
     gone: set[str] = set()
     number = 0
@@ -69,7 +69,7 @@ def search(flow: JobFlow, job: pb.Job) -> None:
 
 
 def job(flow: JobFlow, job: pb.Job) -> None:
-    """A workflow: finds a provider, and answers those who come too late."""
+    """A workflow: finds a provider, and answers claims that come too late."""
     search(flow, job)
     while (late := flow.await_claim(LATE)) is not None:
         flow.emit_refused(late)
@@ -80,22 +80,22 @@ def job(flow: JobFlow, job: pb.Job) -> None:
 
 @dataclass(frozen=True)
 class Provider:
-    """Somebody who looks after children."""
+    """A babysitter."""
 
     name: str
-    after: float  # Seconds that it takes to answer an offer.
-    pay: int  # For less it is not answered.
+    after: float  # Seconds until it answers an offer.
+    pay: int  # It does not answer an offer that pays less.
     reliable: bool = True
 
     def listen(self, client: replay.Client) -> None:
-        """Hear what all jobs tell; after a crash again what was not done with."""
+        """Hear the outputs of all jobs; after a crash go on with the first unfinished one."""
 
         def offered(run: str, offer: pb.Offer) -> None:
             if offer.pay < self.pay:
                 return
             time.sleep(self.after)
-            # TODO(you): send a pb.Claim to the run, by signal_job_claim. Its external id has to be
-            # the same whenever this offer is heard.
+            # TODO(you): send a pb.Claim to the run with signal_job_claim. Its external id has to be
+            # the same each time this provider hears this offer.
             claim = pb.Claim(provider=self.name, offer=offer.number)
             signal_job_claim(client, run, claim, f"{self.name}/{offer.number}")
             # done
@@ -119,7 +119,7 @@ PROVIDERS = [
 
 
 def show(client: replay.Client, run: str) -> None:
-    """Print what a job tells, until it is over."""
+    """Print the outputs of a job until its end."""
     for event in stream_job(client, run):
         if event.type is replay.EventType.RUN_OUTPUT:
             who = getattr(event.message, "provider", "")
@@ -129,7 +129,7 @@ def show(client: replay.Client, run: str) -> None:
 
 
 def main(url: str, run: str) -> None:
-    """A job that is paid well, then one that is not."""
+    """One job that pays well, then one that does not."""
     with replay.connect(url) as client:
         start_replay_loops(client, job=job)
         for provider in PROVIDERS:

@@ -1,4 +1,4 @@
-"""What the log shows when lesson 10 is done."""
+"""The check of lesson 10: the facts that its log has to show."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ KILL_AFTER = 12  # Page 3 has just been asked for, and is being printed.
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
-    """Four processes have brought one run to its end, and all were killed on the way."""
+    """Four processes have completed one run, though all were killed on the way."""
     events = own(events)
     pages = list(range(1, events[0].message.pages + 1)) if events else []
     asked = [event.message.number for event in events if isinstance(event.message, Page)]
@@ -30,20 +30,20 @@ def check(events: Sequence[Event]) -> list[Claim]:
             "`activities` has answered each request once; after the kill a new process did so",
             [sheet.number for sheet in answers] == pages and len(printers) > 1,
             f"the log has {[sheet.number for sheet in answers]}, by {len(printers)} processes:"
-            " register the activity in its process, which stays until it is killed",
+            " register the activity in its process, and keep that process running",
         ),
         Claim(
-            "each page is an output, once",
+            "each page is one output",
             printed == pages != [],
-            f"the log has {printed}: the workflow tells of each page by flow.emit_printed",
+            f"the log has {printed}: the workflow announces each page with flow.emit_printed",
         ),
         Claim(
             "`outputs` has handed over the document, and is not the process that prints",
             len(receipts) == 1 and receipts[0].process not in printers,
-            "consume the outputs in the process `outputs`, and leave the activity to the other one",
+            "consume the outputs in the process `outputs`, and do not register the activity there",
         ),
         Claim(
-            "the run has come to its end, for `ask` to see",
+            "the run is complete, and `ask` can see that",
             bool(events) and events[-1].type is EventType.RUN_COMPLETED,
             "all four processes have to do their part",
         ),

@@ -1,4 +1,4 @@
-"""The definition of lesson 10: all that the four processes know of each other."""
+"""The definition of lesson 10: this is all that the four processes know of each other."""
 
 import time
 
@@ -7,7 +7,7 @@ from tutorial.lesson_10_distributed import printing_pb2 as pb
 
 
 def render(ctx: ActivityContext, process: int, page: pb.Page) -> pb.Sheet:
-    """An activity that takes its time, and says which process it was."""
+    """An activity that takes its time, and returns the number of its process."""
     time.sleep(0.4)
     print(f"{ctx.run}: page {page.number}", flush=True)
     return pb.Sheet(number=page.number, process=process)
@@ -22,8 +22,8 @@ NAMESPACE = typed.Namespace(
             description="Has a document printed and handed over.",
             signals=[typed.Signal("received", enum=1, message=pb.Receipt)],
             outputs=[
-                typed.Output("printed", message=pb.Sheet, description="A page is there."),
-                typed.Output("complete", message=pb.Document, description="That was the last."),
+                typed.Output("printed", message=pb.Sheet, description="A page is printed."),
+                typed.Output("complete", message=pb.Document, description="All pages are printed."),
             ],
         )
     ],

@@ -36,11 +36,11 @@ class DocumentFlow(typed.Flow, Protocol):
         ...
 
     def emit_printed(self, message: printing_pb2.Sheet) -> None:
-        """A page is there."""
+        """A page is printed."""
         ...
 
     def emit_complete(self, message: printing_pb2.Document) -> None:
-        """That was the last."""
+        """All pages are printed."""
         ...
 
 
@@ -111,14 +111,14 @@ def handle_document_run(
 
 
 def handle_printed(event: replay.Event, fn: Callable[[str, printing_pb2.Sheet], object]) -> None:
-    """Call `fn` with run and message if the event is printed. A page is there."""
+    """Call `fn` with run and message if the event is printed. A page is printed."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "document"), "printed", fn)
 
 
 def handle_complete(
     event: replay.Event, fn: Callable[[str, printing_pb2.Document], object]
 ) -> None:
-    """Call `fn` with run and message if the event is complete. That was the last."""
+    """Call `fn` with run and message if the event is complete. All pages are printed."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "document"), "complete", fn)
 
 

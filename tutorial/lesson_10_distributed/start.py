@@ -21,12 +21,12 @@ from tutorial.show import print_log
 
 @cache
 def own_number() -> int:
-    """The number of this process. Those of the system tell processes of one machine apart only."""
+    """The number of this process. A system number would be unique on one machine only."""
     return 100_000 + secrets.randbelow(900_000)
 
 
 def stay(client: replay.Client) -> None:
-    """Wait for Ctrl-C, while all that is registered with the client works in threads of its own."""
+    """Wait for Ctrl-C. Meanwhile the client's registrations work in threads of their own."""
     with client:
         threading.Event().wait()
 
@@ -35,7 +35,7 @@ def stay(client: replay.Client) -> None:
 
 
 def document(flow: DocumentFlow, document: pb.Document) -> None:
-    """A workflow: page after page, each with time to dry; over when the document is received."""
+    """A workflow: prints page after page, lets each dry, and waits for the receipt."""
     for number in range(1, document.pages + 1):
         flow.emit_printed(flow.render(pb.Page(title=document.title, number=number)))
         flow.sleep(timedelta(seconds=0.2))
@@ -46,7 +46,7 @@ def document(flow: DocumentFlow, document: pb.Document) -> None:
 def workflow(url: str, _: str) -> None:
     """The process that decides, for all runs."""
     client = replay.connect(url)
-    # TODO(you): register the workflow, by register_document, and nothing else.
+    # TODO(you): register the workflow with register_document, and nothing else.
     stay(client)
 
 
@@ -56,15 +56,15 @@ def workflow(url: str, _: str) -> None:
 def activities(url: str, _: str) -> None:
     """The process that does the work, for all runs."""
     client = replay.connect(url)
-    # TODO(you): register the activity, by register_render, which hands it own_number().
+    # TODO(you): register the activity with register_render, and pass it own_number().
     stay(client)
 
 
-# The third process tells the world, and the run that it has.
+# The third process tells the world about the pages, and then tells the run that it has.
 
 
 def outputs(url: str, _: str) -> None:
-    """The process that hands over what is printed, of all runs."""
+    """The process that hands over printed pages, for all runs."""
     client = replay.connect(url)
 
     def printed(run: str, sheet: pb.Sheet) -> None:
@@ -78,8 +78,8 @@ def outputs(url: str, _: str) -> None:
         handle_printed(event, printed)
         handle_complete(event, complete)
 
-    # TODO(you): have each event of the namespace handed over, by replay.consume. The cursor needs a
-    # name.
+    # TODO(you): call `hand_over` with each event of the namespace, with replay.consume. The cursor
+    # needs a name.
     stay(client)
 
 
@@ -87,7 +87,7 @@ def outputs(url: str, _: str) -> None:
 
 
 def ask(url: str, run: str) -> None:
-    """The process that wants something. It registers nothing, and ends."""
+    """The process that wants a document. It registers nothing, and ends."""
     with replay.connect(url) as client:
         run_document(client, run, pb.Document(title="Walden", pages=4))
         client.await_completion("distributed", "document", run)

@@ -1,4 +1,4 @@
-"""What the log shows when lesson 11 is done."""
+"""The check of lesson 11: the facts that its log has to show."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -14,12 +14,12 @@ SHARDS = [Shard.hashed(m, COUNT) for m in range(COUNT)]
 
 
 def together(one: Picture, other: Picture) -> bool:
-    """Whether two executions were under way at one time."""
+    """Whether two executions were under way at the same time."""
     return one.started < other.finished and other.started < one.finished
 
 
 def shard_of(run: str) -> str:
-    """Which shard has a run."""
+    """The name of the shard that a run belongs to."""
     return next(shard.name for shard in SHARDS if shard.has(run))
 
 
@@ -36,22 +36,22 @@ def check(events: Sequence[Event]) -> list[Claim]:
     pairs = list(combinations(pictures, 2))
     return [
         Claim(
-            f"all {PHOTOS} photos are developed, each request has one answer, and all runs ended",
+            f"all {PHOTOS} photos are developed, each request has one response, and all runs ended",
             len(answers) == len(served) == ended == PHOTOS,
-            f"there are {len(answers)} answers: start all shards, so that each run has one",
+            f"there are {len(answers)} responses: serve all shards, so that each run has one",
         ),
         Claim(
-            "each run was served by the shard that its hash says",
+            "each run was served by the shard that its hash names",
             bool(served) and all(shard == shard_of(run) for run, shard in served.items()),
-            "register the activity with shard=shard, and with that shard's name in its place",
+            "register the activity with shard=shard, and put that shard's name into its pb.Place",
         ),
         Claim(
-            "shards were at work side by side",
+            "several shards were at work at the same time",
             any(together(a, b) for a, b in pairs if a.shard != b.shard),
-            "one consumer executes one request after the other: register one for each shard",
+            "a consumer executes one request after the other: register the activity for each shard",
         ),
         Claim(
-            "in each shard one request was executed after the other, in one process",
+            "each shard executed its requests one after the other, in one process",
             bool(places)
             and len(places) == len({shard for shard, _ in places})
             and not any(together(a, b) for a, b in pairs if a.shard == b.shard),

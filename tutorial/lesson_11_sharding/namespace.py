@@ -6,8 +6,8 @@ from replay import ActivityContext, typed
 from tutorial.lesson_11_sharding import photos_pb2 as pb
 
 PHOTOS = 12
-COUNT = 4  # Into how many shards the work is divided.
-SLOW = 0.3  # Seconds that a photo takes.
+COUNT = 4  # The number of shards.
+SLOW = 0.3  # Seconds for each photo.
 
 
 def now() -> int:
@@ -16,7 +16,7 @@ def now() -> int:
 
 
 def develop(ctx: ActivityContext, place: pb.Place, photo: pb.Photo) -> pb.Picture:
-    """An activity that is slow. It says where it was executed, and when."""
+    """A slow activity. It returns where and when it was executed."""
     started = now()
     time.sleep(SLOW)
     print(f"{ctx.run} in {place.shard}", flush=True)

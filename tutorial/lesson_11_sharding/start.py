@@ -15,22 +15,22 @@ from tutorial.lesson_11_sharding.replay_gen import (
 )
 from tutorial.show import line
 
-# TODO(you): all shards, by replay.Shard.hashed(m, COUNT), for m from 0.
+# TODO(you): list all shards: replay.Shard.hashed(m, COUNT), for each m from 0 on.
 SHARDS: list[replay.Shard] = []
 
 
 def photo(flow: PhotoFlow, photo: pb.Photo) -> None:
-    """A workflow."""
+    """A workflow: has one photo developed."""
     flow.develop(photo)
 
 
 def serve(url: str, process: str, shards: Sequence[replay.Shard]) -> None:
     """A process that executes the requests of some shards, until Ctrl-C."""
     with replay.connect(url) as client:
-        # Both processes register the workflow: one owns it, the other one stands by.
+        # Both processes register the workflow: one owns it, the other stands by.
         register_photo(client, photo)
-        # TODO(you): register the activity once for each shard, with shard=shard; its place has
-        # the shard's name.
+        # TODO(you): register the activity once for each shard, with shard=shard. Its pb.Place has
+        # the name of the shard.
         register_develop(client, pb.Place(process=process, shard="alone"))
         threading.Event().wait()
 
@@ -46,7 +46,7 @@ def second(url: str, _: str) -> None:
 
 
 def chart(pictures: Sequence[pb.Picture]) -> None:
-    """Print when each shard was at work."""
+    """Draw when each shard was at work."""
     begin = min(picture.started for picture in pictures)
     end = max(picture.finished for picture in pictures)
     columns = range(begin, end, max(1, (end - begin) // 40))
@@ -60,7 +60,7 @@ def chart(pictures: Sequence[pb.Picture]) -> None:
 
 
 def ask(url: str, run: str) -> None:
-    """Starts the runs, waits for their end, and shows who did what, and when."""
+    """Starts the runs, waits for their end, and shows which shard worked when."""
     with replay.connect(url) as client:
         runs = [f"{run}-{number:02}" for number in range(1, PHOTOS + 1)]
         for number, each in enumerate(runs, 1):
