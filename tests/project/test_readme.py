@@ -1,0 +1,79 @@
+"""The README's programs run as they stand: each is pasted into a file of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text()
+PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+#: What the programs print that print something, by a line of theirs.
+PRINTED = {
+    "def refund": "approved_by Ada\n",
+    "def broken": "shop/broken/run-1/0 1 ValueError: a bug\n",
+    "def publish": "run-1 greeting Hello World\n",
+}
+WORKER = "signal.sigwait"
+
+
+def titled(program: str) -> str:
+    """A name for a program: its functions."""
+    return "-".join(re.findall(r"^def (\w+)", program, re.MULTILINE))
+
+
+def pasted(program: str, folder: Path) -> list[str]:
+    """The command that runs a program, as a newcomer would, with warnings as errors."""
+    file = folder / "program.py"
+    file.write_text(program)
+    return [sys.executable, "-W", "error", str(file)]
+
+
+def environment() -> dict[str, str]:
+    """Where the library is."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("program", [each for each in PROGRAMS if WORKER not in each], ids=titled)
+def test_a_program_runs_as_pasted(program: str, tmp_path: Path) -> None:
+    """It ends well, prints what the README says, and says nothing else."""
+    for test in re.findall(r"^def (test_\w+)", program, re.MULTILINE):
+        program += f"\n\n{test}()\n"
+    done = subprocess.run(
+        pasted(program, tmp_path),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr if "broken" not in program else "") == (0, "")
+    for line, printed in PRINTED.items():
+        if line in program:
+            assert done.stdout == printed
+
+
+def test_the_worker_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """L7: SIGTERM ends it in order: its exit status is 0."""
+    (worker,) = (each for each in PROGRAMS if WORKER in each)
+    ready = worker.replace(
+        "    signal.sigwait", "    print('ready', flush=True)\n    signal.sigwait"
+    )
+    with subprocess.Popen(
+        pasted(ready, tmp_path), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def test_there_is_a_program_for_each_step_of_the_guide() -> None:
+    """Workflow, activity, signal, failure, test and worker; and the recipes."""
+    assert len(PROGRAMS) >= 10
