@@ -1,7 +1,7 @@
 """Draws architecture.svg: `python docs/architecture.py` rewrites it beside this file.
 
-Columns from left to right: the database, one process, the user's functions.  A test fails when the
-picture is not what this draws.
+Columns from left to right: the database, one process, your functions.  Below them: a server, and
+the processes that reach the log through it.  A test fails when the picture is not what this draws.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 1230, 664
+WIDTH, HEIGHT = 1230, 836
 STYLE = """
   text { font: 13px ui-sans-serif, system-ui, sans-serif; fill: #1f2933 }
   .title { font-weight: 600 }
@@ -35,21 +35,21 @@ STYLE = """
   }
 """
 TABLES = [
-    ("replay_events", "the event log: only added to"),
-    ("replay_cursors", "how far each consumer is, and whose"),
-    ("replay_parked", "what failed and is tried again"),
-    ("replay_sleeps", "when each sleep is due"),
-    ("replay_signals", "what was sent, and who took it"),
-    ("replay_signal_awaits", "who waits, and until when"),
+    ("replay_events", "the log: events are only added"),
+    ("replay_cursors", "each consumer's cursor and owner"),
+    ("replay_parked", "failed events and next attempts"),
+    ("replay_sleeps", "when each sleep is over"),
+    ("replay_signals", "signals, and the await that took each"),
+    ("replay_signal_awaits", "awaits and their timeouts"),
 ]
-#: Of each row of a process: its module, what it does, what it reads, what it adds, whom it calls.
+#: Each row of a process: module, purpose, what it reads, what it adds, what it calls.
 ROWS = [
     ("client.py", "starts and signals runs", "all", "cre, signals", "your program"),
     ("workflow.py", "gives runs their events", "cre, res", "req, out, com", ""),
-    ("activity.py", "executes, tries again", "req", "res", "activity(ctx, backends, message)"),
-    ("sleep.py", "waits until it is due", "req: sleeps", "res", ""),
+    ("activity.py", "executes requests", "req", "res", "activity(ctx, backends, message)"),
+    ("sleep.py", "answers sleeps when due", "req: sleeps", "res", ""),
     ("signal.py", "gives signals to awaits", "req: awaits", "res", ""),
-    ("consumer.py", "consumers of your own", "all", "their cursor", "handler(event)"),
+    ("consumer.py", "your own consumers", "all", "their cursor", "handler(event)"),
 ]
 LEGEND = (
     "cre RUN_CREATED    req ACTIVITY_REQUEST    res ACTIVITY_RESPONSE    out RUN_OUTPUT"
@@ -96,7 +96,7 @@ def process() -> list[str]:
     parts = [box(394, 62, 550, 560, "area"), box(382, 50, 550, 560, "area")]
     parts += [text(398, 74, "a process", "title")]
     parts.append(
-        text(476, 74, "any number of them; of a consumer's name one has it at a time", "small")
+        text(476, 74, "any number of them; each consumer has one owner at a time", "small")
     )
     parts.append(box(398, TOP, 92, 485))
     for n, module in enumerate(("log.py", "event.py", "tail.py", "database.py")):
@@ -134,10 +134,28 @@ def users() -> list[str]:
     return parts
 
 
+def server() -> list[str]:
+    """The bottom row: a server, and a process that reaches the log through it."""
+    top = 640
+    parts = [box(382, top, 300, 130, "area"), text(398, top + 24, "a server", "title")]
+    parts.append(text(462, top + 24, "replay server", "small code"))
+    parts.append(named_box(398, top + 40, 124, "host.py", "the log, sessions"))
+    parts.append(named_box(542, top + 40, 124, "services.py", "checks every call"))
+    parts.append(box(782, top, 404, 130, "area"))
+    parts.append(text(798, top + 24, "processes without access to the database", "title"))
+    parts.append(named_box(798, top + 40, 124, "remote.py", "instead of log.py"))
+    parts.append(text(938, top + 62, "the same consumers as above; or", "small"))
+    parts.append(text(938, top + 82, "programs in any language", "small"))
+    parts.append('<path d="M152 610V715H398m-7 -4L398 715l-7 4M145 617L152 610l7 7"/>')
+    parts.append(arrow(666, top + 62, 798, "read", "gRPC: events"))
+    parts.append(arrow(798, top + 94, 666, "add", "commits"))
+    return parts
+
+
 def picture() -> str:
     """The whole file."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
-    title = "The event log in a database, the consumers of a process, and the user's functions"
+    title = "The event log in a database, the consumers of a process, your functions, and a server"
     return "\n".join(
         [
             f'{head} width="{WIDTH}" height="{HEIGHT}" role="img">',
@@ -146,14 +164,15 @@ def picture() -> str:
             text(
                 20,
                 30,
-                "What happens is an event in the log; who reads the log adds to it.",
+                "Everything that happens is an event in the log. Consumers read the log and add to it.",
                 "title",
             ),
             *database(),
             *process(),
             *runs(),
             *users(),
-            text(20, 648, LEGEND, "small"),
+            *server(),
+            text(20, 812, LEGEND, "small"),
             "</svg>\n",
         ]
     )
