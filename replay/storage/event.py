@@ -1,4 +1,4 @@
-"""What an event is: a type, a key, a message.  Which names and messages are allowed.
+"""Events: their types, keys and messages, and the rules for names and messages.
 
 Invariant: a bad name or message is refused here, before anything is stored (N2, N3).
 
@@ -40,7 +40,7 @@ class UnknownMessageType(MessageError):
 
 
 class EventType(IntEnum):
-    """What happened (L3).  The log stores the numbers."""
+    """The types of events (L3).  The log stores the numbers."""
 
     NOOP = 0
     RUN_CREATED = 1

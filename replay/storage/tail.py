@@ -185,7 +185,7 @@ class Tail:
     def wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
         """Wait for something behind id `position` that the waiter wants, at most `timeout` seconds.
 
-        What came between the waiter's last look and this call counts (P1).
+        It returns at once if such an event came since the waiter's last look (P1).
         """
         with self.lock:
             waiter.position = position
