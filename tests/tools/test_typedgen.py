@@ -291,15 +291,15 @@ def test_the_command_checks_and_writes(
     monkeypatch.chdir(copy.parent)
     target = copy.with_name("replay_gen.py")
     check = ["--check", "namespace.py"]
-    assert typedgen.main(check) == 1
+    assert typedreplay(*check) == 1
     assert not target.exists()
-    assert typedgen.main(["namespace.py"]) == 0
-    assert typedgen.main(check) == 0
+    assert typedreplay("namespace.py") == 0
+    assert typedreplay(*check) == 0
     written = target.read_bytes()
     target.write_bytes(written + b"\n")
-    assert typedgen.main(check) == 1
+    assert typedreplay(*check) == 1
     assert target.read_bytes() == written + b"\n"
-    assert typedgen.main(["namespace.py"]) == 0
+    assert typedreplay("namespace.py") == 0
     assert target.read_bytes() == written
     said = capsys.readouterr()
     assert said.out.splitlines() == [
@@ -309,7 +309,7 @@ def test_the_command_checks_and_writes(
     ]
     assert said.err.splitlines() == ["replay_gen.py is stale: run typedreplay namespace.py"] * 2
     with pytest.raises(SystemExit, match="2"):
-        typedgen.main(["nothing.py"])
+        typedreplay("nothing.py")
     assert "nothing.py: there is no such file" in capsys.readouterr().err
 
 
