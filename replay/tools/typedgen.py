@@ -1,23 +1,24 @@
 """The command ``typedreplay``: writes ``replay_gen.py`` from the definition of a namespace.
 
-Role: `load` imports the file that holds the definition, `generate` makes the code, `main` writes it
-or compares it with what is there.
+Role: `generate` imports the definition, checks it and makes the code.  `main` writes the code, or
+compares it with the file that is there.
 
 Invariants:
 
-- The file to write is never read for what it says.  While the definition is loaded, whoever imports
-  it gets a stand-in: so a missing, stale or broken one is no obstacle.
-- The code depends on nothing but the definition, and is laid out as ``ruff format`` would.
-- A name is made once in each scope, or the definition is refused: so nothing hides anything.
+- The command never imports ``replay_gen`` and refuses a definition that needs it.  So a missing,
+  stale or broken one is no obstacle.
+- The same definition always gives the same code.
+- No name in the code hides another.  A definition that makes one name twice is refused.
 
-Left to `typed`: what a definition is, and what the generated code builds upon.
+Left to `typed`: the parts of a definition, and the base of the code.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
+import inspect
+import keyword
 import re
 import sys
 import textwrap
@@ -26,84 +27,31 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
+from .. import typed
+from ..client import BadSignature, check_signature
 from ..consumer import FAILURES
-from ..typed import (
-    Activity,
-    DefinitionError,
-    Flow,
-    Namespace,
-    Output,
-    Part,
-    Place,
-    Signal,
-    Workflow,
-    check,
-    types_of,
-)
+from ..signal import InvalidSignal, check_signal
+from ..storage.event import InvalidName, check_name, check_target
+from ..typed import DefinitionError, Part
 
 GENERATED = "replay_gen"
-WIDTH = 100
 
 
-# Loading a definition.
+def _refused(part: Part, reason: str) -> DefinitionError:
+    return DefinitionError(f"{part.place}: {part}: {reason}")
 
 
-class _Anything:
-    """Whatever is asked of a module that is about to be written."""
-
-    def __getattr__(self, name: str) -> _Anything:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __call__(self, *_: object, **__: object) -> _Anything:
-        return self
-
-    def __getitem__(self, _: object) -> _Anything:
-        return self
-
-    def __or__(self, _: object) -> _Anything:
-        return self
-
-    __ror__ = __or__
-
-    def __mro_entries__(self, _: object) -> tuple[type, ...]:
-        return ()
-
-
-class _StandIn(MetaPathFinder, Loader):
-    """Finds a module that has anything in place of the generated one of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.found: set[str] = set()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """As in `MetaPathFinder`; `path` is where the package of the module is, None for none."""
-        beside = path is None or any(Path(each).resolve() == self._folder for each in path)
-        if fullname.rpartition(".")[2] != GENERATED or not beside:
-            return None
-        self.found.add(fullname)
-        return importlib.util.spec_from_loader(fullname, self)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """As in `Loader`."""
-        anything = _Anything()
-        module.__dict__["__getattr__"] = anything.__getattr__
+# Import of a definition.
 
 
 def _module_of(path: Path) -> tuple[str, Path]:
-    """The name under which a file is imported, and the folder to import it from."""
+    """The name under which a program imports a file, and the folder that it imports from."""
     folder, parts = path.parent, [path.stem] if path.stem != "__init__" else []
     while (folder / "__init__.py").exists():
         parts.insert(0, folder.name)
@@ -112,594 +60,537 @@ def _module_of(path: Path) -> tuple[str, Path]:
 
 
 @contextmanager
-def _importing(folder: Path, root: Path, top: Path) -> Iterator[None]:
-    """Import from `root`, or else from `folder`, which gets the stand-in.
-
-    What was imported from below `top` is forgotten at the end: it may hold on to the stand-in.
-    """
-    finder, path, before = _StandIn(folder), sys.path[:], set(sys.modules)
-    sys.meta_path.insert(0, finder)
-    sys.path[:] = [str(root), *path, str(folder), str(Path.cwd())]
-    importlib.invalidate_caches()
+def _importing(root: Path, generated: str) -> Iterator[None]:
+    """Import from `root` first, as the program does, and never the module `generated`."""
+    modules: dict[str, Any] = sys.modules
+    path, known = sys.path[:], modules.get(generated)
+    sys.path[:] = [str(root), *path, str(Path.cwd())]
+    modules[generated] = None  # an import of it raises ModuleNotFoundError
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
         sys.path[:] = path
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if name in finder.found or (file and Path(file).resolve().is_relative_to(top)):
-                del sys.modules[name]
-                package, _, attribute = name.rpartition(".")
-                if package in sys.modules:
-                    vars(sys.modules[package]).pop(attribute, None)
+        del modules[generated]
+        if known:
+            modules[generated] = known
 
 
-def _definition(path: Path, name: str) -> Namespace:
-    """The definition in a file that is imported under this name."""
+def _imported(module: str, place: str) -> ModuleType:
+    """Import a module that the definition at `place` needs.  Raises `DefinitionError`."""
     try:
-        module = importlib.import_module(name)
+        return importlib.import_module(module)
     except FAILURES as error:
-        reason = f"{type(error).__name__} when it was imported: {error}"
-        raise DefinitionError(_place_of(error, path), reason) from error
+        reason = f"{module} cannot be imported: {type(error).__name__}: {error}"
+        if isinstance(error, ImportError) and f".{error.name}".endswith(f".{GENERATED}"):
+            reason = (
+                f"{module} imports {GENERATED}, which typedreplay has yet to write: keep the"
+                f" definition and the activities in modules that do not import {GENERATED}"
+            )
+        raise DefinitionError(f"{_place_of(error, place)}: {reason}") from error
+
+
+def _place_of(error: BaseException, place: str) -> str:
+    """The innermost line in the folder of `place` that raised the error, or else `place`."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno or 1}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)[1:]):
+        if Path(frame.filename).is_relative_to(Path(place).parent):
+            return f"{frame.filename}:{frame.lineno or 1}"
+    return place
+
+
+def _definition(path: Path, name: str) -> typed.Namespace:
+    """The one definition in a file that a program imports under this name."""
+    module = _imported(name, f"{path}:1")
     if Path(module.__file__ or "").resolve() != path:
-        reason = f"{name} is the name of {module.__file__} too: rename this file"
-        raise DefinitionError(Place(str(path), 1), reason)
-    values = {id(each): each for each in vars(module).values() if isinstance(each, Namespace)}
-    found = [each for each in values.values() if Path(each.place.file).resolve() == path]
+        reason = f"Python imports {module.__file__} as {name}: rename this file"
+        raise DefinitionError(f"{path}:1: {reason}")
+    values = {id(each): each for each in vars(module).values() if isinstance(each, typed.Namespace)}
+    found = [each for each in values.values() if each.place.rpartition(":")[0] == module.__file__]
     if len(found) != 1:
-        place = found[1].place if found else Place(str(path), 1)
-        reason = f"expected one typed.Namespace in the module, found {len(found)}"
-        raise DefinitionError(place, reason)
+        place = found[1].place if found else f"{path}:1"
+        raise DefinitionError(f"{place}: expected one typed.Namespace here, found {len(found)}")
     return found[0]
 
 
-def _place_of(error: BaseException, path: Path) -> Place:
-    """The innermost place beside the definition that an error of its import came from."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return Place(error.filename, error.lineno or 1)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(path.parent):
-            return Place(frame.filename, frame.lineno or 1)
-    return Place(str(path), 1)
+# Checks of a definition.
+
+_SIGNATURE = "activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
+#: Control characters and surrogates, which no docstring can hold.
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-# Names of the generated code.
+def check(namespace: typed.Namespace) -> None:
+    """Raise `DefinitionError` for the first part that cannot be used.
 
-#: What the code imports, and how parameters are named: no module is called so.
-_FIXED = (
-    *("Any", "Callable", "Iterator", "NoReturn", "Protocol", "TYPE_CHECKING", "annotations"),
-    *("replay", "timedelta", "typed"),
-    *("after", "backends", "client", "ctx", "event", "external_id", "fn", "from_head", "function"),
-    *("lag", "message", "result", "run", "self", "start", "timeout", "to_head", "workflow"),
-    *("await_timeout", "max_cached", "metrics", "shard", "workers"),
-)
+    `types_of` checks the functions of the activities, and `_claim` finds equal names.
+    """
+    _check_part(namespace)
+    _check_parts(namespace, "workflows", typed.Workflow)
+    _check_parts(namespace, "activities", typed.Activity)
+    if not namespace.workflows:
+        raise _refused(namespace, "it has no workflows")
+    for workflow in namespace.workflows:
+        _check_message(workflow, "input", workflow.input)
+        _check_parts(workflow, "signals", typed.Signal)
+        _check_parts(workflow, "outputs", typed.Output)
+        _check_enums(workflow)
+        for output in workflow.outputs:
+            _check_message(output, "message", output.message)
 
 
-class _Names:
-    """The names of one scope."""
+def _check_parts(owner: Part, name: str, kind: type[Part]) -> None:
+    parts = getattr(owner, name)
+    expected = f"expected a list of typed.{kind.__name__}"
+    if not isinstance(parts, list | tuple):
+        raise _refused(owner, f"its {name} are {parts!r:.100}: {expected}")
+    for part in parts:
+        if not isinstance(part, kind):
+            raise _refused(owner, f"its {name} hold {part!r:.100}: {expected}")
+        _check_part(part)
 
-    def __init__(self, *taken: str) -> None:
-        self.made: dict[str, Part | None] = dict.fromkeys(taken)
 
-    def claim(self, name: str, part: Part) -> str:
-        """`name`, which `part` makes.  Raises `DefinitionError` if something else has made it."""
-        if name in self.made:
-            other = self.made[name]
-            owner = f"{other} ({other.place}) makes already" if other else "is taken already"
-            raise DefinitionError(
-                part.place, f"{part} would make the name {name}, which {owner}: rename it"
-            )
-        self.made[name] = part
-        return name
+def _check_part(part: Part) -> None:
+    what = type(part).__name__.lower()
+    try:
+        check_name(what, part.name)
+        if isinstance(part, typed.Activity | typed.Output):
+            check_target(what, part.name)
+    except InvalidName as error:
+        raise DefinitionError(f"{part.place}: {error}") from None
+    usable = part.name.isascii() and _importable(part.name) and not part.name.startswith("_")
+    if not usable and not isinstance(part, typed.Namespace):
+        raise _refused(
+            part,
+            "functions cannot have such a name: use an ASCII letter, then ASCII letters, digits"
+            " and _, and no keyword",
+        )
+    if not isinstance(part.description, str) or _CONTROL.search(part.description):
+        raise _refused(part, "its description is not a text, or holds control characters")
+
+
+def _check_message(part: Part, name: str, value: object) -> None:
+    if not _is_message(value):
+        raise _refused(part, f"its {name} is {value!r:.100}: expected the class of a message")
+
+
+def _check_enums(workflow: typed.Workflow) -> None:
+    known: dict[int, Part] = {}
+    for signal in workflow.signals:
+        _check_message(signal, "message", signal.message)
+        try:
+            enum = check_signal(signal.enum)
+        except InvalidSignal as error:
+            raise _refused(signal, str(error)) from None
+        if (other := known.setdefault(enum, signal)) is not signal:
+            raise _refused(signal, f"{other} ({other.place}) has the enum {enum}: choose another")
+
+
+def _importable(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Message) and value is not Message
+
+
+class Types(NamedTuple):
+    """The annotations of an activity's function."""
+
+    backends: Any
+    takes: Any  # M or M | None
+    returns: Any  # M, M | None or NoneType
+
+
+def types_of(activity: typed.Activity) -> Types:
+    """Import the function of an activity and read its types.  Raises `DefinitionError`."""
+    function = _function_of(activity)
+    try:
+        check_signature(function, _SIGNATURE)
+        hints = typing.get_type_hints(inspect.unwrap(function))
+    except (BadSignature, NameError, TypeError, AttributeError) as error:
+        raise _refused(activity, str(error)) from None
+    names = [*list(inspect.signature(function).parameters)[1:3], "return"]
+    for name, messages in zip(names, (None, (1,), (0, 1)), strict=True):
+        if name not in hints:
+            problem = "no annotation"
+        elif messages and _messages_in(hints[name]) not in messages:
+            problem = f"{hints[name]!r:.100}"
+        else:
+            continue
+        raise _refused(activity, f"its function has {problem} for {name}: expected {_SIGNATURE}")
+    return Types(*(hints[name] for name in names))
+
+
+def _function_of(activity: typed.Activity) -> Any:
+    written: object = activity.function
+    module, _, name = written.partition(":") if isinstance(written, str) else ("", "", "")
+    if not all(_importable(each) for each in (*module.split("."), name)):
+        example = 'write "module:function", such as "app.activities:greet"'
+        raise _refused(activity, f"its function is {written!r:.100}: {example}")
+    found = getattr(_imported(module, activity.place), name, None)
+    if found is None:
+        raise _refused(activity, f"the module {module} has no {name}: define it there")
+    return found
+
+
+def _messages_in(annotation: Any) -> int:
+    """The number of messages in ``M | None`` and the like; -1 if another type is among them."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    found = {*(typing.get_args(annotation) if union else (annotation,))} - {types.NoneType}
+    return len(found) if all(_is_message(each) for each in found) else -1
+
+
+# Names in the code.
+
+#: The names of a scope, with the parts that make them; None for what is there anyway.
+Scope = dict[str, Part | None]
+
+
+def _claim(scope: Scope, name: str, part: Part) -> str:
+    """`name`, which `part` makes.  Raises `DefinitionError` if the scope has it already."""
+    if name in scope:
+        other = scope[name]
+        owner = f"{other} ({other.place}) makes already" if other else "is taken already"
+        raise _refused(part, f"it would make the name {name}, which {owner}: rename it")
+    scope[name] = part
+    return name
 
 
 class _Modules:
-    """The user's modules that the code imports, and how it calls what is in them."""
+    """The modules that the code imports, each under its last name.
 
-    def __init__(self, names: _Names) -> None:
-        self._names = names
-        self.aliases: dict[str, str] = {}
-        self.needed: set[str] = set()  # when it runs; the others only for checking types
+    An underscore begins that name, so that no name of a definition hides it.
+    """
 
-    def name_of(self, found: type, part: Part) -> str:
-        """A class, as the code calls it."""
-        module = _module_with(found, found.__qualname__, part)
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._aliases: dict[str, str] = {}
+        self._needed: set[str] = set()  # when the code runs; the others for annotations only
+
+    def type_of(self, annotation: Any, part: Part) -> str:
+        """The code of a type.  Raises `DefinitionError` if there is none."""
+        if annotation in (None, types.NoneType):
+            return "None"
+        if annotation is Any:
+            return "typing.Any"
+        origin = typing.get_origin(annotation)
+        arguments = (self.type_of(each, part) for each in typing.get_args(annotation))
+        if origin in (typing.Union, types.UnionType):
+            return " | ".join(arguments)
+        if isinstance(origin, type):
+            return f"{self._class(origin, part)}[{', '.join(arguments)}]"
+        if isinstance(annotation, type):
+            return self._class(annotation, part)
+        raise _refused(part, f"{annotation!r:.100} cannot be written: name a class instead")
+
+    def _class(self, found: type, part: Part) -> str:
+        module = _module_with(found, part)
         if module == "builtins":
             return found.__qualname__
         if issubclass(found, Message):
-            self.needed.add(module)
-        if module not in self.aliases:
-            self.aliases[module] = self._names.claim(self._free(module), part)
-        return f"{self.aliases[module]}.{found.__qualname__}"
+            self._needed.add(module)
+        if module not in self._aliases:
+            alias = f"_{module.rpartition('.')[2]}"
+            while alias in self._scope:
+                alias += "_"
+            self._aliases[module] = _claim(self._scope, alias, part)
+        return f"{self._aliases[module]}.{found.__qualname__}"
 
-    def _free(self, module: str) -> str:
-        whole = module.replace(".", "_")
-        wanted = (module.rpartition(".")[2], whole)
-        return next((each for each in wanted if each not in self._names.made), f"{whole}_module")
-
-    def type_of(self, annotation: Any, part: Part) -> str:
-        """A type, as the code writes it."""
-        if annotation is types.NoneType:
-            return "None"
-        if annotation is Any:
-            return "Any"
-        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-        if origin in (typing.Union, types.UnionType):
-            return " | ".join(self.type_of(each, part) for each in arguments)
-        if isinstance(origin, type):
-            inner = ", ".join(self.type_of(each, part) for each in arguments)
-            return f"{self.name_of(origin, part)}[{inner}]"
-        if isinstance(annotation, type):
-            return self.name_of(annotation, part)
-        raise DefinitionError(
-            part.place, f"{part}: {annotation!r:.100} cannot be written: name a class instead"
-        )
-
-    def imports(self, needed: bool) -> list[str]:
-        """The statements that import what is needed, or else the others."""
-        return [
-            _import(module, self.aliases[module])
-            for module in sorted(self.aliases)
-            if (module in self.needed) is needed
-        ]
+    def imports(self) -> str:
+        """The statements that import them."""
+        lines: dict[bool, list[str]] = {True: [], False: []}
+        for module, alias in sorted(self._aliases.items()):
+            lines[module in self._needed].append(f"import {module} as {alias}")
+        checking = ["\nif typing.TYPE_CHECKING:", *(f"    {each}" for each in lines[False])]
+        return "\n".join(lines[True] + checking * bool(lines[False]))
 
 
-def _import(module: str, alias: str) -> str:
-    package, _, name = module.rpartition(".")
-    start = f"from {package} import {name}" if package else f"import {name}"
-    return start if alias == name else f"{start} as {alias}"
+def _module_with(found: type, part: Part) -> str:
+    """The module from which a class is imported.
 
-
-def _module_with(found: Any, qualname: str, part: Part) -> str:
-    """The module from which a class or function is imported.
-
-    What protoc has made has the module's name that protoc was told, which need not be that under
-    which it was imported.
+    Classes of protoc's name the module that protoc was told.  The program may import another one.
     """
-    home = str(found.__module__)
-    modules = [
-        name
-        for name, module in sorted(sys.modules.items(), key=lambda each: (each[0] != home, each[0]))
-        if name.rpartition(".")[2] == home.rpartition(".")[2] and _get(module, qualname) is found
-    ]
-    if not modules or not all(each.isidentifier() for each in modules[0].split(".")):
-        raise DefinitionError(
-            part.place,
-            f"{part}: {home}.{qualname} cannot be imported: define it at the top of a module",
-        )
-    return modules[0]
+    home, name = found.__module__, found.__qualname__
+    last = home.rpartition(".")[2]
+    for module in [home, *sorted(each for each in sys.modules if each.rpartition(".")[2] == last)]:
+        importable = all(_importable(each) for each in module.split("."))
+        if importable and _get(sys.modules.get(module), name) is found:
+            return module
+    raise _refused(part, f"{home}.{name} cannot be imported: define it at the top of a module")
 
 
-def _get(module: ModuleType, qualname: str) -> object:
+def _get(module: ModuleType | None, qualname: str) -> object:
     found: object = module
     for name in qualname.split("."):
         found = getattr(found, "__dict__", {}).get(name)
     return found
 
 
-# Layout, as by ruff format.
+def _told(text: str) -> str:
+    """A text as the end of a docstring; empty for none."""
+    words = " ".join(["", *text.split()]).replace("\\", "\\\\").replace('"""', r"\"\"\"")
+    return words + " " * words.endswith('"')
 
 
-def _laid_out(code: str) -> str:
-    """Code that has each statement in one line, in lines of at most `WIDTH` where that can be."""
-    lines: list[str] = []
-    for line in code.strip("\n").split("\n"):
-        lines += _wrapped(line) if line.lstrip().startswith('"""') else _split(line)
-    return "\n".join(lines)
+def _wrapped(line: str) -> str:
+    """A line of code; several if it is a docstring of more than 100 characters."""
+    if not line.lstrip().startswith('"""'):
+        return line
+    indent = line[: line.index('"')]
+    lines = textwrap.TextWrapper(
+        100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return lines.fill(line)
 
 
-def _wrapped(docstring: str) -> list[str]:
-    """The lines of a docstring that is written in one."""
-    if len(docstring) <= WIDTH:
-        return [docstring]
-    words = docstring.strip().removesuffix('"""').rstrip()
-    pad = " " * docstring.index('"')
-    width = WIDTH - len(pad) - 3
-    lines = textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
-    return [pad + line for line in (*lines, '"""')] if len(lines) > 1 else [docstring]
+# The code.  Its head tells formatters to leave it alone, so these pieces are laid out here.
 
-
-def _split(line: str) -> list[str]:
-    """A line as it is, or split in its first brackets: what they hold in one line, or in many."""
-    opening = re.search(r"[(\[]", line[:-1])
-    if len(line) <= WIDTH or opening is None:
-        return [line]
-    pad = " " * (len(line) - len(line.lstrip()))
-    items, rest = _items(line[opening.end() :])
-    inner = [f"{pad}    {', '.join(items)}"]
-    if len(inner[0]) > WIDTH:
-        inner = [part for item in items for part in _split(f"{pad}    {item},")]
-    return [line[: opening.end()], *inner, pad + rest]
-
-
-def _items(code: str) -> tuple[list[str], str]:
-    """What stands between commas up to a closing bracket, and the rest from that on."""
-    items, depth, begin = list[str](), 0, 0
-    for position, character in enumerate(code):
-        if depth == 0 and character in ",)]":
-            items.append(code[begin:position].strip())
-            begin = position + 1
-            if character != ",":
-                return items, code[position:]
-        depth += (character in "([") - (character in ")]")
-    raise AssertionError(f"no closing bracket in {code}")
-
-
-def _doc(text: str) -> str:
-    """A text as a docstring of one line."""
-    words = " ".join(text.split()).replace("\\", "\\\\").replace('"""', r"\"\"\"")
-    before, after = " " * words.startswith('"'), " " * words.endswith('"')
-    return f'"""{before}{words}{after}"""'
-
-
-def _quoted(text: str) -> str:
-    """A string literal, in the quotes that need fewer escapes."""
-    body = repr('"' + text)[2:-1].replace("\\'", "'")
-    quote = "'" if text.count('"') > text.count("'") else '"'
-    return quote + body.replace(quote, "\\" + quote) + quote
-
-
-# Writing.  In these pieces of code each statement has one line.
-
-_HEAD = """
+_HEAD = '''\
 # Made by "typedreplay {source}" from that file: change it, not this one.
+# fmt: off
 # isort: skip_file
-{doc}
+# flake8: noqa
+# ruff: noqa
+"""{doc}"""
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from typing import {typing}
-
+{timedelta}
 import replay
 from replay import typed
 
 {imports}
 
-_NAMESPACE = {namespace}
-"""
+_NAMESPACE = {name!r}
+'''
 
-# Of each method: the signature, the docstring (for the interface), the body (for what is behind).
+#: The methods of a flow: signature, docstring, and what a run does.
+_RESTART = (
+    "restart(self, message: {input}) -> typing.NoReturn",
+    "End this iteration and begin the next with `message`, in one transaction.",
+    "self._ctx.restart(message)",
+)
+_ACTIVITY = (
+    "{name}(self, message: {takes}) -> {returns}",
+    "Execute the activity {name}.{told}",
+    "return self._exec(self.call_{name}(message))",
+)
+_CALL = (
+    "call_{name}(self, message: {takes}) -> typed.Call[{returns}]",
+    "A call of {name} for `gather`, which executes it.",
+    'return typed.Call("{name}", message)',
+)
+_AWAIT = (
+    "await_{name}(self, timeout: timedelta) -> {message} | None",
+    "The next signal {name}, or None if none comes within `timeout`.{told}",
+    "return self._await({enum}, {message}, timeout)",
+)
+_EMIT = (
+    "emit_{name}(self, message: {message}) -> None",
+    "Add the output {name}.{told}",
+    'self._ctx.emit_output("{name}", message)',
+)
 
-_RESTART = """
-    def restart(self, message: {input}) -> NoReturn:
-        {doc}
-        self._ctx.restart(message)
-"""
-
-_ACTIVITY = """
-    def {name}(self, message: {takes}) -> {returns}:
-        {doc}
-        result: {returns} = self._ctx.exec_activity("{name}", message)
-        return result
-"""
-
-_ACTIVITY_WITHOUT_ANSWER = """
-    def {name}(self, message: {takes}) -> None:
-        {doc}
-        self._ctx.exec_activity("{name}", message)
-"""
-
-_CALL = """
-    def call_{name}(self, message: {takes}) -> typed.Call[{returns}]:
-        {doc}
-        return typed.Call("{name}", message)
-"""
-
-_AWAIT = """
-    def await_{name}(self, timeout: timedelta) -> {message} | None:
-        {doc}
-        return self._await({enum}, {message}, timeout)
-"""
-
-_EMIT = """
-    def emit_{name}(self, message: {message}) -> None:
-        {doc}
-        self._ctx.emit_output("{name}", message)
-"""
-
-_RUN = """
+_WORKFLOW = '''\
 def run_{name}(client: replay.Client, run: str, message: {input}) -> bool:
-    {doc}
+    """Start a run of {name}. False means that its id is used already."""
     return client.run_workflow(_NAMESPACE, "{name}", run, message)
-"""
 
-_SIGNAL = """
-def signal_{workflow}_{name}(
-    client: replay.Client,
-    run: str,
-    message: {message},
-    external_id: str,
-) -> bool:
-    {doc}
-    return client.signal_run(_NAMESPACE, "{workflow}", run, {enum}, message, external_id)
-"""
 
-_STREAM = """
 def stream_{name}(
-    client: replay.Client,
-    run: str = "",
-    *,
-    after: int = 0,
-    from_head: bool = False,
-    to_head: bool = False,
-    lag: timedelta = timedelta(0),
+    client: replay.Client, run: str = "", **options: typing.Unpack[typed.StreamOptions]
 ) -> Iterator[replay.Event]:
-    {doc}
-    return client.stream(
-        _NAMESPACE,
-        "{name}",
-        run,
-        after=after,
-        from_head=from_head,
-        to_head=to_head,
-        lag=lag,
-    )
-"""
+    """The events of {name}, or of one run. The options are those of `replay.Client.stream`."""
+    return client.stream(_NAMESPACE, "{name}", run, **options)
 
-_HANDLE_RUN = """
+
 def handle_{name}_run(event: replay.Event, fn: Callable[[str, {input}], object]) -> None:
-    {doc}
+    """Call `fn` with run and input if the event begins an iteration of {name}."""
     typed.handle(event, replay.EventType.RUN_CREATED, (_NAMESPACE, "{name}"), "", fn)
-"""
 
-_HANDLE_OUTPUT = """
-def handle_{name}(event: replay.Event, fn: Callable[[str, {message}], object]) -> None:
-    {doc}
-    typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "{workflow}"), "{name}", fn)
-"""
 
-_REGISTER_WORKFLOW = """
 def register_{name}(
     client: replay.Client,
     fn: Callable[[{flow}, {input}], None],
-    *,
-    shard: replay.Shard | None = None,
-    await_timeout: timedelta = timedelta(hours=1),
-    max_cached: int = 10_000,
-    metrics: typed.Metrics | None = None,
-    start: bool = True,
+    **options: typing.Unpack[typed.WorkflowOptions],
 ) -> replay.Consumer:
-    {doc}
+    """Run {name} by `fn`. The options are those of `replay.register_workflow`."""
     typed.check_workflow(fn, "{name}", {input})
 
     def workflow(ctx: replay.RunContext, message: {input}) -> None:
         fn(_{flow}(ctx), message)
 
-    return replay.register_workflow(
-        client,
-        _NAMESPACE,
-        workflow,
-        name="{name}",
-        shard=shard,
-        await_timeout=await_timeout,
-        max_cached=max_cached,
-        metrics=metrics,
-        start=start,
-    )
-"""
+    return replay.register_workflow(client, _NAMESPACE, workflow, name="{name}", **options)
+'''
 
-_REGISTER_ACTIVITY = """
+_SIGNAL = '''\
+def signal_{workflow}_{name}(
+    client: replay.Client, run: str, message: {message}, external_id: str
+) -> bool:
+    """Send {name} to a run of {workflow}. False means that `external_id` was sent before.{told}"""
+    return client.signal_run(_NAMESPACE, "{workflow}", run, {enum}, message, external_id)
+'''
+
+_OUTPUT = '''\
+def handle_{name}(event: replay.Event, fn: Callable[[str, {message}], object]) -> None:
+    """Call `fn` with run and message if the event is {name}.{told}"""
+    typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "{workflow}"), "{name}", fn)
+'''
+
+_REGISTER_ACTIVITY = '''\
 def register_{name}(
-    client: replay.Client,
-    {backends},
-    *,
-    shard: replay.Shard | None = None,
-    workers: int = 1,
-    metrics: typed.Metrics | None = None,
-    start: bool = True,
+    client: replay.Client, {given}, **options: typing.Unpack[typed.ActivityOptions]
 ) -> replay.Consumer:
-    {doc}
-    # Imported when it is called, since that module may import this one.
+    """Execute {name}. The options are those of `replay.register_activity`."""
+    # Imported here, since only a process that executes it needs this module.
     from {module} import {function} as function
 
     return replay.register_activity(
-        client,
-        _NAMESPACE,
-        function,
-        backends,
-        name="{name}",
-        shard=shard,
-        workers=workers,
-        metrics=metrics,
-        start=start,
+        client, _NAMESPACE, function, backends, name="{name}", **options
     )
-"""
+'''
 
-_START = """
-def start_replay_loops({takes}, start: bool = True) -> list[replay.Consumer]:
-    {doc}
+_START = '''\
+def start_replay_loops(
+    {takes},
+    start: bool = True,
+) -> list[replay.Consumer]:
+    """Register all workflows and activities under their names in the definition."""
     return [
         {calls},
     ]
-"""
+'''
 
 
 class _Writer:
     """Makes the code of one namespace."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: typed.Namespace) -> None:
         self._namespace = namespace
-        self._names = _Names(*_FIXED)
-        self._modules = _Modules(self._names)
+        self._scope: Scope = {"_NAMESPACE": None}
+        self._modules = _Modules(self._scope)
         self._blocks: list[str] = []
-        # All modules first: a method must not have the name of one.
-        self._messages: dict[Part, str] = {}
+        #: The values of each part for the pieces of code.
+        self._values: dict[Part, dict[str, Any]] = {}
+        found = {activity: types_of(activity) for activity in namespace.activities}
         for workflow in namespace.workflows:
-            self._messages[workflow] = self._modules.name_of(workflow.input, workflow)
-            parts: list[Signal | Output] = [*workflow.signals, *workflow.outputs]
-            for part in parts:
-                self._messages[part] = self._modules.name_of(part.message, part)
-        self._types = {each: self._written(each) for each in namespace.activities}
+            flow = "".join(each[:1].upper() + each[1:] for each in workflow.name.split("_"))
+            self._put(workflow, {"input": workflow.input}, flow=f"{flow}Flow")
+            for signal in workflow.signals:
+                enum = int(signal.enum)
+                self._put(signal, {"message": signal.message}, workflow=workflow.name, enum=enum)
+            for output in workflow.outputs:
+                self._put(output, {"message": output.message}, workflow=workflow.name)
+        for activity, its in found.items():
+            module, _, function = activity.function.partition(":")
+            self._put(activity, its._asdict(), module=module, function=function)
+            self._values[activity]["given"] = _given(self._values[activity]["backends"])
 
-    def _written(self, activity: Activity) -> dict[str, str]:
-        """The types of an activity, by what they are put in for."""
-        types = types_of(activity)
-        return {
-            "backends": self._modules.type_of(types.backends, activity),
-            "takes": self._modules.type_of(types.takes, activity),
-            "returns": self._modules.type_of(types.returns, activity),
-        }
+    def _put(self, part: Part, classes: dict[str, Any], **values: object) -> None:
+        code = {name: self._modules.type_of(each, part) for name, each in classes.items()}
+        told = _told(part.description)
+        self._values[part] = {"name": part.name, "told": told, **values, **code}
 
     def write(self, source: str) -> str:
-        """The whole file, made from the file of this name."""
+        """The whole code, made from the file of this name."""
         for workflow in self._namespace.workflows:
-            self._flow(workflow)
-            self._functions(workflow)
+            self._add_flow(workflow)
+            self._add(_WORKFLOW, workflow)
+            for signal in workflow.signals:
+                self._add(_SIGNAL, signal)
+            for output in workflow.outputs:
+                self._add(_OUTPUT, output)
         for activity in self._namespace.activities:
-            self._register(activity)
-        self._start()
-        return "\n\n\n".join([self._head(source), *self._blocks]) + "\n"
-
-    def _head(self, source: str) -> str:
-        written = " ".join(each["backends"] for each in self._types.values())
-        imports = self._modules.imports(needed=True)
-        typing = ["NoReturn", "Protocol"]
-        if re.search(r"(?<!\.)\bAny\b", written):
-            typing.insert(0, "Any")
-        if checking := self._modules.imports(needed=False):
-            typing.insert(0, "TYPE_CHECKING")
-            imports += ["", "if TYPE_CHECKING:", *(f"    {each}" for each in checking)]
-        told = self._namespace.description or f"The namespace {self._namespace.name}."
-        return _HEAD.strip("\n").format(
+            self._add(_REGISTER_ACTIVITY, activity)
+        self._add_start()
+        name = self._namespace.name
+        signals = any(workflow.signals for workflow in self._namespace.workflows)
+        head = _HEAD.format(
             source=source,
-            doc=_laid_out(_doc(told)),
-            typing=", ".join(typing),
-            imports="\n".join(imports),
-            namespace=_quoted(self._namespace.name),
+            name=name,
+            doc=_told(f"The namespace {name}. {self._namespace.description}").lstrip(),
+            timedelta="from datetime import timedelta\n" if signals else "",
+            imports=self._modules.imports(),
         )
+        return "\n".join(map(_wrapped, "\n\n".join([head, *self._blocks]).split("\n")))
 
-    def _add(self, piece: str, part: Part, doc: str, **values: object) -> None:
-        """Add a function for a part of the definition."""
-        code = piece.format(name=part.name, doc=_doc(doc), **values)
+    def _add(self, piece: str, part: Part, **values: str) -> None:
+        """Add the functions or the class that a part makes."""
+        code = piece.format(**self._values[part], **values)
         for name in re.findall(r"^(?:class|def) (\w+)", code, re.MULTILINE):
-            self._names.claim(name, part)
-        self._blocks.append(_laid_out(code))
+            _claim(self._scope, name, part)
+        self._blocks.append(code)
 
-    def _flow(self, workflow: Workflow) -> None:
-        """Add the interface of a workflow, and what is behind it."""
-        names = _Names("replay", "timedelta", "typed", "NoReturn", "restart", *vars(Flow))
-        names.made |= dict.fromkeys(self._modules.aliases.values())
-        flow = _flow_name(workflow)
-        told = workflow.description or f"What the workflow {workflow.name} may do."
-        interface = f"class {flow}(typed.Flow, Protocol):\n    {_doc(told)}\n"
-        behind = f"class _{flow}(typed.RunFlow):\n"
-        for part, method in self._methods(workflow):
-            signature, doc, *body = method.strip("\n").split("\n")
-            if part is not workflow:
-                names.claim(signature.split()[1].partition("(")[0], part)
-            interface += "\n".join(["", signature, doc, "        ...", ""])
-            behind += "\n".join([signature, *body, "", ""])
-        for code in (interface, behind):
-            self._names.claim(code.split()[1].partition("(")[0], workflow)
-            self._blocks.append(_laid_out(code))
+    def _add_flow(self, workflow: typed.Workflow) -> None:
+        """Add the interface of a workflow, and the class that implements it for a run."""
+        scope: Scope = dict.fromkeys(("replay", "timedelta", "typed", "typing", *vars(typed.Flow)))
+        interface, behind = [], []
+        for part, pieces in self._methods(workflow):
+            signature, doc, body = (each.format(**self._values[part]) for each in pieces)
+            _claim(scope, signature.partition("(")[0], part)
+            interface.append(f'    def {signature}:\n        """{doc}"""\n')
+            behind.append(f"    def {signature}:\n        {body}\n")
+        doc = '    """The methods of the workflow {name}.{told}"""\n\n'
+        head = "class {flow}(typed.Flow, typing.Protocol):\n" + doc
+        self._add(f"{head}{{methods}}", workflow, methods="\n".join(interface))
+        head = "class _{flow}(typed.RunFlow):\n"
+        self._add(f"{head}{{methods}}", workflow, methods="\n".join(behind))
 
-    def _methods(self, workflow: Workflow) -> Iterator[tuple[Part, str]]:
-        doc = "End this iteration and begin the next with `message`, in one transaction."
-        yield workflow, _RESTART.format(doc=_doc(doc), input=self._messages[workflow])
-        for activity, written in self._types.items():
-            name = activity.name
-            told = activity.description or f"Have the activity {name} executed; its answer."
-            piece = _ACTIVITY_WITHOUT_ANSWER if written["returns"] == "None" else _ACTIVITY
-            yield activity, piece.format(name=name, doc=_doc(told), **written)
-            told = f"A call of {name} for `gather`: nothing is asked for yet."
-            yield activity, _CALL.format(name=name, doc=_doc(told), **written)
-        for each in workflow.signals:
-            told = f"The next signal {each.name}; None if none comes within `timeout`."
-            values = {"message": self._messages[each], "enum": int(each.enum)}
-            doc = _doc(f"{told} {each.description}")
-            yield each, _AWAIT.format(name=each.name, doc=doc, **values)
-        for output in workflow.outputs:
-            doc = _doc(output.description or f"Add the output {output.name}.")
-            yield output, _EMIT.format(name=output.name, doc=doc, message=self._messages[output])
+    def _methods(self, workflow: typed.Workflow) -> Iterator[tuple[Part, tuple[str, str, str]]]:
+        yield workflow, _RESTART
+        for activity in self._namespace.activities:
+            yield activity, _ACTIVITY
+            yield activity, _CALL
+        yield from ((signal, _AWAIT) for signal in workflow.signals)
+        yield from ((output, _EMIT) for output in workflow.outputs)
 
-    def _functions(self, workflow: Workflow) -> None:
-        """Add the functions that start, signal, read and register a workflow."""
-        name = workflow.name
-        values = {"input": self._messages[workflow], "flow": _flow_name(workflow)}
-        told = f"Start a run of {name}; False if its id is used already."
-        self._add(_RUN, workflow, f"{told} {workflow.description}", **values)
-        for each in workflow.signals:
-            told = (
-                f"Send {each.name} to a run of {name}; False if that `external_id` has been sent."
-            )
-            values |= {"message": self._messages[each], "enum": str(int(each.enum))}
-            self._add(_SIGNAL, each, f"{told} {each.description}", workflow=name, **values)
-        told = f"The events of {name}, or of one run, as `replay.Client.stream` gives them."
-        self._add(_STREAM, workflow, told, **values)
-        told = f"Call `fn` with run and input if the event begins an iteration of {name}."
-        self._add(_HANDLE_RUN, workflow, told, **values)
-        for output in workflow.outputs:
-            told = f"Call `fn` with run and message if the event is {output.name}."
-            values["message"] = self._messages[output]
-            told += f" {output.description}"
-            self._add(_HANDLE_OUTPUT, output, told, workflow=name, **values)
-        told = f"Run {name} by this function; the rest is as in `replay.register_workflow`."
-        self._add(_REGISTER_WORKFLOW, workflow, told, **values)
-
-    def _register(self, activity: Activity) -> None:
-        """Add the function that registers an activity."""
-        function = str(getattr(activity.function, "__name__", activity.function))
-        module = _module_with(activity.function, function, activity)
-        self._add(
-            _REGISTER_ACTIVITY,
-            activity,
-            f"Execute {activity.name} when asked; the rest is as in `replay.register_activity`.",
-            module=module,
-            function=function,
-            backends=_backends(self._types[activity]["backends"]),
-        )
-
-    def _start(self) -> None:
+    def _add_start(self) -> None:
         """Add the function that registers all.
 
-        It takes one object for all activities, or, where their types differ, one for each.
+        It takes one object for all activities or, if their types differ, one for each.
         """
-        parts: list[Workflow | Activity] = [*self._namespace.workflows, *self._namespace.activities]
-        names = _Names("client", "backends", "start", *(f"register_{each.name}" for each in parts))
-        kinds = {each["backends"] for each in self._types.values()} - {"None"}
-        shared = _backends(kinds.pop() if kinds else "None") if len(kinds) <= 1 else ""
-        takes = ["client: replay.Client", *([shared] if shared else []), "*"]
-        calls = []
-        for part in parts:
-            given = ""
-            if isinstance(part, Workflow):
-                given = names.claim(part.name, part)
-                function = f"Callable[[{_flow_name(part)}, {self._messages[part]}], None]"
-                takes.append(f"{given}: {function}")
-            elif (kind := self._types[part]["backends"]) != "None":
-                given = "backends" if shared else names.claim(f"{part.name}_backends", part)
-                takes += [] if shared else [f"{given}: {kind}"]
-            calls.append(f"register_{part.name}(client, {given}{', ' * bool(given)}start=start)")
-        doc = "Register all workflows and activities, each under its name in the definition."
-        self._blocks.append(
-            _laid_out(
-                _START.format(
-                    doc=_doc(doc), takes=", ".join(takes), calls=",\n        ".join(calls)
-                )
+        workflows, activities = self._namespace.workflows, self._namespace.activities
+        scope: Scope = dict.fromkeys(("client", "backends", "start"))
+        scope |= dict.fromkeys(f"register_{each.name}" for each in (*workflows, *activities))
+        kinds = {self._values[each]["backends"] for each in activities} - {"None"}
+        shared = [_given(*kinds or ["None"])] if len(kinds) <= 1 else []
+        takes, calls = ["client: replay.Client", *shared, "*"], []
+        for workflow in workflows:
+            name = _claim(scope, workflow.name, workflow)
+            takes.append(
+                "{name}: Callable[[{flow}, {input}], None]".format(**self._values[workflow])
             )
+            calls.append(f"register_{name}(client, {name}, start=start)")
+        for activity in activities:
+            given, kind = "backends, ", self._values[activity]["backends"]
+            if kind == "None":
+                given = ""
+            elif not shared:
+                given = _claim(scope, f"{activity.name}_backends", activity)
+                takes.append(f"{given}: {kind}")
+                given += ", "
+            calls.append(f"register_{activity.name}(client, {given}start=start)")
+        self._blocks.append(
+            _START.format(takes=",\n    ".join(takes), calls=",\n        ".join(calls))
         )
 
 
-def _flow_name(workflow: Workflow) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in workflow.name.split("_")) + "Flow"
-
-
-def _backends(annotation: str) -> str:
-    return "backends: None = None" if annotation == "None" else f"backends: {annotation}"
+def _given(kind: str) -> str:
+    """The parameter for the backends of this type."""
+    return "backends: None = None" if kind == "None" else f"backends: {kind}"
 
 
 # The command.
 
 
 def generate(path: Path) -> str:
-    """The code for the definition in the file `path`.  Raises `DefinitionError`."""
+    """The code for the definition in the file `path`.  Raises `DefinitionError` (T1)."""
     path = path.resolve()
     name, root = _module_of(path)
-    top = path.parent if path.parent == root else root / name.partition(".")[0]
-    with _importing(path.parent, root, top):
+    with _importing(root, _module_of(path.with_name(f"{GENERATED}.py"))[0]):
         namespace = _definition(path, name)
         check(namespace)
         return _Writer(namespace).write(path.name)
@@ -707,9 +598,13 @@ def generate(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file, or with ``--check`` say whether it is stale; the exit status."""
-    parser = argparse.ArgumentParser("typedreplay", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("file", type=Path, help="the Python file that holds the definition")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if the file is stale")
+    parser = argparse.ArgumentParser(
+        "typedreplay", description="Write replay_gen.py beside the definition of a namespace."
+    )
+    parser.add_argument("file", type=Path, help="the Python file with the definition")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if replay_gen.py is stale"
+    )
     options = parser.parse_args(argv)
     if not options.file.is_file():
         parser.error(f"{options.file}: there is no such file")

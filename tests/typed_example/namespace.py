@@ -3,9 +3,6 @@
 from replay import typed
 from tests import example_pb2 as pb
 
-from . import activities
-from .workflows import dinner, refund
-
 NAMESPACE = typed.Namespace(
     "restaurant",
     description="A restaurant, from the first guest to the last plate.",
@@ -26,11 +23,16 @@ NAMESPACE = typed.Namespace(
         typed.Workflow("late_refund", input=pb.Int),
     ],
     activities=[
-        typed.Activity("price", function=activities.price, description="The price of a dish."),
-        typed.Activity("find_table", function=activities.find_table),
-        typed.Activity("wash_up", function=activities.wash, description="Washes the plates."),
+        typed.Activity(
+            "price",
+            function="tests.typed_example.activities:price",
+            description="The price of a dish.",
+        ),
+        typed.Activity("find_table", function="tests.typed_example.activities:find_table"),
+        typed.Activity(
+            "wash_up",
+            function="tests.typed_example.activities:wash",
+            description="Washes the plates.",
+        ),
     ],
 )
-
-#: What runs them.
-FUNCTIONS = (dinner, refund)

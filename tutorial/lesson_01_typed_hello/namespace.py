@@ -20,7 +20,15 @@ NAMESPACE = typed.Namespace(
     "typed_hello",
     workflows=[typed.Workflow("hello", input=pb.Name, description="Greets in three languages.")],
     activities=[
-        typed.Activity("translate", function=translate, description="The word in its language."),
-        typed.Activity("say", function=say, description="Says it aloud."),
+        typed.Activity(
+            "translate",
+            function="tutorial.lesson_01_typed_hello.namespace:translate",
+            description="The word in its language.",
+        ),
+        typed.Activity(
+            "say",
+            function="tutorial.lesson_01_typed_hello.namespace:say",
+            description="Says it aloud.",
+        ),
     ],
 )

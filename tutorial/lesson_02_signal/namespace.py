@@ -26,7 +26,15 @@ NAMESPACE = typed.Namespace(
         )
     ],
     activities=[
-        typed.Activity("make", function=make, description="Makes a coffee."),
-        typed.Activity("remind", function=remind, description="Asks the guest what is wanted."),
+        typed.Activity(
+            "make",
+            function="tutorial.lesson_02_signal.namespace:make",
+            description="Makes a coffee.",
+        ),
+        typed.Activity(
+            "remind",
+            function="tutorial.lesson_02_signal.namespace:remind",
+            description="Asks the guest what is wanted.",
+        ),
     ],
 )

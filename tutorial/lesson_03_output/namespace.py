@@ -28,7 +28,13 @@ NAMESPACE = typed.Namespace(
         typed.Workflow("parcel", input=pb.Loaf, description="Delivers one loaf."),
     ],
     activities=[
-        typed.Activity("bake", function=bake, description="Bakes a loaf."),
-        typed.Activity("carry", function=carry, description="Carries a loaf to its eater."),
+        typed.Activity(
+            "bake", function="tutorial.lesson_03_output.namespace:bake", description="Bakes a loaf."
+        ),
+        typed.Activity(
+            "carry",
+            function="tutorial.lesson_03_output.namespace:carry",
+            description="Carries a loaf to its eater.",
+        ),
     ],
 )

@@ -1,286 +1,189 @@
 # Made by "typedreplay namespace.py" from that file: change it, not this one.
+# fmt: off
 # isort: skip_file
+# flake8: noqa
+# ruff: noqa
 """The namespace output."""
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from typing import NoReturn, Protocol
 
 import replay
 from replay import typed
 
-from tutorial.lesson_03_output import bakery_pb2
+import tutorial.lesson_03_output.bakery_pb2 as _bakery_pb2
 
-_NAMESPACE = "output"
+_NAMESPACE = 'output'
 
 
-class BakeryFlow(typed.Flow, Protocol):
-    """Bakes some loaves."""
+class BakeryFlow(typed.Flow, typing.Protocol):
+    """The methods of the workflow bakery. Bakes some loaves."""
 
-    def restart(self, message: bakery_pb2.Order) -> NoReturn:
+    def restart(self, message: _bakery_pb2.Order) -> typing.NoReturn:
         """End this iteration and begin the next with `message`, in one transaction."""
-        ...
 
-    def bake(self, message: bakery_pb2.Dough) -> bakery_pb2.Loaf:
-        """Bakes a loaf."""
-        ...
+    def bake(self, message: _bakery_pb2.Dough) -> _bakery_pb2.Loaf:
+        """Execute the activity bake. Bakes a loaf."""
 
-    def call_bake(self, message: bakery_pb2.Dough) -> typed.Call[bakery_pb2.Loaf]:
-        """A call of bake for `gather`: nothing is asked for yet."""
-        ...
+    def call_bake(self, message: _bakery_pb2.Dough) -> typed.Call[_bakery_pb2.Loaf]:
+        """A call of bake for `gather`, which executes it."""
 
-    def carry(self, message: bakery_pb2.Loaf) -> None:
-        """Carries a loaf to its eater."""
-        ...
+    def carry(self, message: _bakery_pb2.Loaf) -> None:
+        """Execute the activity carry. Carries a loaf to its eater."""
 
-    def call_carry(self, message: bakery_pb2.Loaf) -> typed.Call[None]:
-        """A call of carry for `gather`: nothing is asked for yet."""
-        ...
+    def call_carry(self, message: _bakery_pb2.Loaf) -> typed.Call[None]:
+        """A call of carry for `gather`, which executes it."""
 
-    def emit_baked(self, message: bakery_pb2.Loaf) -> None:
-        """A loaf is baked."""
-        ...
+    def emit_baked(self, message: _bakery_pb2.Loaf) -> None:
+        """Add the output baked. A loaf is baked."""
 
 
 class _BakeryFlow(typed.RunFlow):
-    def restart(self, message: bakery_pb2.Order) -> NoReturn:
+    def restart(self, message: _bakery_pb2.Order) -> typing.NoReturn:
         self._ctx.restart(message)
 
-    def bake(self, message: bakery_pb2.Dough) -> bakery_pb2.Loaf:
-        result: bakery_pb2.Loaf = self._ctx.exec_activity("bake", message)
-        return result
+    def bake(self, message: _bakery_pb2.Dough) -> _bakery_pb2.Loaf:
+        return self._exec(self.call_bake(message))
 
-    def call_bake(self, message: bakery_pb2.Dough) -> typed.Call[bakery_pb2.Loaf]:
+    def call_bake(self, message: _bakery_pb2.Dough) -> typed.Call[_bakery_pb2.Loaf]:
         return typed.Call("bake", message)
 
-    def carry(self, message: bakery_pb2.Loaf) -> None:
-        self._ctx.exec_activity("carry", message)
+    def carry(self, message: _bakery_pb2.Loaf) -> None:
+        return self._exec(self.call_carry(message))
 
-    def call_carry(self, message: bakery_pb2.Loaf) -> typed.Call[None]:
+    def call_carry(self, message: _bakery_pb2.Loaf) -> typed.Call[None]:
         return typed.Call("carry", message)
 
-    def emit_baked(self, message: bakery_pb2.Loaf) -> None:
+    def emit_baked(self, message: _bakery_pb2.Loaf) -> None:
         self._ctx.emit_output("baked", message)
 
 
-def run_bakery(client: replay.Client, run: str, message: bakery_pb2.Order) -> bool:
-    """Start a run of bakery; False if its id is used already. Bakes some loaves."""
+def run_bakery(client: replay.Client, run: str, message: _bakery_pb2.Order) -> bool:
+    """Start a run of bakery. False means that its id is used already."""
     return client.run_workflow(_NAMESPACE, "bakery", run, message)
 
 
 def stream_bakery(
-    client: replay.Client,
-    run: str = "",
-    *,
-    after: int = 0,
-    from_head: bool = False,
-    to_head: bool = False,
-    lag: timedelta = timedelta(0),
+    client: replay.Client, run: str = "", **options: typing.Unpack[typed.StreamOptions]
 ) -> Iterator[replay.Event]:
-    """The events of bakery, or of one run, as `replay.Client.stream` gives them."""
-    return client.stream(
-        _NAMESPACE,
-        "bakery",
-        run,
-        after=after,
-        from_head=from_head,
-        to_head=to_head,
-        lag=lag,
-    )
+    """The events of bakery, or of one run. The options are those of `replay.Client.stream`."""
+    return client.stream(_NAMESPACE, "bakery", run, **options)
 
 
-def handle_bakery_run(event: replay.Event, fn: Callable[[str, bakery_pb2.Order], object]) -> None:
+def handle_bakery_run(event: replay.Event, fn: Callable[[str, _bakery_pb2.Order], object]) -> None:
     """Call `fn` with run and input if the event begins an iteration of bakery."""
     typed.handle(event, replay.EventType.RUN_CREATED, (_NAMESPACE, "bakery"), "", fn)
 
 
-def handle_baked(event: replay.Event, fn: Callable[[str, bakery_pb2.Loaf], object]) -> None:
+def register_bakery(
+    client: replay.Client,
+    fn: Callable[[BakeryFlow, _bakery_pb2.Order], None],
+    **options: typing.Unpack[typed.WorkflowOptions],
+) -> replay.Consumer:
+    """Run bakery by `fn`. The options are those of `replay.register_workflow`."""
+    typed.check_workflow(fn, "bakery", _bakery_pb2.Order)
+
+    def workflow(ctx: replay.RunContext, message: _bakery_pb2.Order) -> None:
+        fn(_BakeryFlow(ctx), message)
+
+    return replay.register_workflow(client, _NAMESPACE, workflow, name="bakery", **options)
+
+
+def handle_baked(event: replay.Event, fn: Callable[[str, _bakery_pb2.Loaf], object]) -> None:
     """Call `fn` with run and message if the event is baked. A loaf is baked."""
     typed.handle(event, replay.EventType.RUN_OUTPUT, (_NAMESPACE, "bakery"), "baked", fn)
 
 
-def register_bakery(
-    client: replay.Client,
-    fn: Callable[[BakeryFlow, bakery_pb2.Order], None],
-    *,
-    shard: replay.Shard | None = None,
-    await_timeout: timedelta = timedelta(hours=1),
-    max_cached: int = 10_000,
-    metrics: typed.Metrics | None = None,
-    start: bool = True,
-) -> replay.Consumer:
-    """Run bakery by this function; the rest is as in `replay.register_workflow`."""
-    typed.check_workflow(fn, "bakery", bakery_pb2.Order)
+class ParcelFlow(typed.Flow, typing.Protocol):
+    """The methods of the workflow parcel. Delivers one loaf."""
 
-    def workflow(ctx: replay.RunContext, message: bakery_pb2.Order) -> None:
-        fn(_BakeryFlow(ctx), message)
-
-    return replay.register_workflow(
-        client,
-        _NAMESPACE,
-        workflow,
-        name="bakery",
-        shard=shard,
-        await_timeout=await_timeout,
-        max_cached=max_cached,
-        metrics=metrics,
-        start=start,
-    )
-
-
-class ParcelFlow(typed.Flow, Protocol):
-    """Delivers one loaf."""
-
-    def restart(self, message: bakery_pb2.Loaf) -> NoReturn:
+    def restart(self, message: _bakery_pb2.Loaf) -> typing.NoReturn:
         """End this iteration and begin the next with `message`, in one transaction."""
-        ...
 
-    def bake(self, message: bakery_pb2.Dough) -> bakery_pb2.Loaf:
-        """Bakes a loaf."""
-        ...
+    def bake(self, message: _bakery_pb2.Dough) -> _bakery_pb2.Loaf:
+        """Execute the activity bake. Bakes a loaf."""
 
-    def call_bake(self, message: bakery_pb2.Dough) -> typed.Call[bakery_pb2.Loaf]:
-        """A call of bake for `gather`: nothing is asked for yet."""
-        ...
+    def call_bake(self, message: _bakery_pb2.Dough) -> typed.Call[_bakery_pb2.Loaf]:
+        """A call of bake for `gather`, which executes it."""
 
-    def carry(self, message: bakery_pb2.Loaf) -> None:
-        """Carries a loaf to its eater."""
-        ...
+    def carry(self, message: _bakery_pb2.Loaf) -> None:
+        """Execute the activity carry. Carries a loaf to its eater."""
 
-    def call_carry(self, message: bakery_pb2.Loaf) -> typed.Call[None]:
-        """A call of carry for `gather`: nothing is asked for yet."""
-        ...
+    def call_carry(self, message: _bakery_pb2.Loaf) -> typed.Call[None]:
+        """A call of carry for `gather`, which executes it."""
 
 
 class _ParcelFlow(typed.RunFlow):
-    def restart(self, message: bakery_pb2.Loaf) -> NoReturn:
+    def restart(self, message: _bakery_pb2.Loaf) -> typing.NoReturn:
         self._ctx.restart(message)
 
-    def bake(self, message: bakery_pb2.Dough) -> bakery_pb2.Loaf:
-        result: bakery_pb2.Loaf = self._ctx.exec_activity("bake", message)
-        return result
+    def bake(self, message: _bakery_pb2.Dough) -> _bakery_pb2.Loaf:
+        return self._exec(self.call_bake(message))
 
-    def call_bake(self, message: bakery_pb2.Dough) -> typed.Call[bakery_pb2.Loaf]:
+    def call_bake(self, message: _bakery_pb2.Dough) -> typed.Call[_bakery_pb2.Loaf]:
         return typed.Call("bake", message)
 
-    def carry(self, message: bakery_pb2.Loaf) -> None:
-        self._ctx.exec_activity("carry", message)
+    def carry(self, message: _bakery_pb2.Loaf) -> None:
+        return self._exec(self.call_carry(message))
 
-    def call_carry(self, message: bakery_pb2.Loaf) -> typed.Call[None]:
+    def call_carry(self, message: _bakery_pb2.Loaf) -> typed.Call[None]:
         return typed.Call("carry", message)
 
 
-def run_parcel(client: replay.Client, run: str, message: bakery_pb2.Loaf) -> bool:
-    """Start a run of parcel; False if its id is used already. Delivers one loaf."""
+def run_parcel(client: replay.Client, run: str, message: _bakery_pb2.Loaf) -> bool:
+    """Start a run of parcel. False means that its id is used already."""
     return client.run_workflow(_NAMESPACE, "parcel", run, message)
 
 
 def stream_parcel(
-    client: replay.Client,
-    run: str = "",
-    *,
-    after: int = 0,
-    from_head: bool = False,
-    to_head: bool = False,
-    lag: timedelta = timedelta(0),
+    client: replay.Client, run: str = "", **options: typing.Unpack[typed.StreamOptions]
 ) -> Iterator[replay.Event]:
-    """The events of parcel, or of one run, as `replay.Client.stream` gives them."""
-    return client.stream(
-        _NAMESPACE,
-        "parcel",
-        run,
-        after=after,
-        from_head=from_head,
-        to_head=to_head,
-        lag=lag,
-    )
+    """The events of parcel, or of one run. The options are those of `replay.Client.stream`."""
+    return client.stream(_NAMESPACE, "parcel", run, **options)
 
 
-def handle_parcel_run(event: replay.Event, fn: Callable[[str, bakery_pb2.Loaf], object]) -> None:
+def handle_parcel_run(event: replay.Event, fn: Callable[[str, _bakery_pb2.Loaf], object]) -> None:
     """Call `fn` with run and input if the event begins an iteration of parcel."""
     typed.handle(event, replay.EventType.RUN_CREATED, (_NAMESPACE, "parcel"), "", fn)
 
 
 def register_parcel(
     client: replay.Client,
-    fn: Callable[[ParcelFlow, bakery_pb2.Loaf], None],
-    *,
-    shard: replay.Shard | None = None,
-    await_timeout: timedelta = timedelta(hours=1),
-    max_cached: int = 10_000,
-    metrics: typed.Metrics | None = None,
-    start: bool = True,
+    fn: Callable[[ParcelFlow, _bakery_pb2.Loaf], None],
+    **options: typing.Unpack[typed.WorkflowOptions],
 ) -> replay.Consumer:
-    """Run parcel by this function; the rest is as in `replay.register_workflow`."""
-    typed.check_workflow(fn, "parcel", bakery_pb2.Loaf)
+    """Run parcel by `fn`. The options are those of `replay.register_workflow`."""
+    typed.check_workflow(fn, "parcel", _bakery_pb2.Loaf)
 
-    def workflow(ctx: replay.RunContext, message: bakery_pb2.Loaf) -> None:
+    def workflow(ctx: replay.RunContext, message: _bakery_pb2.Loaf) -> None:
         fn(_ParcelFlow(ctx), message)
 
-    return replay.register_workflow(
-        client,
-        _NAMESPACE,
-        workflow,
-        name="parcel",
-        shard=shard,
-        await_timeout=await_timeout,
-        max_cached=max_cached,
-        metrics=metrics,
-        start=start,
-    )
+    return replay.register_workflow(client, _NAMESPACE, workflow, name="parcel", **options)
 
 
 def register_bake(
-    client: replay.Client,
-    backends: None = None,
-    *,
-    shard: replay.Shard | None = None,
-    workers: int = 1,
-    metrics: typed.Metrics | None = None,
-    start: bool = True,
+    client: replay.Client, backends: None = None, **options: typing.Unpack[typed.ActivityOptions]
 ) -> replay.Consumer:
-    """Execute bake when asked; the rest is as in `replay.register_activity`."""
-    # Imported when it is called, since that module may import this one.
+    """Execute bake. The options are those of `replay.register_activity`."""
+    # Imported here, since only a process that executes it needs this module.
     from tutorial.lesson_03_output.namespace import bake as function
 
     return replay.register_activity(
-        client,
-        _NAMESPACE,
-        function,
-        backends,
-        name="bake",
-        shard=shard,
-        workers=workers,
-        metrics=metrics,
-        start=start,
+        client, _NAMESPACE, function, backends, name="bake", **options
     )
 
 
 def register_carry(
-    client: replay.Client,
-    backends: None = None,
-    *,
-    shard: replay.Shard | None = None,
-    workers: int = 1,
-    metrics: typed.Metrics | None = None,
-    start: bool = True,
+    client: replay.Client, backends: None = None, **options: typing.Unpack[typed.ActivityOptions]
 ) -> replay.Consumer:
-    """Execute carry when asked; the rest is as in `replay.register_activity`."""
-    # Imported when it is called, since that module may import this one.
+    """Execute carry. The options are those of `replay.register_activity`."""
+    # Imported here, since only a process that executes it needs this module.
     from tutorial.lesson_03_output.namespace import carry as function
 
     return replay.register_activity(
-        client,
-        _NAMESPACE,
-        function,
-        backends,
-        name="carry",
-        shard=shard,
-        workers=workers,
-        metrics=metrics,
-        start=start,
+        client, _NAMESPACE, function, backends, name="carry", **options
     )
 
 
@@ -288,11 +191,11 @@ def start_replay_loops(
     client: replay.Client,
     backends: None = None,
     *,
-    bakery: Callable[[BakeryFlow, bakery_pb2.Order], None],
-    parcel: Callable[[ParcelFlow, bakery_pb2.Loaf], None],
+    bakery: Callable[[BakeryFlow, _bakery_pb2.Order], None],
+    parcel: Callable[[ParcelFlow, _bakery_pb2.Loaf], None],
     start: bool = True,
 ) -> list[replay.Consumer]:
-    """Register all workflows and activities, each under its name in the definition."""
+    """Register all workflows and activities under their names in the definition."""
     return [
         register_bakery(client, bakery, start=start),
         register_parcel(client, parcel, start=start),

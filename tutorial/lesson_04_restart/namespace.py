@@ -21,5 +21,11 @@ NAMESPACE = typed.Namespace(
             signals=[typed.Signal("paid", enum=1, message=pb.Payment)],
         )
     ],
-    activities=[typed.Activity("book", function=book, description="Enters it into the books.")],
+    activities=[
+        typed.Activity(
+            "book",
+            function="tutorial.lesson_04_restart.namespace:book",
+            description="Enters it into the books.",
+        )
+    ],
 )

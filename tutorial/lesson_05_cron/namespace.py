@@ -24,5 +24,11 @@ NAMESPACE = typed.Namespace(
             ],
         )
     ],
-    activities=[typed.Activity("chore", function=chore, description="Does the work of a tick.")],
+    activities=[
+        typed.Activity(
+            "chore",
+            function="tutorial.lesson_05_cron.namespace:chore",
+            description="Does the work of a tick.",
+        )
+    ],
 )

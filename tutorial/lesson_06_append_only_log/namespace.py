@@ -32,5 +32,11 @@ NAMESPACE = typed.Namespace(
             ],
         ),
     ],
-    activities=[typed.Activity("pack", function=pack, description="Packs what is ordered.")],
+    activities=[
+        typed.Activity(
+            "pack",
+            function="tutorial.lesson_06_append_only_log.namespace:pack",
+            description="Packs what is ordered.",
+        )
+    ],
 )

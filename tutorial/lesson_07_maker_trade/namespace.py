@@ -56,8 +56,20 @@ NAMESPACE = typed.Namespace(
         )
     ],
     activities=[
-        typed.Activity("ticker", function=ticker, description="The best prices just now."),
-        typed.Activity("place", function=place, description="Places an order that is to rest."),
-        typed.Activity("cancel", function=cancel, description="Ends an order, and says how."),
+        typed.Activity(
+            "ticker",
+            function="tutorial.lesson_07_maker_trade.namespace:ticker",
+            description="The best prices just now.",
+        ),
+        typed.Activity(
+            "place",
+            function="tutorial.lesson_07_maker_trade.namespace:place",
+            description="Places an order that is to rest.",
+        ),
+        typed.Activity(
+            "cancel",
+            function="tutorial.lesson_07_maker_trade.namespace:cancel",
+            description="Ends an order, and says how.",
+        ),
     ],
 )

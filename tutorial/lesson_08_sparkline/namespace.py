@@ -24,5 +24,11 @@ NAMESPACE = typed.Namespace(
             ],
         )
     ],
-    activities=[typed.Activity("sample", function=sample, description="The price just now.")],
+    activities=[
+        typed.Activity(
+            "sample",
+            function="tutorial.lesson_08_sparkline.namespace:sample",
+            description="The price just now.",
+        )
+    ],
 )

@@ -27,5 +27,11 @@ NAMESPACE = typed.Namespace(
             ],
         )
     ],
-    activities=[typed.Activity("render", function=render, description="Prints a page.")],
+    activities=[
+        typed.Activity(
+            "render",
+            function="tutorial.lesson_10_distributed.namespace:render",
+            description="Prints a page.",
+        )
+    ],
 )

@@ -26,5 +26,11 @@ def develop(ctx: ActivityContext, place: pb.Place, photo: pb.Photo) -> pb.Pictur
 NAMESPACE = typed.Namespace(
     "sharding",
     workflows=[typed.Workflow("photo", input=pb.Photo, description="Has a photo developed.")],
-    activities=[typed.Activity("develop", function=develop, description="Develops a photo.")],
+    activities=[
+        typed.Activity(
+            "develop",
+            function="tutorial.lesson_11_sharding.namespace:develop",
+            description="Develops a photo.",
+        )
+    ],
 )
