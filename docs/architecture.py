@@ -164,7 +164,7 @@ def picture() -> str:
             text(
                 20,
                 30,
-                "Everything that happens is an event in the log. Consumers read the log and add to it.",
+                "What happens is an event in the log. Consumers read the log and add to it.",
                 "title",
             ),
             *database(),
