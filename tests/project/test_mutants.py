@@ -24,12 +24,11 @@ def test_every_patch_applies(patch: mutants.Patch, tmp_path: Path) -> None:
     """It says what it breaks and which tests notice, and what it makes is still a program."""
     assert patch.what.endswith(".")
     assert patch.tests
-    files = {file for file, _, _ in patch.hunks}
-    for file in files:
+    for file in patch.files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text((mutants.ROOT / file).read_text())
     mutants.apply(patch, tmp_path)
-    for file in files:
+    for file in patch.files:
         compile((tmp_path / file).read_text(), file, "exec")
 
 
