@@ -82,7 +82,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Have a worker of xdist tell what it left out: only workers collect."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["replay_left"] = session.config.stash.get(LEFT, Counter())
+        session.config.workeroutput["replay_left"] = dict(session.config.stash.get(LEFT, {}))
 
 
 @pytest.hookimpl(optionalhook=True)
