@@ -2,12 +2,14 @@
 
 The process that collects starts one private server of each kind that is installed, or takes the
 servers named in REPLAY_TEST_URLS; xdist's workers share them.  With no server the suite fails:
-it never skips.
+it never skips.  The last line that a run prints counts the tests marked `slow` that it left out.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,12 +36,15 @@ class Behind(NamedTuple):
 SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, and the URL
 MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
 STARTED = pytest.StashKey[contextlib.ExitStack]()
+LEFT = pytest.StashKey[Counter[str]]()  # files of slow tests that were left out, and how many
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Have the servers running before tests are collected and workers are started."""
     config = session.config
+    # A script's background job ignores SIGINT, and so would all that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         config.stash[MAKERS] = private_servers()
         if hasattr(config, "workerinput"):
@@ -67,10 +72,33 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["replay_servers"] = node.config.stash[SERVERS]
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count the slow tests that `-m "not slow"` leaves out."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.config.stash.setdefault(LEFT, Counter())[item.location[0]] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Have a worker of xdist tell what it left out: only workers collect."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["replay_left"] = dict(session.config.stash.get(LEFT, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker left out: each leaves out the same."""
+    if left := getattr(node, "workeroutput", {}).get("replay_left"):
+        node.config.stash[LEFT] = Counter(left)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the servers, however the tests ended."""
+    """End the servers, however the tests ended, and say at the very end what was left out."""
     if STARTED in config.stash:
         config.stash[STARTED].close()
+    if not hasattr(config, "workerinput") and (left := config.stash.get(LEFT, None)):
+        files = ", ".join(f"{count} of {file}" for file, count in left.most_common())
+        print(f"left to ./dev test --all: {left.total()} tests: {files}", flush=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -89,8 +117,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         choices["url"] += [(f"server-{id}", Behind(inner)) for id, inner in choices["url"]]
     for name, choice in choices.items():
         if name in metafunc.fixturenames:
-            ids, values = zip(*choice, strict=True)
-            metafunc.parametrize(name, values, ids=ids, indirect=True)
+            metafunc.parametrize(name, _params(metafunc, choice), indirect=True)
+
+
+def _params(metafunc: pytest.Metafunc, choice: Sequence[tuple[str, Any]]) -> list[Any]:
+    slow = metafunc.definition.get_closest_marker("slow_on_servers") is not None
+    return [
+        pytest.param(value, id=id, marks=[pytest.mark.slow] if slow and value is not None else [])
+        for id, value in choice
+    ]
 
 
 @pytest.fixture

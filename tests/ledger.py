@@ -1,8 +1,8 @@
 """Which tests hold which promise: those whose docstring names its id.
 
 `docs/semantics.md` lists the promises, `docs/pitfalls.md` what has gone wrong in other systems.  An
-id there needs a test, unless its heading begins with "Not"; and a test may name no other id.  A
-docstring names ids one by one, or as a range: "S2 to S4".
+id there needs a test that `./dev test` runs, unless its heading begins with "Not"; and a test may
+name no other id.  A docstring names ids one by one, or as a range: "S2 to S4".
 
 Tests are read, not imported: so this runs on any Python, without what the tests need.
 """
@@ -48,6 +48,7 @@ class Claim:
     name: str
     ids: frozenset[str]
     backend: str
+    slow: bool = False  # left out by ./dev test
 
 
 def promises(text: str) -> list[Promise]:
@@ -100,7 +101,13 @@ def claims(source: str, file: str) -> list[Claim]:
         if any("fixture" in ast.unparse(decorator) for decorator in made.decorator_list)
     }
     return [
-        Claim(file, test.name, named(ast.get_docstring(test) or ""), backend(test, fixtures))
+        Claim(
+            file,
+            test.name,
+            named(ast.get_docstring(test) or ""),
+            backend(test, fixtures),
+            any(ast.unparse(mark) == "pytest.mark.slow" for mark in test.decorator_list),
+        )
         for test in found
         if test.name.startswith("test_")
     ]
@@ -122,10 +129,15 @@ def all_claims() -> list[Claim]:
 
 
 def problems(listed: Sequence[Promise], made: Iterable[Claim]) -> list[str]:
-    """What is wrong: an id without a test, a test that names an id that is in no list."""
+    """What is wrong: an id without a test that is not slow, an id in a test but in no list."""
     tests, known = list(made), {each.id for each in listed}
-    tested = set[str]().union(*(test.ids for test in tests))
-    untested = [f"no test names {p.id}: {p.text}" for p in listed if p.kept and p.id not in tested]
+    tested = set[str]().union(*(test.ids for test in tests if not test.slow))
+    slow = set[str]().union(*(test.ids for test in tests))
+    untested = [
+        f"{'only a slow' if p.id in slow else 'no'} test names {p.id}: {p.text}"
+        for p in listed
+        if p.kept and p.id not in tested
+    ]
     unknown = [
         f"{test.file}: {test.name} names {id}, which is in no list"
         for test in tests

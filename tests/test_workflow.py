@@ -245,6 +245,7 @@ class Cluster:
             return 1 + self._step(consumer)
 
 
+@pytest.mark.slow_on_servers
 def test_crash_after_any_step_changes_nothing(url: str) -> None:
     """R2, R3: all consumers are forgotten after n steps and replayed, for every n: the events are
     the same."""

@@ -13,7 +13,7 @@ from tests.crash.point import AFTER, BEFORE, victim, work
 from tests.support import raw, stepped
 
 LIMIT = 60
-PARTS = 3  # of the points, for several processes to share
+PARTS = 3  # of the points, for several processes to share; all but the first are slow
 NOWHERE = -1
 
 
@@ -71,7 +71,9 @@ def clear(url: str) -> None:
             other.run("DELETE FROM sqlite_sequence")
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+)
 @pytest.mark.parametrize("how", [BEFORE, AFTER])
 def test_l6_r2_s2_a_process_dies_at_each_statement_once(
     forks: ForkServerContext, url: str, tmp_path: Path, how: str, part: int

@@ -29,6 +29,16 @@ class Patch:
     on_servers: bool
     hunks: list[tuple[str, str, str]]  # the file, its lines before and after
 
+    @property
+    def path(self) -> str:
+        """Its file, from the root of the repository."""
+        return f"tests/mutants/{self.name}.patch"
+
+    @property
+    def files(self) -> set[str]:
+        """The files that it breaks, from the root of the repository."""
+        return {file for file, _, _ in self.hunks}
+
 
 def read(path: Path) -> Patch:
     """The breakage in a file."""

@@ -1,14 +1,15 @@
-"""Whether the suite notices what is broken: ``./dev mutants [NAME...]``.
+"""Breaks copies of the library, each in another way, and runs the tests, which must notice it.
 
-Each patch is applied to a copy of the tree, and the tests that it names are run there, then the
-whole suite if they pass: on SQLite, or also on a server where the patch needs one.  At the end all
-tests that failed are run in a copy with no patch, where they have to pass.
+Each patch in tests/mutants breaks one copy.  First the tests that the patch names run there.  If
+they pass, all tests run, slow ones last: on SQLite, or also on a server if the patch needs one.
+At the end all tests that failed run in a copy that is not broken, where they must pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,9 +32,12 @@ NO_PROOF = (
     "tests/mutants",
     "tests/project/test_mutants.py",
     "tests/project/test_docs.py",
+    "tests/project/test_names.py",
     "tests/project/test_ledger.py",
     "tests/project/test_demo.py",
 )
+#: The whole suite, for what the named tests let pass.
+EVERYTHING = (["tests", "-m", "not slow"], ["tests", "-m", "slow"])
 #: Seconds after which tests that do not end count as failed.
 LIMIT = 600
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
@@ -113,7 +118,7 @@ def judge(patch: Patch, server: str) -> Outcome:
     try:
         with copied() as tree:
             apply(patch, tree)
-            for arguments in (patch.tests, ["tests"]):
+            for arguments in (patch.tests, *EVERYTHING):
                 if arguments and (failed := run_tests(tree, arguments, server, patch.on_servers)):
                     return Outcome(patch, caught_by=failed)
     except (DoesNotApply, CannotRun) as error:
@@ -133,8 +138,8 @@ def unfounded(outcomes: Sequence[Outcome], server: str) -> str:
 @contextlib.contextmanager
 def a_server() -> Iterator[str]:
     """URLs of servers: those that are named, or of a private one."""
-    if named := os.environ.get("REPLAY_TEST_URLS"):
-        yield named
+    if urls := os.environ.get("REPLAY_TEST_URLS"):
+        yield urls
         return
     for make in private_servers().values():
         with started(make) as server:
@@ -143,7 +148,37 @@ def a_server() -> Iterator[str]:
     raise ServerError(NOT_FOUND)
 
 
-def chosen(names: Sequence[str]) -> list[Patch]:
+def git(*arguments: str) -> list[str]:
+    """The lines that git prints.  Raises `CalledProcessError`, `OSError` if there is no git."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def base_commit() -> str:
+    """Where this branch left origin/main; on origin/main itself the commit before."""
+    (head,) = git("rev-parse", "HEAD")
+    with contextlib.suppress(subprocess.CalledProcessError):
+        (fork,) = git("merge-base", "origin/main", "HEAD")
+        if fork != head:
+            return fork
+    return "HEAD~1"
+
+
+def changed_since(base: str) -> list[Patch]:
+    """The patches that changed since a commit, or break a file that did; all if git cannot tell."""
+    try:
+        base = base or base_commit()
+        files = {*git("diff", "--name-only", "--no-renames", base)}
+        files |= {*git("ls-files", "--others", "--exclude-standard")}
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"git cannot tell what changed ({error}): trying all patches", file=sys.stderr)
+        return patches()
+    found = [patch for patch in patches() if files & {patch.path, *patch.files}]
+    print(f"{len(found)} of {len(patches())} patches are about files that changed since {base}")
+    return found
+
+
+def named(names: Sequence[str]) -> list[Patch]:
     """The patches of these names, or all."""
     known = {patch.name: patch for patch in patches()}
     if unknown := [name for name in names if name not in known]:
@@ -151,20 +186,59 @@ def chosen(names: Sequence[str]) -> list[Patch]:
     return [known[name] for name in names] or list(known.values())
 
 
-def main() -> int:
-    """Judge the patches; 1 if one survives, does not apply, or is caught for another reason."""
+def judge_all(chosen: Sequence[Patch], jobs: int, minutes: float, server: str) -> list[Outcome]:
+    """Judge patches, several at once; begin none after some minutes."""
+    end = time.monotonic() + 60 * minutes
+
+    def in_time(patch: Patch) -> Outcome | None:
+        return judge(patch, server) if time.monotonic() < end else None
+
+    outcomes = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for outcome in pool.map(in_time, chosen):
+            if outcome is not None:
+                print(outcome, flush=True)
+                outcomes.append(outcome)
+    return outcomes
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="./dev mutants", description=__doc__)
     parser.add_argument("name", nargs="*", help="a file of tests/mutants without .patch (all)")
+    parser.add_argument(
+        "--changed",
+        nargs="?",
+        const="",
+        metavar="BASE",
+        help="only patches that changed since commit BASE, or that break a file that did"
+        " (default: where the branch left origin/main, else HEAD~1)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no patch later (default: no limit)"
+    )
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="how many at once")
     given = parser.parse_args()
-    outcomes = []
-    with a_server() as server, ThreadPoolExecutor(given.jobs) as pool:
-        for outcome in pool.map(lambda patch: judge(patch, server), chosen(given.name)):
-            print(outcome, flush=True)
-            outcomes.append(outcome)
+    if given.name and given.changed is not None:
+        parser.error("give names or --changed, not both")
+    return given
+
+
+def main() -> int:
+    """Judge the patches; 1 if one survives, does not apply, or is caught for another reason."""
+    given = parse()
+    # A script's background job ignores SIGINT, and so would the tests that `_end` interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    chosen = named(given.name) if given.changed is None else changed_since(given.changed)
+    if not chosen:
+        return 0
+    with a_server() as server:
+        outcomes = judge_all(chosen, given.jobs, given.minutes, server)
         wrong = unfounded(outcomes, server)
     if wrong:
         print(f"{wrong} fails without a patch, too: it proves nothing")
+    if left := len(chosen) - len(outcomes):
+        print(f"{given.minutes:g} minutes are over: {left} patches were not tried")
     caught = sum(bool(outcome.caught_by) for outcome in outcomes)
     print(f"{caught} of {len(outcomes)} caught")
     return int(bool(wrong) or caught < len(outcomes))

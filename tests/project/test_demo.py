@@ -61,6 +61,7 @@ def assert_proved(done: subprocess.CompletedProcess[str], orders: int) -> None:
     assert checks[0][2:] == (str(orders), "orders created")
 
 
+@pytest.mark.slow_on_servers
 def test_demo_survives_its_kills_on_every_database(url: str) -> None:
     """The demo ends with all that it proves, though its workers were killed, on each database."""
     done = demo("--url", url, "--orders", "6")

@@ -1,4 +1,4 @@
-"""The texts say what is so: the program, the map and names, the ids, the links."""
+"""The texts say what is so: the program, the map, the ids; tests/names.py looks up their names."""
 
 import importlib
 import os
@@ -6,9 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
-
-import pytest
 
 import replay
 from replay.shard import fnv1a, jump_hash
@@ -17,7 +14,6 @@ from replay.signal import signal_hash
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
 SEMANTICS = ROOT / "docs" / "semantics.md"
-TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM = ROOT / "examples" / "hello.py"
 IDS = {"L": 9, "R": 11, "A": 5, "S": 5, "O": 2, "N": 3, "H": 2, "T": 3, "G": 4}
 NOT_KEPT = ["L9"]
@@ -39,12 +35,6 @@ def section(text: str, title: str) -> str:
 def ids(text: str) -> list[str]:
     """The ids of the items of a list."""
     return re.findall(r"^- \*\*(.*?)\*\*", text, re.MULTILINE)
-
-
-def anchors(text: str) -> set[str]:
-    """What a link may name in a text: its headings, written as a link writes them."""
-    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_readme_shows_the_example() -> None:
@@ -105,25 +95,6 @@ def test_the_ids_are_all_there_once() -> None:
 def test_what_is_not_kept_stands_apart() -> None:
     """The ids of what is not kept yet stand under the heading that says so, and no others do."""
     assert ids(section(SEMANTICS.read_text(), "Not kept yet")) == NOT_KEPT
-
-
-def test_texts_name_only_ids_that_exist() -> None:
-    """Each id that a text names is one of the semantics."""
-    known = {*ids(SEMANTICS.read_text())}
-    for path in TEXTS:
-        named = set(re.findall(rf"\b[{''.join(IDS)}]\d+\b", path.read_text()))
-        assert named <= known, path.name
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path) -> None:
-    """Each link to a file or a heading of the repository leads to one."""
-    links = re.findall(r"\]\(([^)]+)\)", path.read_text())
-    for link in (each for each in links if "://" not in each):
-        file, _, anchor = unquote(link).partition("#")
-        target = path.parent / file if file else path
-        assert target.is_file(), link
-        assert not anchor or anchor in anchors(target.read_text()), link
 
 
 def test_the_examples_of_hashes_are_right() -> None:

@@ -28,6 +28,8 @@ class TestMore:
     def test_two(self, own_server: object) -> None:
         """L1 to L3, S4: and more."""
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1])
 def test_three() -> None:
     """B2B and Q are no ids."""
 '''
@@ -58,7 +60,7 @@ def test_tests_are_read_with_ids_and_backends() -> None:
     """Ranges count, fixtures are followed, methods are tests too."""
     assert ledger.claims(TESTS, "test_x.py") == [
         ledger.Claim("test_x.py", "test_one", frozenset({"L1"}), "SQLite and servers"),
-        ledger.Claim("test_x.py", "test_three", frozenset(), "SQLite or nothing"),
+        ledger.Claim("test_x.py", "test_three", frozenset(), "SQLite or nothing", slow=True),
         ledger.Claim(
             "test_x.py", "test_two", frozenset({"L1", "L2", "L3", "S4"}), "a server to kill"
         ),
@@ -66,10 +68,14 @@ def test_tests_are_read_with_ids_and_backends() -> None:
 
 
 def test_what_is_missing_or_unknown_is_told() -> None:
-    """A kept id without a test and a test with an unknown id are told; what is not kept is not."""
-    made = [ledger.Claim("test_x.py", "test_one", frozenset({"L2", "S4"}), "")]
+    """A kept id without a quick test and a test with an unknown id; not what is not kept."""
+    made = [
+        ledger.Claim("test_x.py", "test_one", frozenset({"S4"}), ""),
+        ledger.Claim("test_x.py", "test_two", frozenset({"L2"}), "", slow=True),
+    ]
     assert ledger.problems(ledger.promises(LIST), made) == [
         "no test names L1: Events are only added.",
+        "only a slow test names L2: One of a key; no second.",
         "test_x.py: test_one names S4, which is in no list",
     ]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import patch as mutants
+from tests.mutants import run
 
 PATCHES = mutants.patches()
 
@@ -24,12 +25,11 @@ def test_every_patch_applies(patch: mutants.Patch, tmp_path: Path) -> None:
     """It says what it breaks and which tests notice, and what it makes is still a program."""
     assert patch.what.endswith(".")
     assert patch.tests
-    files = {file for file, _, _ in patch.hunks}
-    for file in files:
+    for file in patch.files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text((mutants.ROOT / file).read_text())
     mutants.apply(patch, tmp_path)
-    for file in files:
+    for file in patch.files:
         compile((tmp_path / file).read_text(), file, "exec")
 
 
@@ -53,3 +53,18 @@ def test_a_patch_that_does_not_fit_is_refused(text: str, tmp_path: Path) -> None
     (tmp_path / "x.py").write_text(text)
     with pytest.raises(mutants.DoesNotApply, match=r"x\.py has its lines [02] times"):
         mutants.apply(a_patch(tmp_path, "one"), tmp_path)
+
+
+def test_patches_of_changed_files_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that break a file that changed, and those that changed themselves."""
+    one, two = PATCHES[0], next(each for each in PATCHES if not each.files & PATCHES[0].files)
+    printed = {"diff": [*one.files, "README.md"], "ls-files": [two.path]}
+    monkeypatch.setattr(run, "git", lambda command, *_: printed[command])
+    chosen = run.changed_since("some commit")
+    assert [each for each in PATCHES if each.files & one.files or each == two] == chosen
+    assert one in chosen
+
+
+def test_all_patches_are_chosen_if_git_cannot_tell() -> None:
+    """As for a commit that is not there."""
+    assert run.changed_since("0" * 40) == PATCHES

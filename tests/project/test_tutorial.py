@@ -130,6 +130,7 @@ def has(lines: list[str], wanted: list[str]) -> bool:
 # The check.
 
 
+@pytest.mark.slow_on_servers
 @each_lesson
 def test_solution_passes_its_check(
     lesson: Lesson, url: str, capsys: pytest.CaptureFixture[str]
@@ -138,6 +139,7 @@ def test_solution_passes_its_check(
     assert checking.check(lesson, "solution", url), capsys.readouterr().out
 
 
+@pytest.mark.slow  # the check waits for what does not come
 @each_lesson
 def test_start_does_not_pass_its_check(lesson: Lesson, capsys: pytest.CaptureFixture[str]) -> None:
     """start.py runs as it is, and the check says what is missing and what to do."""
@@ -305,7 +307,11 @@ class Learner:
         return f"wanted:\n{shown}\nprinted:\n{printed}"
 
 
-@each_lesson
+@pytest.mark.parametrize(
+    "lesson",
+    [pytest.param(each, marks=[pytest.mark.slow] if each.number != 1 else []) for each in LESSONS],
+    ids=lambda lesson: lesson.folder.name,
+)
 def test_text_is_true(lesson: Lesson, tmp_path: Path) -> None:
     """Every command of a text runs, in its order, and prints what the text shows."""
     learner = Learner(lesson, tmp_path)

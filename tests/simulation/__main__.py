@@ -1,4 +1,4 @@
-"""`./dev simulate`: histories for as long as asked, and what happened in them."""
+"""`./dev simulate`: runs histories for as long as asked, and counts what happened in them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections import Counter
 
 from tests.simulation.backend import Backend, opened
 from tests.simulation.plans import from_token
-from tests.simulation.run import many, once
+from tests.simulation.run import many, once, where
 
-PORTION = 100
+CHUNK = 100  # histories of one seed
 
 
 def arguments() -> argparse.Namespace:
@@ -21,8 +21,12 @@ def arguments() -> argparse.Namespace:
         prog="./dev simulate",
         description="Simulate a cluster under random faults, and compare with plain Python.",
     )
-    parser.add_argument("--minutes", type=float, default=1, help="how long (default: 1)")
-    parser.add_argument("--seed", type=int, help="of the first chunk (default: a random one)")
+    parser.add_argument("--minutes", type=float, default=1, help="how long (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help=f"of the first {CHUNK} histories, the next has the next (default: random)",
+    )
     parser.add_argument(
         "--url",
         default="sqlite://",
@@ -33,14 +37,15 @@ def arguments() -> argparse.Namespace:
 
 
 def simulate(backend: Backend, minutes: float, number: int, url: str) -> Counter[str]:
-    """Portions of histories until the time is over; each has its own seed."""
+    """Chunks of histories until the time is over; each has its own seed."""
     total: Counter[str] = Counter()
     begin = time.monotonic()
     while not total or time.monotonic() < begin + 60 * minutes:
         try:
-            total += many(backend, url, number, PORTION)
+            total += many(backend, url, number, CHUNK)
         except BaseException:
-            print(f"\nfailed at seed {number}: ./dev simulate --seed {number}", file=sys.stderr)
+            again = f"./dev simulate --seed {number}{where(backend, url)}"
+            print(f"\nfailed at seed {number}; run it again: {again}", file=sys.stderr)
             raise
         passed = time.monotonic() - begin
         rate = 60 * total["histories"] / passed
@@ -62,6 +67,7 @@ def main() -> None:
             once(backend, from_token(asked.again), asked.url)
             print("it passed")
             return
+        print(f"the first seed is {number}", file=sys.stderr)
         total = simulate(backend, asked.minutes, number, asked.url)
     print(file=sys.stderr)
     for what, count in sorted(total.items()):

@@ -26,15 +26,19 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def where(backend: Backend, url: str) -> str:
+    """The option of ./dev simulate that names the database."""
+    return f" --url {shlex.quote(url)}" if backend.server else ""
+
+
 def once(backend: Backend, plan: Plan, url: str) -> World:
     """One history; what it raises tells how to run it again, and what it was."""
     try:
         with quiet():
             return simulate(backend, plan)
     except Exception as error:
-        server = f" --url {shlex.quote(url)}" if backend.server else ""
         error.add_note(f"the history:\n{readable(plan)}")
-        error.add_note(f"run it again: ./dev simulate --again {token(plan)}{server}")
+        error.add_note(f"run it again: ./dev simulate --again {token(plan)}{where(backend, url)}")
         raise
 
 

@@ -11,7 +11,7 @@ from tests.simulation.program import FOREVER, Op, Program, predict
 from tests.simulation.run import many, once
 from tests.simulation.world import Action, Plan
 
-SEEDS = range(10)
+SEEDS = [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 10))]
 HISTORIES = 100
 
 PROGRAM = Program(
