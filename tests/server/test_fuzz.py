@@ -39,7 +39,7 @@ from tests.support import LogLines, Raw, raw
 LIMIT = 60  # seconds until something that has to happen has not happened
 CALLS = 20  # requests of an example
 EXAMPLES = 200  # of each kind: 12,000 requests in all
-FEW = 20  # of them are enough to see that each method is answered
+FEW = 40  # of them are enough to see that each method is answered
 
 OK = grpc.StatusCode.OK
 AT_HEAD = grpc.StatusCode.OUT_OF_RANGE
