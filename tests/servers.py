@@ -35,8 +35,8 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr
 ACCOUNT = "replay"  # name, password and database on a private server
 IMAGE = "mariadb:10.11"
 ANSWER_SECONDS = 60.0
-#: Never in memory.  A MariaDB whose files are in /dev/shm takes it for memory that outlives a crash,
-#: and so loses nothing when it is killed.
+#: Never in memory: MariaDB takes /dev/shm for a device that outlives a crash, writes there at once,
+#: and loses nothing when it is killed.
 DISK = "/var/tmp"
 NOT_FOUND = (
     "no database server: install mariadbd (Debian: apt-get install mariadb-server-core) "
