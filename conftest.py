@@ -76,7 +76,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Count the slow tests that `-m "not slow"` leaves out."""
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.config.option.markexpr == "not slow" and item.get_closest_marker("slow"):
             item.config.stash.setdefault(LEFT, Counter())[item.location[0]] += 1
 
 
