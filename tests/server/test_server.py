@@ -813,13 +813,13 @@ def test_the_reflection_service_answers(url: str) -> None:
             )
         }
         assert set(files) == {
-            "replay/proto/replaypb.proto",
-            "replay/proto/reflexpb.proto",
+            "replay/server/proto/replaypb.proto",
+            "replay/server/proto/reflexpb.proto",
             "google/protobuf/any.proto",
             "google/protobuf/duration.proto",
             "google/protobuf/timestamp.proto",
         }
-        (service,) = files["replay/proto/replaypb.proto"].service
+        (service,) = files["replay/server/proto/replaypb.proto"].service
         assert [method.name for method in service.method] == [
             "RunWorkflow",
             "SignalRun",
