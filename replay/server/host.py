@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -28,10 +27,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..client import Client
-from ..log import LostPlace, Move
+from ..log import LostPlace
 from ..storage.database import DatabaseError, Unavailable
 from ..storage.event import Event, EventType
-from ..storage.tail import BATCH, Waiter
+from ..storage.tail import Alarm, Waiter
 from .access import Principal
 from .wire import SessionLost
 
@@ -51,25 +50,49 @@ class Bell:
     """Wakes coroutines that wait for it."""
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Future[None], object] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
 
-    def ring(self, but: object = None) -> None:
-        """Wake all who wait, but for this one."""
-        for future, who in list(self._waiting.items()):
-            if but is None or who is not but:
-                _settle(future)
+    def ring(self) -> None:
+        """Wake all who wait."""
+        for future in self._waiting:
+            _settle(future)
 
-    async def wait(self, seconds: float, who: object = None) -> None:
+    async def wait(self, seconds: float) -> None:
         """Wait for the next ring, at most so long."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._waiting[future] = who
+        self._waiting.add(future)
         timer = loop.call_later(seconds, _settle, future)
         try:
             await future
         finally:
             timer.cancel()
-            del self._waiting[future]
+            self._waiting.discard(future)
+
+
+class _Heard(Alarm):
+    """An alarm of the tail's that is heard in the event loop, not by a thread."""
+
+    def __init__(self, hear: Callable[[], None]) -> None:
+        self._loop, self._hear = asyncio.get_running_loop(), hear
+
+    def ring(self) -> None:
+        """As in `Alarm`."""
+        self._loop.call_soon_threadsafe(self._hear)
+
+    def wait(self, timeout: float | None) -> bool:
+        """As in `Alarm`, at once."""
+        return False
+
+
+class Added(Event):
+    """An event that a session has added.  Its client knows it from the answer to the commit."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, event: Event, session: Session) -> None:
+        super().__init__(0, event.type, event.key, event.timestamp, event.raw, event.text)
+        self.session = session.id
 
 
 @dataclass(eq=False)
@@ -89,26 +112,7 @@ class Session:
     losses: int
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     claims: dict[str, Claim] = field(default_factory=dict)
-    own: set[int] = field(default_factory=set)  # ids of events that it added
-    reach: int = 0  # up to where it has all events, as far as is known here
-    again: int = -1  # from where it was last told to read again
-    committing: int = 0  # commits under way
-    ended: bool = False
-
-    def added(self, ids: Sequence[int]) -> bool:
-        """Note what it added; whether it has all that stands before, and so needs no telling."""
-        ids = [id for id in ids if id]
-        self.own.update(ids)
-        joins = bool(ids) and ids[0] == self.reach + 1
-        if joins:
-            self.reach = ids[-1]
-        return joins
-
-    def reads(self, after: int) -> None:
-        """Note up to where it has read."""
-        self.reach = max(self.reach, after)
-        if len(self.own) > 4 * BATCH:
-            self.own = {id for id in self.own if id > after}
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Host:
@@ -127,31 +131,31 @@ class Host:
         self._owners: dict[str, Session] = {}
         self._news, self._released = Bell(), Bell()
         self._tasks: set[asyncio.Task[Any]] = set()  # that nobody else may wait for
-        self._here = threading.local()
-        self._watcher = threading.Thread(target=self._watch, name="replay-watch", daemon=True)
+        self._waiter = Waiter(lambda event: not isinstance(event, Added))
+        self._waiter.alarm = _Heard(self._hear)
 
     def start(self) -> None:
         """Look for events, and serve sleeps and signals or stand by for that."""
         self.log.tail.keep_polling(self.log.poll)
         for consumer in self.client.loops():
             consumer.start()
-        self._watcher.start()
+        self._hear()
 
-    def _watch(self) -> None:
-        tail = self.log.tail
-        # What a session commits is told in the event loop itself, without this thread.
-        waiter = Waiter(lambda event: not getattr(self._here, "committing", False))
-        while not self.stopping:
-            # Looked at before the ring: what comes in between makes the next wait short.
-            position = tail.end
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._news.ring)
-            tail.wait(waiter, position, 1.0)
-        tail.leave(waiter)
+    def _hear(self) -> None:
+        # Asks to be told of the next event before it wakes those who look at what is there now.
+        self.log.tail.wait(self._waiter, self.log.tail.end, 0)
+        self._news.ring()
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call something that asks the database, in a thread."""
         return await self._loop.run_in_executor(self._pool, function, *arguments)
+
+    async def commit(self, function: Callable[[], T]) -> T:
+        """As `run`, for what a session adds: the tail does not ring for that."""
+        try:
+            return await self.run(function)
+        finally:
+            self._news.ring()
 
     async def _keep(self, function: Callable[..., T], *arguments: Any) -> T:
         return await self._loop.run_in_executor(self._keeper, function, *arguments)
@@ -178,28 +182,6 @@ class Host:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def commit(
-        self, session: Session, read: Callable[[], list[Event]], move: Move | None
-    ) -> tuple[list[Event], list[bool]]:
-        """As `Log.commit`, in a thread, in which the events are read as well; they too."""
-
-        def commit() -> tuple[list[Event], list[bool]]:
-            self._here.committing = True
-            try:
-                events = read()
-                return events, self.log.commit(events, move)
-            finally:
-                self._here.committing = False
-
-        session.committing += 1
-        try:
-            events, stored = await self.run(commit)
-            joined = session.added([e.id for e, new in zip(events, stored, strict=True) if new])
-            self._news.ring(but=session if joined else None)
-            return events, stored
-        finally:
-            session.committing -= 1
-
     def time(self) -> float:
         """The time by the server's own clock, in seconds, for measuring."""
         return self._loop.time()
@@ -210,13 +192,10 @@ class Host:
         while not self.stopping and (left := deadline - self.time()) > 0:
             await self._news.wait(left)
 
-    async def more(self, after: int, seconds: float, who: object = None) -> None:
-        """Wait until there may be events behind `after`, at most so long.
-
-        A session that waits is not woken for what it adds itself.
-        """
+    async def more(self, after: int, seconds: float) -> None:
+        """Wait until there may be events behind `after`, at most so long."""
         if self.log.tail.end <= after and not self.stopping:
-            await self._news.wait(seconds, who)
+            await self._news.wait(seconds)
 
     # Sessions.
 
@@ -231,7 +210,7 @@ class Host:
         if self.stopping:
             raise SessionLost("the server is stopping")
         session = self.sessions.get(id)
-        if session is None or session.ended or session.who != who:
+        if session is None or session.ended.is_set() or session.who != who:
             raise SessionLost("there is no such session: open another")
         if self.log.losses != session.losses:
             self.expel(session)
@@ -240,17 +219,11 @@ class Host:
 
     def expel(self, session: Session) -> None:
         """End a session from this side."""
-        session.ended = True
-        self._news.ring()
-
-    async def lasting(self, session: Session) -> None:
-        """Return when a session is to be ended from this side."""
-        while not (self.stopping or session.ended):
-            await self._news.wait(60)
+        session.ended.set()
 
     def end(self, session: Session) -> None:
         """The session's connection is gone, or it is expelled: give its names up."""
-        session.ended = True
+        session.ended.set()
         if self.sessions.pop(session.id, None) is not None:
             task = self._loop.create_task(self._give_up(session))
             self._tasks.add(task)
@@ -268,7 +241,7 @@ class Host:
     async def claim(self, session: Session, name: str, wait: float) -> int | None:
         """As `Log.claim`, for a session."""
         deadline = self._loop.time() + wait
-        while not (session.ended or self.stopping):
+        while not session.ended.is_set():
             pause = wait
             if self._owners.setdefault(name, session) is session:
                 if (cursor := await self._take(session, name)) is not None:
@@ -289,7 +262,7 @@ class Host:
         finally:
             if cursor is None:
                 self._free(name)
-        if session.ended and cursor is not None:  # while it waited for this
+        if session.ended.is_set() and cursor is not None:  # while it waited for this
             await self.release(session, name, None, None)
             raise SessionLost("the session has ended")
         return cursor
@@ -328,6 +301,8 @@ class Host:
     def stop(self) -> None:
         """Have all who wait return."""
         self.stopping = True
+        for session in self.sessions.values():
+            session.ended.set()
         self._news.ring()
         self._released.ring()
         self.log.tail.wake_all()
@@ -337,29 +312,10 @@ class Host:
         for session in list(self.sessions.values()):
             self.end(session)
         await asyncio.gather(*self._tasks)
-        if self._watcher.ident is not None:
-            await self._loop.run_in_executor(None, self._watcher.join)
+        self.log.tail.leave(self._waiter)
         await self._loop.run_in_executor(None, self.client.close)
         self._pool.shutdown()
         self._keeper.shutdown()
-
-
-def concerns(session: Session, events: Sequence[Event]) -> bool:
-    """Whether a session that waits for events has to be given these.
-
-    What it added itself it has from the answer to its commit; what it may not see, not at all.  But
-    its own events behind such a one are of no use to it before it knows that one.
-    """
-    gap = False
-    for event in events:
-        if event.id in session.own:
-            if gap:
-                return True
-        else:
-            gap = True
-            if visible(session.who, event):
-                return True
-    return len(events) >= BATCH // 2
 
 
 def visible(who: Principal, event: Event) -> bool:

@@ -12,7 +12,6 @@ Left to `server`: reading requests, limits, and what errors look like on the wir
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,13 +42,12 @@ from ..storage.event import (
 )
 from ..storage.tail import BATCH
 from .access import Principal
-from .host import Host, Session, concerns, visible
+from .host import Added, Host, Session, visible
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
 
 _LARGEST = 2**31 - 1
 _REPLY = 1024 * 1024  # bytes of events in an answer, if there is more than one
-_MOMENT = 0.002  # seconds
 _WAIT = 30.0  # seconds that a call waits at most
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
@@ -343,7 +341,7 @@ class LogService:
                 now_us=to_us(host.log.now()),
                 max_message=host.log.max_message,
             )
-            await host.lasting(session)
+            await session.ended.wait()
         finally:
             host.end(session)
 
@@ -359,8 +357,12 @@ class LogService:
             raise BadRequest("after, limit and wait_ms are not negative, limit is at most 1000")
         session = await self._session(who, request.session)
         host, after = session.host, request.after
-        session.reads(after)
-        events = await (self._await if request.wait_ms else self._look)(session, request)
+        if request.wait_ms:
+            await self._await(session, request)
+        elif not request.limit or after >= host.log.tail.end:
+            await host.run(host.log.poll)
+            await host.session(session.id, who)
+        events = await host.read(after, request.limit)
         shown: list[log_pb2.Event] = []
         size, end = 0, after
         for event in events:
@@ -373,35 +375,20 @@ class LogService:
         newest = max(host.log.tail.newest, end)
         return log_pb2.ReadReply(events=shown, end=end, newest=newest, now_us=to_us(host.log.now()))
 
-    async def _look(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
-        host = session.host
-        if request.after >= host.log.tail.end or not request.limit:
-            await host.run(host.log.poll)
-            session = await host.session(session.id, session.who)
-        return await host.read(request.after, request.limit) if request.limit else []
+    async def _await(self, session: Session, request: log_pb2.ReadRequest) -> None:
+        """Wait until there is an event that is not the session's own.
 
-    async def _await(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
+        The own ones come with the answer to the commit; to send them again would cost more.
+        """
         host, position = session.host, request.after
         deadline = host.time() + min(request.wait_ms / 1000, _WAIT)
-        while True:
-            if session.committing:  # what it adds just now is known as its own in a moment
-                await asyncio.sleep(_MOMENT)
-            events = await host.read(request.after, request.limit)
-            if events and concerns(session, events):
-                return self._unless_own(session, request.after, events)
-            left = deadline - host.time()
-            if left <= 0:
-                return events
+        while (left := deadline - host.time()) > 0:
+            for event in (events := await host.read(position, BATCH)):
+                if not (isinstance(event, Added) and event.session == session.id):
+                    return
             position = events[-1].id if events else position
-            await host.more(position, left, session)
+            await host.more(position, left)
             await host.session(session.id, session.who)
-
-    def _unless_own(self, session: Session, after: int, events: Sequence[Event]) -> Sequence[Event]:
-        """The events; none if all are its own, for then it should read on from where it is now."""
-        if session.again == after or any(event.id not in session.own for event in events):
-            return events
-        session.again = after
-        return []
 
     async def Commit(
         self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]
@@ -423,16 +410,17 @@ class LogService:
     async def _commit(
         self, session: Session, events: list[log_pb2.Event], request: log_pb2.CommitRequest
     ) -> log_pb2.CommitReply:
-        def read() -> list[Event]:
-            return [self._event(session, event) for event in events]
+        def commit() -> tuple[list[Event], list[bool]]:
+            added = [self._event(session, event) for event in events]
+            return added, host.log.commit(added, move)
 
         move = _move(session, request.move) if request.HasField("move") else None
         host = session.host
         try:
             if move is None:
-                return _stored(host, *await host.commit(session, read, None))
+                return _stored(host, *await host.commit(commit))
             async with host.owned(session, move.consumer) as claim:
-                stored = await host.commit(session, read, move)
+                stored = await host.commit(commit)
                 claim.cursor = move.new
                 return _stored(host, *stored)
         except (LostPlace, NameCollision, DatabaseError) as error:
@@ -447,7 +435,7 @@ class LogService:
         session.who.require(namespace, write=True)
         if self._hosts.of(namespace) is not session.host:
             raise BadRequest(f"namespace {namespace!r} is in another log than this session")
-        return added
+        return Added(added, session)
 
     async def Claim(self, who: Principal, request: log_pb2.ClaimRequest) -> log_pb2.ClaimReply:
         """Become the owner of a consumer's name (L7)."""
