@@ -936,8 +936,11 @@ BAD_OPTIONS = [
     ([], "name a database with --db"),
     (["--db", "n=sqlite://"], "name a database with --db URL, for all namespaces without their"),
     (["--db", "mongodb://somewhere"], "expected sqlite:///file.db"),
-    (["--db", "sqlite://", "--db", "mysql://other"], "a database for all namespaces twice"),
-    (["--db", "a=sqlite://", "--db", "a=sqlite://"], "a database for a twice"),
+    (
+        ["--db", "sqlite://", "--db", "mysql://other"],
+        "two databases for all namespaces: keep one",
+    ),
+    (["--db", "a=sqlite://", "--db", "a=sqlite://"], "two databases for a: keep one"),
     (["--db", "sqlite:///no/such/place/replay.db"], "no/such/place"),
     (["--db", "sqlite://", "--listen", "7654"], "--listen 7654: expected host:port"),
     (
