@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -49,6 +49,7 @@ from ..storage.event import (
     Event,
     EventType,
     Key,
+    MessageTooLarge,
     pack,
 )
 from ..storage.tail import BATCH, Tail
@@ -58,6 +59,7 @@ from .wire import (
     EPOCH,
     ERROR_KEY,
     ERRORS,
+    LARGEST_COMMIT,
     AccessDenied,
     TooBusy,
     WrongServer,
@@ -75,7 +77,6 @@ T = TypeVar("T")
 TIMEOUT = 30.0  # seconds until a server that does not answer is gone
 LONG_POLL = 10.0  # seconds that a look for events waits for some at the server
 _RECONNECT = 1.0  # seconds that a call waits for a server that is away
-PART = 256 * 1024  # bytes of events after which a commit's next ones go into another request
 
 
 class Stubs:
@@ -281,10 +282,11 @@ class RemoteLog(Log):
         if not events and move is None:
             return []
         session = self._opened()
+        request = _request(session, events, move)
         with self._within(session, committing=True):
             line = self._line(session)
             try:
-                reply = line.commit(_requests(session, events, move))
+                reply = line.commit(request)
             except BaseException:  # its next answer would be taken for that to another commit
                 line.close()
                 raise
@@ -411,10 +413,9 @@ class _Line:
             iter(self._requests.get, None), metadata=stubs.metadata
         )
 
-    def commit(self, requests: Iterable[pb.CommitRequest]) -> pb.CommitReply:
+    def commit(self, request: pb.CommitRequest) -> pb.CommitReply:
         """Send one transaction; the answer to it."""
-        for request in requests:
-            self._requests.put(request)
+        self._requests.put(request)
         reply: pb.CommitReply = next(self._replies)
         return reply
 
@@ -424,21 +425,14 @@ class _Line:
         self._replies.cancel()
 
 
-def _requests(
-    session: str, events: Sequence[Event], move: Move | None
-) -> Iterator[pb.CommitRequest]:
-    """A transaction in requests of a size that a server takes."""
-    request, size = pb.CommitRequest(session=session), 0
+def _request(session: str, events: Sequence[Event], move: Move | None) -> pb.CommitRequest:
+    """A transaction in one message.  Raises `MessageTooLarge`."""
+    request = pb.CommitRequest(session=session, move=None if move is None else _moved(move))
     for event in events:
-        if size > PART:
-            request.more = True
-            yield request
-            request, size = pb.CommitRequest(session=session), 0
         request.events.add(type=event.type, key=event.text, message=event.raw)
-        size += len(event.raw or b"") + 2 * len(event.text)
-    if move is not None:
-        request.move.CopyFrom(_moved(move))
-    yield request
+    if request.ByteSize() > LARGEST_COMMIT:
+        raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
+    return request
 
 
 def _moved(move: Move) -> pb.Move:

@@ -29,6 +29,7 @@ from ..storage.event import (
 from .proto import log_pb2 as pb
 
 ERROR_KEY = "replay-error"  # metadata with the name of the class of an error
+LARGEST_COMMIT = 64 * 1024 * 1024  # bytes
 
 
 class AccessDenied(Error):
