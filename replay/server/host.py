@@ -1,18 +1,17 @@
-"""One log in a server: its threads, those who wait for its events, and its sessions.
+"""One log in a server: its threads, its waiters, and its sessions.
 
-Role: `Host` has an embedded client of one database, and lets the server's coroutines use it.  A
-coroutine waits without a thread, for events, for a name, for the end; what asks the database runs
-in one of a few threads.
+Role: `Host` lets the server's coroutines use an embedded client of one database.  A coroutine waits
+without a thread: for events, for a name, for the end.  Calls to the database run in a few threads.
 
 Invariants:
 
-- A name has one owner among the sessions of a host; among processes that is the log's affair.
-- A session's claims end with it, after what it was just committing.
+- Among the sessions of a host, a name has one owner.  Among processes, the log sees to that.
+- A session's claims end with the session, after its commits under way.
 
-All locks of the database are taken and given back in one thread, since a server keeps them with the
-connection that took them.
+One thread takes and returns all locks of the database.  A database server ties a lock to the
+connection that took it, and each thread has its own connection.
 
-Left to `services`: what callers ask for.
+Left to `services`: the calls themselves.
 """
 
 from __future__ import annotations
@@ -47,18 +46,18 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 class Bell:
-    """Wakes coroutines that wait for it."""
+    """Wakes the coroutines that wait for it."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
-        """Wake all who wait."""
+        """Wake every waiter."""
         for future in self._waiting:
             _settle(future)
 
     async def wait(self, seconds: float) -> None:
-        """Wait for the next ring, at most so long."""
+        """Wait for the next ring, at most this long."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.add(future)
@@ -70,23 +69,23 @@ class Bell:
             self._waiting.discard(future)
 
 
-class _Heard(Alarm):
-    """An alarm of the tail's that is heard in the event loop, not by a thread."""
+class _LoopAlarm(Alarm):
+    """Calls a function in the event loop, where `Alarm` wakes a thread."""
 
-    def __init__(self, hear: Callable[[], None]) -> None:
-        self._loop, self._hear = asyncio.get_running_loop(), hear
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._loop, self._function = asyncio.get_running_loop(), function
 
     def ring(self) -> None:
         """As in `Alarm`."""
-        self._loop.call_soon_threadsafe(self._hear)
+        self._loop.call_soon_threadsafe(self._function)
 
     def wait(self, timeout: float | None) -> bool:
-        """As in `Alarm`, at once."""
+        """Return at once: nothing waits here."""
         return False
 
 
 class Added(Event):
-    """An event that a session has added.  Its client knows it from the answer to the commit."""
+    """An event that a session added.  Its client knows the event from the reply to the commit."""
 
     __slots__ = ("session",)
 
@@ -105,7 +104,7 @@ class Claim:
 
 @dataclass(eq=False)
 class Session:
-    """A remote client's process, as long as it is connected."""
+    """A remote client, as long as it is connected."""
 
     host: Host
     who: Principal
@@ -130,28 +129,31 @@ class Host:
         self._losses = self.log.refresh()
         self._owners: dict[str, Session] = {}
         self._news, self._released = Bell(), Bell()
-        self._tasks: set[asyncio.Task[Any]] = set()  # that nobody else may wait for
+        self._tasks: set[asyncio.Task[Any]] = set()  # kept here until they end
         self._waiter = Waiter(lambda event: not isinstance(event, Added))
-        self._waiter.alarm = _Heard(self._hear)
+        self._waiter.alarm = _LoopAlarm(self._hear)
 
     def start(self) -> None:
-        """Look for events, and serve sleeps and signals or stand by for that."""
+        """Look for events.  Serve sleeps and signals, or stand by while another server does."""
         self.log.tail.keep_polling(self.log.poll)
         for consumer in self.client.loops():
             consumer.start()
         self._hear()
 
     def _hear(self) -> None:
-        # Asks to be told of the next event before it wakes those who look at what is there now.
+        # Arm the waiter first: an event that comes before the ring is then not missed.
         self.log.tail.wait(self._waiter, self.log.tail.end, 0)
         self._news.ring()
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call something that asks the database, in a thread."""
+        """Call a function that asks the database, in a thread."""
         return await self._loop.run_in_executor(self._pool, function, *arguments)
 
     async def commit(self, function: Callable[[], T]) -> T:
-        """As `run`, for what a session adds: the tail does not ring for that."""
+        """As `run`, for events that a session adds: the tail does not ring for those.
+
+        A ring by the tail would come before the reply, and delay it.
+        """
         try:
             return await self.run(function)
         finally:
@@ -163,12 +165,12 @@ class Host:
     # Events.
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """As `Log.read`, in a thread only where the database has to be asked."""
+        """As `Log.read`.  Uses a thread only if it has to ask the database."""
         found = self.log.tail.slice(after, limit)
         return await self.run(self.log.read, after, limit) if found is None else found
 
     async def refresh(self) -> int:
-        """As `Log.refresh`; raises `Unavailable` when the server stops."""
+        """As `Log.refresh`.  Raises `Unavailable` if the server stops."""
         if self.stopping:
             raise Unavailable("the server is stopping")
         if self.log.losses != self._losses:
@@ -176,31 +178,31 @@ class Host:
         return self._losses
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something to its end, even if its caller goes away meanwhile."""
+        """Run this to its end, even if the caller goes away meanwhile."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
     def time(self) -> float:
-        """The time by the server's own clock, in seconds, for measuring."""
+        """The seconds of a clock that only measures durations."""
         return self._loop.time()
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long, or until the server stops."""
+        """Wait this long, or until the server stops."""
         deadline = self.time() + seconds
         while not self.stopping and (left := deadline - self.time()) > 0:
             await self._news.wait(left)
 
     async def more(self, after: int, seconds: float) -> None:
-        """Wait until there may be events behind `after`, at most so long."""
+        """Wait until there may be events after id `after`, at most this long."""
         if self.log.tail.end <= after and not self.stopping:
             await self._news.wait(seconds)
 
     # Sessions.
 
     async def begin(self, who: Principal) -> Session:
-        """A new session."""
+        """Begin a session.  Raises `Unavailable`."""
         session = Session(self, who, await self.refresh())
         self.sessions[session.id] = session
         return session
@@ -222,7 +224,7 @@ class Host:
         session.ended.set()
 
     def end(self, session: Session) -> None:
-        """The session's connection is gone, or it is expelled: give its names up."""
+        """Give up the names of a session whose connection is gone, or that was expelled."""
         session.ended.set()
         if self.sessions.pop(session.id, None) is not None:
             task = self._loop.create_task(self._give_up(session))
@@ -239,7 +241,7 @@ class Host:
     # Names.
 
     async def claim(self, session: Session, name: str, wait: float) -> int | None:
-        """As `Log.claim`, for a session."""
+        """As `Log.claim`, for a session (L7).  Raises `SessionLost`."""
         deadline = self._loop.time() + wait
         while not session.ended.is_set():
             pause = wait
@@ -262,7 +264,7 @@ class Host:
         finally:
             if cursor is None:
                 self._free(name)
-        if session.ended.is_set() and cursor is not None:  # while it waited for this
+        if session.ended.is_set() and cursor is not None:  # meanwhile
             await self.release(session, name, None, None)
             raise SessionLost("the session has ended")
         return cursor
@@ -273,7 +275,7 @@ class Host:
 
     @asynccontextmanager
     async def owned(self, session: Session, name: str) -> AsyncIterator[Claim]:
-        """A claim, for as long as it is worked with.  Raises `LostPlace`."""
+        """Hold a claim: nothing else uses it until the end of the block.  Raises `LostPlace`."""
         claim = session.claims.get(name)
         if claim is not None:
             async with claim.busy:
@@ -283,8 +285,8 @@ class Host:
         raise LostPlace(f"consumer {name} is not owned by this session")
 
     async def release(self, session: Session, name: str, old: int | None, new: int | None) -> None:
-        """As `Log.release`, for a session; without positions, the cursor stays where it is."""
-        with suppress(LostPlace):  # then there is nothing to give up
+        """As `Log.release`, for a session.  Without positions, the cursor stays where it is."""
+        with suppress(LostPlace):  # then there is nothing to release
             async with self.owned(session, name) as claim:
                 at = claim.cursor if old is None else old
                 try:
@@ -299,7 +301,7 @@ class Host:
     # The end.
 
     def stop(self) -> None:
-        """Have all who wait return."""
+        """Let every waiter return."""
         self.stopping = True
         for session in self.sessions.values():
             session.ended.set()
@@ -308,7 +310,7 @@ class Host:
         self.log.tail.wake_all()
 
     async def close(self) -> None:
-        """Give all names up, end the loops, close the database."""
+        """Give up all names, end the loops, close the database."""
         for session in list(self.sessions.values()):
             self.end(session)
         await asyncio.gather(*self._tasks)
@@ -319,5 +321,5 @@ class Host:
 
 
 def visible(who: Principal, event: Event) -> bool:
-    """Whether somebody is to see this event."""
+    """Whether a caller may see this event (G4)."""
     return event.type is not EventType.NOOP and who.may_read(event.key.namespace)
