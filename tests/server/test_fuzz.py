@@ -553,24 +553,18 @@ class Target:
         return new
 
     def _commits(self, requests: Sequence[Any], replies: Sequence[Any]) -> bool:
-        events: list[Any] = []
-        left, accepted = list(replies), False
-        for request in requests:
-            events += request.events
-            if request.more or not left:
-                continue
-            reply = left.pop(0)
+        accepted = False
+        for request, reply in zip(requests, replies, strict=False):
             if reply.error:
                 assert reply.error == "LostOwnership", (request, reply)
             else:
                 accepted = True
                 stored = [
                     self._adds(TYPES[event.type], event.key, event.message or None)
-                    for event in events
+                    for event in request.events
                 ]
                 assert list(reply.stored) in (([],) if all(stored) else (stored,))
-            events = []
-        assert left == []
+        assert len(replies) <= len(requests)
         return accepted
 
     # The end.
@@ -597,7 +591,7 @@ class Target:
             {},
             {},
         )
-        assert (host._tasks, host._released._waiting) == (set(), {})
+        assert (host._tasks, host._released._waiting) == (set(), set())
         assert (database._connection.in_transaction, database._locks) == (False, {})
         owners = self._other.run("SELECT id, owner FROM replay_cursors WHERE owner <> ''")
         assert owners == []

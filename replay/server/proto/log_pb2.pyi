@@ -25,18 +25,16 @@ class OpenRequest(_message.Message):
     def __init__(self, log: _Optional[str] = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("session", "end", "newest", "now_us", "max_message")
+    __slots__ = ("session", "end", "now_us", "max_message")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
-    NEWEST_FIELD_NUMBER: _ClassVar[int]
     NOW_US_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     session: str
     end: int
-    newest: int
     now_us: int
     max_message: int
-    def __init__(self, session: _Optional[str] = ..., end: _Optional[int] = ..., newest: _Optional[int] = ..., now_us: _Optional[int] = ..., max_message: _Optional[int] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., end: _Optional[int] = ..., now_us: _Optional[int] = ..., max_message: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("id", "type", "key", "time_ms", "message")
@@ -111,16 +109,14 @@ class Parked(_message.Message):
     def __init__(self, event_id: _Optional[int] = ..., key: _Optional[str] = ..., attempts: _Optional[int] = ..., next_at_ms: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("session", "events", "move", "more")
+    __slots__ = ("session", "events", "move")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     MOVE_FIELD_NUMBER: _ClassVar[int]
-    MORE_FIELD_NUMBER: _ClassVar[int]
     session: str
     events: _containers.RepeatedCompositeFieldContainer[Event]
     move: Move
-    more: bool
-    def __init__(self, session: _Optional[str] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., move: _Optional[_Union[Move, _Mapping]] = ..., more: bool = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., move: _Optional[_Union[Move, _Mapping]] = ...) -> None: ...
 
 class CommitReply(_message.Message):
     __slots__ = ("stored", "ids", "time_ms", "error", "details")
