@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -50,7 +50,6 @@ from ..storage.event import (
     Event,
     EventType,
     Key,
-    MessageTooLarge,
     pack,
 )
 from ..storage.tail import BATCH, Tail
@@ -60,7 +59,6 @@ from .wire import (
     EPOCH,
     ERROR_KEY,
     ERRORS,
-    LARGEST_COMMIT,
     AccessDenied,
     TooBusy,
     WrongServer,
@@ -78,6 +76,7 @@ T = TypeVar("T")
 TIMEOUT = 30.0  # seconds after which a silent server counts as gone
 LONG_POLL = 10.0  # seconds that a read waits at the server for events
 _RECONNECT = 1.0  # seconds that a call waits for a server to come back
+PART = 256 * 1024  # bytes of events after which the rest of a commit goes into another request
 
 
 class Stubs:
@@ -283,11 +282,10 @@ class RemoteLog(Log):
         if not events and move is None:
             return []
         session = self._opened()
-        request = _request(session, events, move)
         with self._within(session, committing=True):
             line = self._line(session)
             try:
-                reply = line.commit(request)
+                reply = line.commit(_requests(session, events, move))
             except BaseException:  # the next commit must not take the reply to this one
                 line.close()
                 raise
@@ -413,9 +411,10 @@ class _Line:
             iter(self._requests.get, None), metadata=stubs.metadata
         )
 
-    def commit(self, request: pb.CommitRequest) -> pb.CommitReply:
+    def commit(self, requests: Iterable[pb.CommitRequest]) -> pb.CommitReply:
         """Send one transaction, and wait for the reply."""
-        self._requests.put(request)
+        for request in requests:
+            self._requests.put(request)
         reply: pb.CommitReply = next(self._replies)
         return reply
 
@@ -425,14 +424,21 @@ class _Line:
         self._replies.cancel()
 
 
-def _request(session: str, events: Sequence[Event], move: Move | None) -> pb.CommitRequest:
-    """A transaction in one message.  Raises `MessageTooLarge`."""
-    request = pb.CommitRequest(session=session, move=None if move is None else _moved(move))
+def _requests(
+    session: str, events: Sequence[Event], move: Move | None
+) -> Iterator[pb.CommitRequest]:
+    """A transaction in requests of a size that a server takes."""
+    request, size = pb.CommitRequest(session=session), 0
     for event in events:
+        if size > PART:
+            request.more = True
+            yield request
+            request, size = pb.CommitRequest(session=session), 0
         request.events.add(type=event.type, key=event.text, message=event.raw)
-    if request.ByteSize() > LARGEST_COMMIT:
-        raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
-    return request
+        size += len(event.raw or b"") + 2 * len(event.text)
+    if move is not None:
+        request.move.CopyFrom(_moved(move))
+    yield request
 
 
 def _moved(move: Move) -> pb.Move:

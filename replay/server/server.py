@@ -40,7 +40,7 @@ from .host import Host
 from .options import BadSetup, Options
 from .proto import log_pb2, replaypb_pb2
 from .services import AtHead, BadRequest, Hosts, LogService, ReplayService
-from .wire import ERROR_KEY, LARGEST_COMMIT, message_class, public_name
+from .wire import ERROR_KEY, message_class, public_name
 
 log = logging.getLogger("replay")
 
@@ -262,8 +262,8 @@ class Server:
 
     def _listen(self) -> None:
         options = self._options
-        messages = (host.log.max_message for host in self._hosts.all())
-        largest = max(LARGEST_COMMIT, *messages) + 64 * 1024
+        # What one call may bring; a larger commit comes in parts.
+        largest = max(host.log.max_message for host in self._hosts.all()) + 64 * 1024
         self._server = server = grpc.aio.server(
             interceptors=[] if options.access.open else [_Gate(options.access)],
             maximum_concurrent_rpcs=options.max_calls,

@@ -392,28 +392,36 @@ class LogService:
     async def Commit(
         self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]
     ) -> AsyncIterator[log_pb2.CommitReply]:
-        """Add events and move a cursor, a transaction for each request (L6)."""
+        """Add events and move a cursor, in one transaction, again and again (L6)."""
         who.require_write()
+        events: list[log_pb2.Event] = []
+        size = 0
         async for request in requests:
             session = await self._session(who, request.session)
-            yield await session.host.finish(self._commit(session, request))
+            events += request.events
+            size += request.ByteSize()
+            if size > LARGEST_COMMIT:
+                raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
+            if not request.more:
+                yield await session.host.finish(self._commit(session, events, request))
+                events, size = [], 0
 
     async def _commit(
-        self, session: Session, request: log_pb2.CommitRequest
+        self, session: Session, events: list[log_pb2.Event], request: log_pb2.CommitRequest
     ) -> log_pb2.CommitReply:
-        def commit() -> log_pb2.CommitReply:
-            events = [self._event(session, event) for event in request.events]
-            return _stored(host, events, host.log.commit(events, move))
+        def commit() -> tuple[list[Event], list[bool]]:
+            added = [self._event(session, event) for event in events]
+            return added, host.log.commit(added, move)
 
-        host = session.host
         move = _move(session, request.move) if request.HasField("move") else None
+        host = session.host
         try:
             if move is None:
-                return await host.commit(commit)
+                return _stored(host, *await host.commit(commit))
             async with host.owned(session, move.consumer) as claim:
-                reply = await host.commit(commit)
+                stored = await host.commit(commit)
                 claim.cursor = move.new
-                return reply
+                return _stored(host, *stored)
         except (LostOwnership, NameCollision, DatabaseError) as error:
             return log_pb2.CommitReply(error=public_name(error), details=str(error)[:1000])
 
@@ -506,6 +514,9 @@ class LogService:
         who.require(request.namespace, write=False)
         begun, ended = await session.host.run(session.host.log.last_iteration, *run)
         return log_pb2.LastIterationReply(begun=begun, ended=ended)
+
+
+LARGEST_COMMIT = 64 * 1024 * 1024
 
 
 def _stored(host: Host, events: list[Event], stored: list[bool]) -> log_pb2.CommitReply:

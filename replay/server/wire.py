@@ -29,7 +29,6 @@ from ..storage.event import (
 from .proto import log_pb2 as pb
 
 ERROR_KEY = "replay-error"  # metadata: the name of an error's class
-LARGEST_COMMIT = 64 * 1024 * 1024  # bytes
 
 
 class AccessDenied(Error):

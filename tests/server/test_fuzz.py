@@ -553,18 +553,24 @@ class Target:
         return new
 
     def _commits(self, requests: Sequence[Any], replies: Sequence[Any]) -> bool:
-        accepted = False
-        for request, reply in zip(requests, replies, strict=False):
+        events: list[Any] = []
+        left, accepted = list(replies), False
+        for request in requests:
+            events += request.events
+            if request.more or not left:
+                continue
+            reply = left.pop(0)
             if reply.error:
                 assert reply.error == "LostOwnership", (request, reply)
             else:
                 accepted = True
                 stored = [
                     self._adds(TYPES[event.type], event.key, event.message or None)
-                    for event in request.events
+                    for event in events
                 ]
                 assert list(reply.stored) in (([],) if all(stored) else (stored,))
-        assert len(replies) <= len(requests)
+            events = []
+        assert left == []
         return accepted
 
     # The end.

@@ -13,8 +13,9 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from replay import Client, Consumer, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
 from replay.log import LostOwnership, Move
-from replay.server.remote import RemoteLog
-from replay.server.wire import LARGEST_COMMIT, SessionLost, TooBusy
+from replay.server.remote import PART, RemoteLog
+from replay.server.services import LARGEST_COMMIT
+from replay.server.wire import SessionLost, TooBusy
 from replay.storage.database import BadUrl, OutcomeUnknown, Statement, Unavailable
 from replay.storage.event import MessageTooLarge
 from tests.serving import Serving, serving
@@ -115,9 +116,9 @@ def outputs(client: Client, sizes: list[int]) -> list[Event]:
     ]
 
 
-def test_l6_a_large_commit_is_one_transaction(server: Serving) -> None:
-    """L6: many times what one event may hold is stored at once, in its order."""
-    sizes = [10, 300_000, 1, *[4 * 1024 * 1024 - 100] * 5, *[90_000] * 20, 7]
+def test_l6_a_large_commit_goes_in_parts_and_is_one_transaction(server: Serving) -> None:
+    """L6: many times what one request may hold is stored at once, in its order."""
+    sizes = [10, PART + 1, 1, 4 * 1024 * 1024 - 100, *[PART // 3] * 20, 7]
     with stepped(server.url) as client:
         events = outputs(client, sizes)
         assert client.log.commit(events) == [True] * len(sizes)

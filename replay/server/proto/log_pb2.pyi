@@ -109,14 +109,16 @@ class Parked(_message.Message):
     def __init__(self, event_id: _Optional[int] = ..., key: _Optional[str] = ..., attempts: _Optional[int] = ..., next_at_ms: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("session", "events", "move")
+    __slots__ = ("session", "events", "move", "more")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     MOVE_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     session: str
     events: _containers.RepeatedCompositeFieldContainer[Event]
     move: Move
-    def __init__(self, session: _Optional[str] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., move: _Optional[_Union[Move, _Mapping]] = ...) -> None: ...
+    more: bool
+    def __init__(self, session: _Optional[str] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., move: _Optional[_Union[Move, _Mapping]] = ..., more: bool = ...) -> None: ...
 
 class CommitReply(_message.Message):
     __slots__ = ("stored", "ids", "time_ms", "error", "details")
