@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.servers import (
+    DISK,
     NOT_FOUND,
     Server,
     ServerError,
@@ -46,7 +47,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     # A script's background job ignores SIGINT, and so would all that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        config.stash[MAKERS] = private_servers()
+        config.stash[MAKERS] = private_servers(DISK)
         if hasattr(config, "workerinput"):
             config.stash[SERVERS] = config.workerinput["replay_servers"]
         else:
@@ -60,7 +61,7 @@ def _servers(config: pytest.Config) -> list[tuple[str, str]]:
     named = os.environ.get("REPLAY_TEST_URLS", "").split()
     if named:
         return [(label(url), url) for url in named]
-    makers, stack = config.stash[MAKERS], config.stash[STARTED]
+    makers, stack = private_servers(), config.stash[STARTED]
     if not makers:
         raise ServerError(NOT_FOUND)
     return [(kind, stack.enter_context(started(make)).url) for kind, make in makers.items()]

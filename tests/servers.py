@@ -35,6 +35,9 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr
 ACCOUNT = "replay"  # name, password and database on a private server
 IMAGE = "mariadb:10.11"
 ANSWER_SECONDS = 60.0
+#: Never in memory: MariaDB takes /dev/shm for a device that outlives a crash, writes there at once,
+#: and loses nothing when it is killed.
+DISK = "/var/tmp"
 NOT_FOUND = (
     "no database server: install mariadbd (Debian: apt-get install mariadb-server-core) "
     "or name servers in REPLAY_TEST_URLS"
@@ -199,13 +202,13 @@ class Server(ABC):
 class ProcessServer(Server):
     """A private server that is a child of this process."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, folder: str | None = None) -> None:
         super().__init__()
         self.program = program
         self.options = list(OPTIONS)
         self.account = "root"  # whose process it is, if we are root
         template = program.template()
-        self.directory = Path(tempfile.mkdtemp(prefix="replay-", dir=_short_directory()))
+        self.directory = Path(tempfile.mkdtemp(prefix="replay-", dir=folder or _short_directory()))
         self.socket = self.directory / "sock"
         self._process: subprocess.Popen[bytes] | None = None
         shutil.copytree(template, self.directory / "data")
@@ -336,10 +339,10 @@ class DockerServer(Server):
         _output("docker", *command, self._container)
 
 
-def private_servers() -> dict[str, Callable[[], Server]]:
+def private_servers(folder: str | None = None) -> dict[str, Callable[[], Server]]:
     """Give, by flavour, what makes a private server of it here; empty where nothing does."""
     makers: dict[str, Callable[[], Server]] = {
-        program.flavour: partial(ProcessServer, program) for program in programs()
+        program.flavour: partial(ProcessServer, program, folder) for program in programs()
     }
     if not makers and shutil.which("docker"):
         engine = subprocess.run(["docker", "info"], capture_output=True, check=False)

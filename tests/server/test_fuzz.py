@@ -39,7 +39,6 @@ from tests.support import LogLines, Raw, raw
 LIMIT = 60  # seconds until something that has to happen has not happened
 CALLS = 20  # requests of an example
 EXAMPLES = 200  # of each kind: 12,000 requests in all
-FEW = 20  # of them are enough to see that each method is answered
 
 OK = grpc.StatusCode.OK
 AT_HEAD = grpc.StatusCode.OUT_OF_RANGE
@@ -657,9 +656,9 @@ def everything_in_order(url: str) -> Iterator[Target]:
             assert not thread.is_alive(), thread
 
 
-@pytest.mark.parametrize("examples", [FEW, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_g4_whatever_is_sent_is_answered_in_order(kind: str, examples: int, tmp_path: Path) -> None:
+def test_g4_whatever_is_sent_is_answered_in_order(kind: str, tmp_path: Path) -> None:
     """G4: with a fitting status; what is refused stores nothing, what is accepted is read back.
 
     At the end no thread, stream, session, claim or transaction is left.
@@ -670,7 +669,7 @@ def test_g4_whatever_is_sent_is_answered_in_order(kind: str, examples: int, tmp_
             derandomize=True,
             database=None,
             deadline=None,
-            max_examples=examples,
+            max_examples=EXAMPLES,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
@@ -680,7 +679,7 @@ def test_g4_whatever_is_sent_is_answered_in_order(kind: str, examples: int, tmp_
                 target.ask(each)
 
         attempt()
-        assert target.asked >= CALLS * examples
+        assert target.asked >= CALLS * EXAMPLES
         assert all(target.statuses[name] for name in KINDS_OF[kind])
 
 
