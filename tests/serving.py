@@ -28,7 +28,7 @@ class SteppedHost(Host):
     def start(self) -> None:
         """As in `Host`, without the loops."""
         self.log.tail.keep_polling(self.log.poll)
-        self._watcher.start()
+        self._hear()
 
 
 class Serving:

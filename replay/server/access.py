@@ -1,6 +1,6 @@
-"""Who may do what on a server: tokens, each for some namespaces, for reading or for writing (G4).
+"""Access to a server: tokens, each for some namespaces, for reading or for writing (G4).
 
-A file of tokens is TOML, a table for each token:
+A file of tokens is TOML, with a table for each token:
 
     [shop]
     sha256 = "9f86d081884c7d65…"        # of the token
@@ -9,8 +9,8 @@ A file of tokens is TOML, a table for each token:
 
 Invariants:
 
-- The token itself is nowhere but with its owner: `new_token` shows it once, the file has its hash.
-- All hashes are compared, each in constant time, whether one fits or not.
+- Only its owner has the token itself: `new_token` shows it once, and the file has its hash.
+- A check compares all hashes, each in constant time, even after one has matched.
 
 Left to `server`: asking for the token, and refusing.
 """
@@ -32,31 +32,31 @@ from ..storage.event import InvalidName, check_name
 
 
 class BadTokens(Error, ValueError):
-    """A file of tokens that cannot be used; says which entry, and why."""
+    """A file of tokens is not valid.  Names the entry and the reason."""
 
 
 class Unauthenticated(Error):
-    """A call without a token, or with one that the server does not know."""
+    """The call has no token, or one that the server does not know."""
 
 
 class Forbidden(Error):
-    """A call that this token is not for."""
+    """This token does not allow this call."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Whoever calls: what it is called in messages, and what it may do."""
+    """A caller: its name in messages, and its rights."""
 
     name: str
     namespaces: frozenset[str] | None  # None: all
     writes: bool
 
     def may_read(self, namespace: str) -> bool:
-        """Whether it may know anything of a namespace."""
+        """Whether it may read a namespace."""
         return self.namespaces is None or namespace in self.namespaces
 
     def require(self, namespace: str, *, write: bool) -> None:
-        """Raise `Forbidden` unless it may.  What is there makes no difference to the answer."""
+        """Raise `Forbidden` unless it may.  The error says nothing about the namespace."""
         if not self.may_read(namespace):
             raise Forbidden(f"token {self.name!r} is not for namespace {namespace!r}")
         if write:
@@ -68,23 +68,23 @@ class Principal:
             raise Forbidden(f"token {self.name!r} is for reading only")
 
 
-#: Where no tokens are asked for.
+#: Every caller of a server without tokens.
 ANYBODY = Principal("anybody", None, writes=True)
 
 
 class Access:
-    """The tokens that a server takes; with none, everybody may do everything."""
+    """The tokens that a server accepts.  Without any, every caller may do everything."""
 
     def __init__(self, tokens: Sequence[tuple[str, Principal]] = ()) -> None:
         self._tokens = list(tokens)
 
     @property
     def open(self) -> bool:
-        """Whether no token is asked for."""
+        """Whether the server works without tokens."""
         return not self._tokens
 
     def principal(self, token: str | None) -> Principal:
-        """Whose token this is.  Raises `Unauthenticated`."""
+        """The owner of a token.  Raises `Unauthenticated`."""
         if self.open:
             return ANYBODY
         digest = _digest(token or "")
@@ -95,7 +95,7 @@ class Access:
 
 
 def load(path: Path) -> Access:
-    """The tokens in a file.  Raises `BadTokens`, or `OSError` where it cannot be read."""
+    """Read a file of tokens.  Raises `BadTokens`, or `OSError` if the file cannot be read."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -138,7 +138,7 @@ def _names(namespaces: Sequence[Any]) -> list[str]:
 
 
 def new_token(name: str, namespaces: Sequence[str], access: str) -> tuple[str, str]:
-    """A new token, and the entry for it in the file of tokens.  Raises `InvalidName`."""
+    """Make a token, and its entry for the file of tokens.  Raises `InvalidName`."""
     check_name("token", name)
     token = secrets.token_urlsafe(32)
     names = ", ".join(_quoted(each) for each in namespaces or ["*"])
@@ -152,7 +152,7 @@ def new_token(name: str, namespaces: Sequence[str], access: str) -> tuple[str, s
 
 
 def _quoted(text: str) -> str:
-    """A name as TOML writes it: it has no control characters."""
+    """A name as a TOML string.  `check_name` has excluded control characters."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

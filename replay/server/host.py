@@ -1,18 +1,17 @@
-"""One log in a server: its threads, those who wait for its events, and its sessions.
+"""One log in a server: its threads, its waiters, and its sessions.
 
-Role: `Host` has an embedded client of one database, and lets the server's coroutines use it.  A
-coroutine waits without a thread, for events, for a name, for the end; what asks the database runs
-in one of a few threads.
+Role: `Host` lets the server's coroutines use an embedded client of one database.  A coroutine waits
+without a thread: for events, for a name, for the end.  Calls to the database run in a few threads.
 
 Invariants:
 
-- A name has one owner among the sessions of a host; among processes that is the log's affair.
-- A session's claims end with it, after what it was just committing.
+- Among the sessions of a host, a name has one owner.  Among processes, the log sees to that.
+- A session's claims end with the session, after its commits under way.
 
-All locks of the database are taken and given back in one thread, since a server keeps them with the
-connection that took them.
+One thread takes and returns all locks of the database.  A database server ties a lock to the
+connection that took it, and each thread has its own connection.
 
-Left to `services`: what callers ask for.
+Left to `services`: the calls themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -28,10 +26,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..client import Client
-from ..log import LostOwnership, Move
+from ..log import LostOwnership
 from ..storage.database import DatabaseError, Unavailable
 from ..storage.event import Event, EventType
-from ..storage.tail import BATCH, Waiter
+from ..storage.tail import Alarm, Waiter
 from .access import Principal
 from .wire import SessionLost
 
@@ -48,28 +46,52 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 class Bell:
-    """Wakes coroutines that wait for it."""
+    """Wakes the coroutines that wait for it."""
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Future[None], object] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
 
-    def ring(self, but: object = None) -> None:
-        """Wake all who wait, but for this one."""
-        for future, who in list(self._waiting.items()):
-            if but is None or who is not but:
-                _settle(future)
+    def ring(self) -> None:
+        """Wake every waiter."""
+        for future in self._waiting:
+            _settle(future)
 
-    async def wait(self, seconds: float, who: object = None) -> None:
-        """Wait for the next ring, at most so long."""
+    async def wait(self, seconds: float) -> None:
+        """Wait for the next ring, at most this long."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._waiting[future] = who
+        self._waiting.add(future)
         timer = loop.call_later(seconds, _settle, future)
         try:
             await future
         finally:
             timer.cancel()
-            del self._waiting[future]
+            self._waiting.discard(future)
+
+
+class _LoopAlarm(Alarm):
+    """Calls a function in the event loop, where `Alarm` wakes a thread."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._loop, self._function = asyncio.get_running_loop(), function
+
+    def ring(self) -> None:
+        """As in `Alarm`."""
+        self._loop.call_soon_threadsafe(self._function)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Return at once: nothing waits here."""
+        return False
+
+
+class Added(Event):
+    """An event that a session added.  Its client knows the event from the reply to the commit."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, event: Event, session: Session) -> None:
+        super().__init__(0, event.type, event.key, event.timestamp, event.raw, event.text)
+        self.session = session.id
 
 
 @dataclass(eq=False)
@@ -82,33 +104,14 @@ class Claim:
 
 @dataclass(eq=False)
 class Session:
-    """A remote client's process, as long as it is connected."""
+    """A remote client, as long as it is connected."""
 
     host: Host
     who: Principal
     losses: int
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     claims: dict[str, Claim] = field(default_factory=dict)
-    own: set[int] = field(default_factory=set)  # ids of events that it added
-    reach: int = 0  # up to where it has all events, as far as is known here
-    again: int = -1  # from where it was last told to read again
-    committing: int = 0  # commits under way
-    ended: bool = False
-
-    def added(self, ids: Sequence[int]) -> bool:
-        """Note what it added; whether it has all that stands before, and so needs no telling."""
-        ids = [id for id in ids if id]
-        self.own.update(ids)
-        joins = bool(ids) and ids[0] == self.reach + 1
-        if joins:
-            self.reach = ids[-1]
-        return joins
-
-    def reads(self, after: int) -> None:
-        """Note up to where it has read."""
-        self.reach = max(self.reach, after)
-        if len(self.own) > 4 * BATCH:
-            self.own = {id for id in self.own if id > after}
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Host:
@@ -126,32 +129,35 @@ class Host:
         self._losses = self.log.refresh()
         self._owners: dict[str, Session] = {}
         self._news, self._released = Bell(), Bell()
-        self._tasks: set[asyncio.Task[Any]] = set()  # that nobody else may wait for
-        self._here = threading.local()
-        self._watcher = threading.Thread(target=self._watch, name="replay-watch", daemon=True)
+        self._tasks: set[asyncio.Task[Any]] = set()  # kept here until they end
+        self._waiter = Waiter(lambda event: not isinstance(event, Added))
+        self._waiter.alarm = _LoopAlarm(self._hear)
 
     def start(self) -> None:
-        """Look for events, and serve sleeps and signals or stand by for that."""
+        """Look for events.  Serve sleeps and signals, or stand by while another server does."""
         self.log.tail.keep_polling(self.log.poll)
         for consumer in self.client.loops():
             consumer.start()
-        self._watcher.start()
+        self._hear()
 
-    def _watch(self) -> None:
-        tail = self.log.tail
-        # What a session commits is told in the event loop itself, without this thread.
-        waiter = Waiter(lambda event: not getattr(self._here, "committing", False))
-        while not self.stopping:
-            # Looked at before the ring: what comes in between makes the next wait short.
-            position = tail.end
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._news.ring)
-            tail.wait(waiter, position, 1.0)
-        tail.leave(waiter)
+    def _hear(self) -> None:
+        # Arm the waiter first: an event that comes before the ring is then not missed.
+        self.log.tail.wait(self._waiter, self.log.tail.end, 0)
+        self._news.ring()
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call something that asks the database, in a thread."""
+        """Call a function that asks the database, in a thread."""
         return await self._loop.run_in_executor(self._pool, function, *arguments)
+
+    async def commit(self, function: Callable[[], T]) -> T:
+        """As `run`, for events that a session adds: the tail does not ring for those.
+
+        A ring by the tail would come before the reply, and delay it.
+        """
+        try:
+            return await self.run(function)
+        finally:
+            self._news.ring()
 
     async def _keep(self, function: Callable[..., T], *arguments: Any) -> T:
         return await self._loop.run_in_executor(self._keeper, function, *arguments)
@@ -159,12 +165,12 @@ class Host:
     # Events.
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """As `Log.read`, in a thread only where the database has to be asked."""
+        """As `Log.read`.  Uses a thread only if it has to ask the database."""
         found = self.log.tail.slice(after, limit)
         return await self.run(self.log.read, after, limit) if found is None else found
 
     async def refresh(self) -> int:
-        """As `Log.refresh`; raises `Unavailable` when the server stops."""
+        """As `Log.refresh`.  Raises `Unavailable` if the server stops."""
         if self.stopping:
             raise Unavailable("the server is stopping")
         if self.log.losses != self._losses:
@@ -172,56 +178,31 @@ class Host:
         return self._losses
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something to its end, even if its caller goes away meanwhile."""
+        """Run this to its end, even if the caller goes away meanwhile."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def commit(
-        self, session: Session, read: Callable[[], list[Event]], move: Move | None
-    ) -> tuple[list[Event], list[bool]]:
-        """As `Log.commit`, in a thread, in which the events are read as well; they too."""
-
-        def commit() -> tuple[list[Event], list[bool]]:
-            self._here.committing = True
-            try:
-                events = read()
-                return events, self.log.commit(events, move)
-            finally:
-                self._here.committing = False
-
-        session.committing += 1
-        try:
-            events, stored = await self.run(commit)
-            joined = session.added([e.id for e, new in zip(events, stored, strict=True) if new])
-            self._news.ring(but=session if joined else None)
-            return events, stored
-        finally:
-            session.committing -= 1
-
     def time(self) -> float:
-        """The time by the server's own clock, in seconds, for measuring."""
+        """The seconds of a clock that only measures durations."""
         return self._loop.time()
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long, or until the server stops."""
+        """Wait this long, or until the server stops."""
         deadline = self.time() + seconds
         while not self.stopping and (left := deadline - self.time()) > 0:
             await self._news.wait(left)
 
-    async def more(self, after: int, seconds: float, who: object = None) -> None:
-        """Wait until there may be events behind `after`, at most so long.
-
-        A session that waits is not woken for what it adds itself.
-        """
+    async def more(self, after: int, seconds: float) -> None:
+        """Wait until there may be events after id `after`, at most this long."""
         if self.log.tail.end <= after and not self.stopping:
-            await self._news.wait(seconds, who)
+            await self._news.wait(seconds)
 
     # Sessions.
 
     async def begin(self, who: Principal) -> Session:
-        """A new session."""
+        """Begin a session.  Raises `Unavailable`."""
         session = Session(self, who, await self.refresh())
         self.sessions[session.id] = session
         return session
@@ -231,7 +212,7 @@ class Host:
         if self.stopping:
             raise SessionLost("the server is stopping")
         session = self.sessions.get(id)
-        if session is None or session.ended or session.who != who:
+        if session is None or session.ended.is_set() or session.who != who:
             raise SessionLost("there is no such session: open another")
         if self.log.losses != session.losses:
             self.expel(session)
@@ -240,17 +221,11 @@ class Host:
 
     def expel(self, session: Session) -> None:
         """End a session from this side."""
-        session.ended = True
-        self._news.ring()
-
-    async def lasting(self, session: Session) -> None:
-        """Return when a session is to be ended from this side."""
-        while not (self.stopping or session.ended):
-            await self._news.wait(60)
+        session.ended.set()
 
     def end(self, session: Session) -> None:
-        """The session's connection is gone, or it is expelled: give its names up."""
-        session.ended = True
+        """Give up the names of a session whose connection is gone, or that was expelled."""
+        session.ended.set()
         if self.sessions.pop(session.id, None) is not None:
             task = self._loop.create_task(self._give_up(session))
             self._tasks.add(task)
@@ -266,9 +241,9 @@ class Host:
     # Names.
 
     async def claim(self, session: Session, name: str, wait: float) -> int | None:
-        """As `Log.claim`, for a session."""
+        """As `Log.claim`, for a session (L7).  Raises `SessionLost`."""
         deadline = self._loop.time() + wait
-        while not (session.ended or self.stopping):
+        while not session.ended.is_set():
             pause = wait
             if self._owners.setdefault(name, session) is session:
                 if (cursor := await self._take(session, name)) is not None:
@@ -289,7 +264,7 @@ class Host:
         finally:
             if cursor is None:
                 self._free(name)
-        if session.ended and cursor is not None:  # while it waited for this
+        if session.ended.is_set() and cursor is not None:  # meanwhile
             await self.release(session, name, None, None)
             raise SessionLost("the session has ended")
         return cursor
@@ -300,7 +275,7 @@ class Host:
 
     @asynccontextmanager
     async def owned(self, session: Session, name: str) -> AsyncIterator[Claim]:
-        """A claim, for as long as it is worked with.  Raises `LostOwnership`."""
+        """Hold a claim, for nothing else to use in this block.  Raises `LostOwnership`."""
         claim = session.claims.get(name)
         if claim is not None:
             async with claim.busy:
@@ -310,8 +285,8 @@ class Host:
         raise LostOwnership(f"consumer {name} is not owned by this session")
 
     async def release(self, session: Session, name: str, old: int | None, new: int | None) -> None:
-        """As `Log.release`, for a session; without positions, the cursor stays where it is."""
-        with suppress(LostOwnership):  # then there is nothing to give up
+        """As `Log.release`, for a session.  Without positions, the cursor stays where it is."""
+        with suppress(LostOwnership):  # then there is nothing to release
             async with self.owned(session, name) as claim:
                 at = claim.cursor if old is None else old
                 try:
@@ -326,42 +301,25 @@ class Host:
     # The end.
 
     def stop(self) -> None:
-        """Have all who wait return."""
+        """Let every waiter return."""
         self.stopping = True
+        for session in self.sessions.values():
+            session.ended.set()
         self._news.ring()
         self._released.ring()
         self.log.tail.wake_all()
 
     async def close(self) -> None:
-        """Give all names up, end the loops, close the database."""
+        """Give up all names, end the loops, close the database."""
         for session in list(self.sessions.values()):
             self.end(session)
         await asyncio.gather(*self._tasks)
-        if self._watcher.ident is not None:
-            await self._loop.run_in_executor(None, self._watcher.join)
+        self.log.tail.leave(self._waiter)
         await self._loop.run_in_executor(None, self.client.close)
         self._pool.shutdown()
         self._keeper.shutdown()
 
 
-def concerns(session: Session, events: Sequence[Event]) -> bool:
-    """Whether a session that waits for events has to be given these.
-
-    What it added itself it has from the answer to its commit; what it may not see, not at all.  But
-    its own events behind such a one are of no use to it before it knows that one.
-    """
-    gap = False
-    for event in events:
-        if event.id in session.own:
-            if gap:
-                return True
-        else:
-            gap = True
-            if visible(session.who, event):
-                return True
-    return len(events) >= BATCH // 2
-
-
 def visible(who: Principal, event: Event) -> bool:
-    """Whether somebody is to see this event."""
+    """Whether a caller may see this event (G4)."""
     return event.type is not EventType.NOOP and who.may_read(event.key.namespace)

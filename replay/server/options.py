@@ -1,8 +1,8 @@
-"""How a server is run: its databases, its address, its keys and its limits.
+"""The options of a server: its databases, its address, its keys and its limits.
 
-Invariant: without TLS a server listens on loopback only, unless that is asked for (G4).
+Invariant: without TLS a server listens on loopback only, unless you ask for more (G4).
 
-This module needs no extra, so the command line can check its arguments without one.
+This module imports no extra: without one, the command line can still check its arguments.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from .wire import is_loopback
 
 
 class BadSetup(Error, ValueError):
-    """Options that do not go together, or that would leave a door open."""
+    """The options contradict each other, or would leave the server open to others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a server is to be run."""
+    """The options of a server."""
 
-    #: URLs of databases by namespace; that of "" has all other namespaces.
+    #: URLs of databases, by namespace.  The one of "" serves all other namespaces.
     databases: Mapping[str, str]
     listen: str = "127.0.0.1:7654"
     access: Access = field(default_factory=Access)
-    #: Of the server: certificate and key; and whose certificates clients must have.
+    #: The server's certificate and its key; the CA that must have signed clients' certificates.
     certificate: bytes | None = None
     key: bytes | None = None
     client_ca: bytes | None = None
     insecure: bool = False
     max_streams: int = 1000  # of one client
-    max_calls: int = 10_000  # in flight, of all
-    threads: int = 8  # that ask each database
+    max_calls: int = 10_000  # under way, of all clients
+    threads: int = 8  # for each database
 
     def check(self) -> None:
-        """Raise `BadSetup` for what does not go together."""
+        """Raise `BadSetup` for options that contradict each other."""
         host, colon, port = self.listen.rpartition(":")
         if not (colon and host and re.fullmatch(r"\d{1,5}", port, re.A)) or int(port) > 65535:
             raise BadSetup(f"--listen {self.listen}: expected host:port or [address]:port")

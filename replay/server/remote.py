@@ -1,15 +1,16 @@
-"""The log behind a server: what `log` does by SQL, done by calls (G1).
+"""The log behind a server: `log` uses SQL, this module uses calls (G1).
 
-Role: `RemoteLog` is the log of one database of a server, as one process sees it, and `RemoteClient`
-a client of all of them.  Everything that is built on a log works with this one, too.
+Role: `RemoteLog` is the log of one database of a server, as one process sees it.  `RemoteClient` is
+a client of all logs of a server.  Code that works on a log works on this one, too.
 
 Invariants:
 
-- A commit is one transaction, on the server.  One whose answer is lost is of unknown outcome, and
-  the same as a commit of unknown outcome of a database: forget all, and go on from the cursor.
-- A *session* holds the names of consumers.  It ends with its connection, on either side, and so do
-  its claims: that is what a database's lock is to an embedded consumer (L7).
-- The tail has no hole.  What the server does not show to this caller takes its place as a no-op.
+- A commit is one transaction, on the server.  If the reply is lost, its outcome is unknown.  The
+  client then does as after an unknown outcome of a database: it drops its memory and goes on from
+  the cursor.
+- A *session* holds the names of consumers.  It ends with its connection, on either side, and its
+  claims end with it.  An embedded consumer's lock in the database does the same (L7).
+- The tail has no gap.  An event that the server does not show to this caller becomes a no-op.
 
 Left to `server`: the other end.
 """
@@ -72,14 +73,14 @@ from .wire import (
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
-TIMEOUT = 30.0  # seconds until a server that does not answer is gone
-LONG_POLL = 10.0  # seconds that a look for events waits for some at the server
-_RECONNECT = 1.0  # seconds that a call waits for a server that is away
-PART = 256 * 1024  # bytes of events after which a commit's next ones go into another request
+TIMEOUT = 30.0  # seconds after which a silent server counts as gone
+LONG_POLL = 10.0  # seconds that a read waits at the server for events
+_RECONNECT = 1.0  # seconds that a call waits for a server to come back
+PART = 256 * 1024  # bytes of events after which the rest of a commit goes into another request
 
 
 class Stubs:
-    """A channel to one server, and its methods by name."""
+    """A channel to one server, and the server's methods by name."""
 
     def __init__(self, channel: grpc.Channel, name: str, token: str = "") -> None:
         self.channel = channel
@@ -106,7 +107,7 @@ class Stubs:
         )
 
     def method(self, name: str) -> Any:
-        """A method of one of the services, to be called with `metadata`."""
+        """A method of one of the services.  Call it with `metadata`."""
         return self._methods[name]
 
     def call(self, name: str, request: Message) -> Any:
@@ -115,7 +116,7 @@ class Stubs:
 
     @contextlib.contextmanager
     def meant(self, committing: bool = False) -> Iterator[None]:
-        """Turn gRPC's errors into this library's."""
+        """Translate gRPC's errors into this library's."""
         try:
             yield
         except grpc.RpcError as error:
@@ -159,7 +160,7 @@ _GONE = (
 class RemoteLog(Log):
     """One log of a server, as one process sees it.  Safe to use from any thread.
 
-    It has everything of `Log` but a database.
+    It has all methods of `Log`, but no database.
     """
 
     def __init__(self, stubs: Stubs, log: str) -> None:
@@ -180,7 +181,7 @@ class RemoteLog(Log):
     # The session.
 
     def _end(self) -> int:
-        """As in `Log`, in a new session: what the old one had is given up."""
+        """As in `Log`, in a new session.  The server releases the names of the old one."""
         with self._holding:
             return self._open()
 
@@ -197,7 +198,7 @@ class RemoteLog(Log):
         return int(reply.end)
 
     def _opened(self) -> str:
-        """The session, if need be a new one."""
+        """The session's id; opens a session if there is none."""
         if not self._session:
             with self._holding:
                 if not self._session:
@@ -206,7 +207,7 @@ class RemoteLog(Log):
 
     @contextlib.contextmanager
     def _within(self, session: str, committing: bool = False) -> Iterator[None]:
-        """As `Stubs.meant`; a session whose server, or the way to it, is gone is dropped."""
+        """As `Stubs.meant`.  Also ends the session if the server cannot be reached."""
         try:
             with self._stubs.meant(committing):
                 yield
@@ -227,17 +228,17 @@ class RemoteLog(Log):
         timeout: float = TIMEOUT,
         keep: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Call a method of this session; `keep` is given the call, so that it can be cancelled."""
+        """Call a method of this session.  `keep` receives the call, and can cancel it."""
         session = request.session = self._opened()  # type: ignore[attr-defined]
         stub, metadata = self._stubs.method(method), self._stubs.metadata
         with self._within(session):
-            if keep is None:  # in this thread: the other way has another thread wait
+            if keep is None:  # `future` is slower: it waits in another thread
                 return stub(request, timeout=timeout, metadata=metadata)
             call = stub.future(request, timeout=timeout, metadata=metadata)
             keep(call)
             return call.result()
 
-    # What a database answers to an embedded log.
+    # An embedded log asks its database for these.
 
     @property
     def name(self) -> str:
@@ -285,7 +286,7 @@ class RemoteLog(Log):
             line = self._line(session)
             try:
                 reply = line.commit(_requests(session, events, move))
-            except BaseException:  # its next answer would be taken for that to another commit
+            except BaseException:  # the next commit must not take the reply to this one
                 line.close()
                 raise
         self._lines.append(line)
@@ -296,7 +297,7 @@ class RemoteLog(Log):
         return stored
 
     def _line(self, session: str) -> _Line:
-        """A stream of this session that nobody uses just now, or a new one."""
+        """An idle stream of this session, or a new one."""
         while self._lines:
             with contextlib.suppress(IndexError):  # another thread was faster
                 line = self._lines.pop()
@@ -357,7 +358,7 @@ class RemoteLog(Log):
         return reply
 
     def poll(self, grace: float = 0) -> bool:
-        """As in `Log`.  With `grace`, as the thread gives it that does nothing else, waits long."""
+        """As in `Log`.  Only the polling thread passes `grace`: then wait at the server."""
         self.refresh()
         wait = LONG_POLL if grace else 0
         before = self.tail.end
@@ -385,14 +386,14 @@ class RemoteLog(Log):
 
     def unlock(self, name: str) -> None:
         """As in `Log`."""
-        with contextlib.suppress(Unavailable):  # then it is gone with the session
+        with contextlib.suppress(Unavailable):  # then the session has ended, and its claims
             self._call("Release", pb.ReleaseRequest(consumer=name))
 
     def disown(self, name: str) -> None:
-        """As in `Log`.  It is the session that has the name."""
+        """As in `Log`.  Does nothing: the session has the name."""
 
     def leave(self) -> None:
-        """As in `Log`: nothing belongs to one thread here."""
+        """As in `Log`.  Does nothing: no thread has a connection of its own."""
 
     def parked(self, consumer: str) -> list[Parked]:
         """As in `Log`."""
@@ -401,7 +402,7 @@ class RemoteLog(Log):
 
 
 class _Line:
-    """A stream of commits, for one thread at a time."""
+    """A stream of commits, for one thread at a time.  Calls of their own are slower."""
 
     def __init__(self, stubs: Stubs, session: str) -> None:
         self.session = session
@@ -411,7 +412,7 @@ class _Line:
         )
 
     def commit(self, requests: Iterable[pb.CommitRequest]) -> pb.CommitReply:
-        """Send one transaction; the answer to it."""
+        """Send one transaction, and wait for the reply."""
         for request in requests:
             self._requests.put(request)
         reply: pb.CommitReply = next(self._replies)
@@ -453,7 +454,7 @@ def _moved(move: Move) -> pb.Move:
 
 
 def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:
-    """The events of a reply, and a no-op for each id that is not for this caller."""
+    """The events of a reply, and a no-op for each id that this caller may not see."""
     for event in itertools.chain(reply.events, (None,)):
         for id in range(after + 1, event.id if event is not None else reply.end + 1):
             yield Event(id, EventType.NOOP, Key("", "", ""), EPOCH, None)
@@ -463,7 +464,7 @@ def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:
 
 
 class RemoteClient(Client):
-    """A client of a server.  Each namespace's calls go to the log that has its events (G3)."""
+    """A client of a server.  Calls about a namespace go to the log of its events (G3)."""
 
     def __init__(self, stubs: Stubs) -> None:
         self._stubs = stubs
@@ -521,7 +522,7 @@ class RemoteClient(Client):
             return bool(self._stubs.call("SignalRun", request).ok)
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """As in `Client`; a server that has just come back is waited for, since gRPC pauses."""
+        """As in `Client`.  Also waits for a server that is just back, as gRPC pauses then."""
         try:
             return super()._patiently(call)
         except OutcomeUnknown:
@@ -544,23 +545,23 @@ _EXPECTED = "expected grpc://host:port or grpcs://host:port"
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A server that comes back is found at once; a connection that is half open is noticed.
+    # Find a server at once when it is back.  Notice a connection that is half open.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # A connection for each client: the death of one is told from that of another.
+    # A connection for each client: a session ends with its own connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
-    """A client of the server at ``grpc://host:port`` or, with TLS, ``grpcs://host:port``.
+    """Connect to the server at ``grpc://host:port`` or, with TLS, ``grpcs://host:port``.
 
-    Options: `token` or `token_file`; with TLS `ca` (a file of certificates to trust, in place of
-    the system's), `cert` and `key` (files of the client's own certificate).  Raises `BadUrl`,
+    Options: `token` or `token_file`.  With TLS also `ca`, a file of certificates to trust instead
+    of the system's, and `cert` and `key`, files of the client's own certificate.  Raises `BadUrl`,
     `Unavailable`, `AccessDenied`, `WrongServer`.
     """
     try:
@@ -581,7 +582,7 @@ def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
     else:
         if any(files.values()) or (token and not is_loopback(host)):
             raise BadUrl(f"{name}: certificates and tokens need TLS: grpcs://{target}")
-        # A proxy that the environment names would be told what is meant for this machine.
+        # Do not use a proxy that the environment names: data for loopback must stay here.
         channel = grpc.insecure_channel(target, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
     try:
         return RemoteClient(Stubs(channel, name, token))

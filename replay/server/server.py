@@ -1,15 +1,15 @@
 """The server: one log for every process and every language.
 
-Role: `Server` listens, knows callers by their tokens, reads requests, keeps them within limits, and
-says on the wire what went wrong.  ``python -m replay.server`` and ``replay server`` run one.
+Role: `Server` listens, authenticates callers by their tokens, decodes requests, enforces limits,
+and translates errors.  ``replay server`` and ``python -m replay server`` run one.
 
 Invariants:
 
-- With tokens or a client CA configured, nothing is answered without them: no health, no reflection
-  either (G4).  Without TLS only loopback is listened on, unless that is asked for.
-- A request that cannot be read gets an error before anything else happens.
-- A stream costs no thread: it is a coroutine.  (gRPC's other server for Python would keep a thread
-  for each.)
+- With tokens or a client CA configured, the server answers no call without them, not even health or
+  reflection (G4).  Without TLS it listens on loopback only, unless you ask for more.
+- A request that cannot be decoded gets an error before anything else happens.
+- A stream is a coroutine and needs no thread.  gRPC's other server for Python keeps a thread for
+  each stream.
 
 Left to `cli`: the command line.
 """
@@ -48,10 +48,10 @@ _GRACE = 5.0  # seconds that calls have to end when the server stops
 
 
 class LimitReached(Error):
-    """A client has as many streams open as it may."""
+    """The client has as many open streams as the limit allows."""
 
 
-#: The first that fits is what an error looks like on the wire.
+#: An error goes over the wire with the first code that fits.
 _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (Forbidden, grpc.StatusCode.PERMISSION_DENIED),
@@ -70,7 +70,7 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
 
 
 class _Gate(grpc.aio.ServerInterceptor):
-    """Lets nobody in, to any service, whose token is not known."""
+    """Refuses calls without a known token, to any service."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -82,7 +82,7 @@ class _Gate(grpc.aio.ServerInterceptor):
         except Unauthenticated as error:
             text = str(error)
 
-            # A handler of streams, whatever the method is: so it does not wait for a request.
+            # A streaming handler does not wait for a request, so it fits every method.
             async def refuse(requests: object, context: Any) -> None:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, text)
 
@@ -91,7 +91,7 @@ class _Gate(grpc.aio.ServerInterceptor):
 
 
 def caller(access: Access, metadata: Any) -> Principal:
-    """Who calls, by the token in the metadata of a call.  Raises `Unauthenticated`."""
+    """Identify the caller by the token in a call's metadata.  Raises `Unauthenticated`."""
     if access.open:
         return access.principal(None)
     values = [value for key, value in metadata or () if key == "authorization"]
@@ -100,14 +100,14 @@ def caller(access: Access, metadata: Any) -> Principal:
 
 
 class _Dispatcher:
-    """Makes gRPC handlers of a service's methods."""
+    """Makes gRPC handlers from a service's methods."""
 
     def __init__(self, options: Options) -> None:
         self._access = options.access
         self._max_streams = options.max_streams
         self._streams: Counter[str] = Counter()
         self._stopping = False
-        self._idle: set[asyncio.Task[Any]] = set()  # that wait for a request
+        self._idle: set[asyncio.Task[Any]] = set()  # those waiting for a request
 
     def handlers(self, descriptor: Any, service: object) -> grpc.GenericRpcHandler:
         """The handlers of one service."""
@@ -156,7 +156,7 @@ class _Dispatcher:
         return handle
 
     async def _requests(self, kind: Any, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-        """The requests, until the server stops: then who waits for one is not kept waiting."""
+        """The requests, until the server stops.  An idle stream must not delay that."""
         task = asyncio.current_task()
         assert task is not None
         while not self._stopping:
@@ -183,7 +183,10 @@ class _Dispatcher:
 
     @contextlib.contextmanager
     def _stream_of(self, who: Principal, peer: str) -> Iterator[None]:
-        """One stream more, of a client: a token's owner, or else an address."""
+        """Count a stream of a client: a token, or without tokens an address.
+
+        Raises `LimitReached`.
+        """
         client = peer.rpartition(":")[0] if self._access.open else who.name
         if self._streams[client] >= self._max_streams:
             raise LimitReached(f"{self._max_streams} streams are open, which is all there may be")
@@ -205,7 +208,7 @@ def _parsed(kind: Any, raw: bytes) -> Message:
 
 
 async def _abort(context: Any, error: Exception) -> NoReturn:
-    """End a call with what an error means."""
+    """End a call with the code and the name of an error."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     code = next((code for kind, code in _CODES if isinstance(error, kind)), None)
@@ -226,7 +229,7 @@ _NAMES = [descriptor.full_name for descriptor, _ in _SERVICES]
 
 
 class Server:
-    """One server, in the event loop that makes it."""
+    """A server, in the event loop that creates it."""
 
     def __init__(self, options: Options) -> None:
         options.check()
@@ -238,7 +241,7 @@ class Server:
         self.port = 0
 
     async def start(self) -> None:
-        """Connect to the databases, and listen; `port` is then known."""
+        """Connect to the databases and listen.  Sets `port`."""
         options, loop = self._options, asyncio.get_running_loop()
         hosts: dict[str, Host] = {}
         try:
@@ -268,10 +271,10 @@ class Server:
                 ("grpc.max_receive_message_length", largest),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
-                # Else gRPC ends some at random when more than a thousand come at once.
+                # By default gRPC ends some at random if more than a thousand come at once.
                 ("grpc.server.max_pending_requests", options.max_calls),
                 ("grpc.server.max_pending_requests_hard_limit", options.max_calls),
-                # A client that is gone without a word is noticed; one that asks so is no nuisance.
+                # Notice a client that vanished.  Accept the pings by which clients notice us.
                 ("grpc.keepalive_time_ms", 5_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -299,7 +302,7 @@ class Server:
             raise BadSetup(f"--listen {options.listen}: {error}") from error
 
     async def stop(self) -> None:
-        """End streams, then calls, then loops; give all names up."""
+        """End streams, then calls, then loops.  Give up all names."""
         await self._health.enter_graceful_shutdown()
         for host in self._hosts.all():
             host.stop()

@@ -1,18 +1,17 @@
-"""The services of a server: what each call checks, does and answers (G2).
+"""The services of a server: the checks, the work and the reply of each call (G2).
 
 Role: `ReplayService` is for programs in any language, `LogService` for this library's own remote
-client.  A method gets who calls and a request that has been read, and returns or yields answers;
-what it raises has a meaning to `server`.
+client.  A method takes a caller and a decoded request.  It returns or yields replies, and raises
+errors that `server` translates.
 
-Invariant: whatever a peer sends is checked here, before anything is stored: names, keys, messages,
-and that the caller's token is for the namespace (G4).
+Invariant: this module checks all that a peer sends before it stores anything: names, keys,
+messages, and that the caller's token is for the namespace (G4).
 
-Left to `server`: reading requests, limits, and what errors look like on the wire.
+Left to `server`: decoding requests, limits, and errors on the wire.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,14 +42,13 @@ from ..storage.event import (
 )
 from ..storage.tail import BATCH
 from .access import Principal
-from .host import Host, Session, concerns, visible
+from .host import Added, Host, Session, visible
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
 
 _LARGEST = 2**31 - 1
-_REPLY = 1024 * 1024  # bytes of events in an answer, if there is more than one
-_MOMENT = 0.002  # seconds
-_WAIT = 30.0  # seconds that a call waits at most
+_REPLY = 1024 * 1024  # bytes of events in a reply, unless a single event is larger
+_WAIT = 30.0  # seconds that a call waits, at most
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
 _NUMBER = r"(?:0|[1-9]\d{0,9})"
@@ -62,39 +60,39 @@ _CONSUMERS = ("workflow", "activity", "consumer")
 
 
 class BadRequest(Error, ValueError):
-    """A request that makes no sense; nothing was stored."""
+    """The request is not valid.  Nothing was stored."""
 
 
 class AtHead(Error):
-    """A stream that was to end at the head has come to it."""
+    """A stream to the head has reached it."""
 
 
 class Hosts:
-    """The logs of a server: of each namespace that has its own, and one for all others (G3)."""
+    """The logs of a server: one for each namespace that has its own, one for all others (G3)."""
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._hosts = dict(hosts)
 
     def all(self) -> Sequence[Host]:
-        """Every one of them."""
+        """All logs."""
         return list(self._hosts.values())
 
     def of(self, namespace: str) -> Host:
-        """The log that has a namespace's events."""
+        """The log of a namespace's events."""
         return self._hosts.get(namespace) or self._hosts[""]
 
     def named(self, log: str) -> Host:
-        """The log of this name: that of a namespace, or "" for all others."""
+        """The log of this name: a namespace, or "" for all others.  Raises `BadRequest`."""
         if (host := self._hosts.get(log)) is None:
             raise BadRequest(f"this server has no log {log!r}")
         return host
 
 
-# What peers send.
+# Data from peers.
 
 
 def parse_key(text: str, *, target: bool) -> Key:
-    """The key of an event, with a target or without.  Raises `InvalidName`."""
+    """Parse the key of an event, with a target or without.  Raises `InvalidName`."""
     found = _KEY.fullmatch(text) if len(text) <= 512 else None
     if found is None:
         raise InvalidName(f"{text[:300]!r} is not the key of an event")
@@ -114,12 +112,12 @@ def parse_key(text: str, *, target: bool) -> Key:
 
 
 def has_target(type: EventType) -> bool:
-    """Whether the keys of such events have a target."""
+    """Whether the keys of events of this type have a target."""
     return type not in (EventType.RUN_CREATED, EventType.RUN_COMPLETED)
 
 
 def checked_raw(raw: bytes | None, log: Log, what: str) -> bytes | None:
-    """A message as stored, from a peer.  Raises `MessageError` or `MessageTooLarge`."""
+    """Check a peer's message and return it as stored.  Raises `MessageError`, `MessageTooLarge`."""
     if not raw:
         return None
     if len(raw) > log.max_message:
@@ -139,13 +137,13 @@ def _names_type(url: str) -> bool:
 
 
 def incoming(type: EventType, text: str, raw: bytes | None, log: Log) -> Event:
-    """An event from a peer.  Raises `InvalidName`, `MessageError`."""
+    """Check a peer's event.  Raises `InvalidName`, `MessageError`, `MessageTooLarge`."""
     key = parse_key(text, target=has_target(type))
     event = Event(0, type, key, UNKNOWN, checked_raw(raw, log, text), text)
     if type is EventType.RUN_OUTPUT:
         check_target("output", key.target)
     elif type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
-        requested_duration(event)  # else it would only be set aside
+        requested_duration(event)  # else its consumer would park it
         if key.target == signals.TARGET:
             signals.signal_type(key)
     elif type is EventType.ACTIVITY_REQUEST:
@@ -202,7 +200,7 @@ class ReplayService:
     async def RespondActivity(
         self, who: Principal, request: replaypb_pb2.KeyMessage
     ) -> replaypb_pb2.Empty:
-        """Add a response; if there is one, that stays (A1)."""
+        """Add a response.  If there is one already, that one stays (A1)."""
         await self._add(who, EventType.ACTIVITY_RESPONSE, request.key, _any(request))
         return replaypb_pb2.Empty()
 
@@ -233,7 +231,7 @@ class ReplayService:
         begun = incoming(created, str(following), _any(request), log)
 
         def restart() -> None:
-            if not log.exists(created, following):  # asked first, so that no id is burnt
+            if not log.exists(created, following):  # a duplicate insert would burn ids
                 log.commit([ended, begun])
 
         await host.run(restart)
@@ -242,7 +240,7 @@ class ReplayService:
     async def ListBootstrapEvents(
         self, who: Principal, request: replaypb_pb2.ListBootstrapRequest
     ) -> replaypb_pb2.Events:
-        """What a run is made from."""
+        """The events from which a worker replays a run."""
         key = parse_key(request.key, target=False)
         who.require(key.namespace, write=False)
         host = self._hosts.of(key.namespace)
@@ -253,7 +251,7 @@ class ReplayService:
     async def Stream(
         self, who: Principal, request: replaypb_pb2.StreamRequest
     ) -> AsyncIterator[reflexpb_pb2.Event]:
-        """Events in order, for ever (L1, L4)."""
+        """Events in order, without end (L1, L4)."""
         wants = event_filter(request.namespace, request.workflow, request.run, DELIVERED)
         if request.namespace:
             who.require(request.namespace, write=False)
@@ -283,7 +281,7 @@ class ReplayService:
 
 
 def reflex(event: Event) -> reflexpb_pb2.Event:
-    """An event as a stream gives it out."""
+    """An event, as a stream sends it."""
     answer = reflexpb_pb2.Event(
         id=str(event.id), type=int(event.type), foreign_id=event.text, metadata=event.raw or b""
     )
@@ -321,7 +319,7 @@ class LogService:
         self._hosts = hosts
 
     async def Locate(self, who: Principal, request: log_pb2.LocateRequest) -> log_pb2.LocateReply:
-        """Which log has a namespace's events."""
+        """Name the log of a namespace's events."""
         check_name("namespace", request.namespace)
         who.require(request.namespace, write=False)
         return log_pb2.LocateReply(log=self._hosts.of(request.namespace).name)
@@ -329,21 +327,19 @@ class LogService:
     async def Open(
         self, who: Principal, request: log_pb2.OpenRequest
     ) -> AsyncIterator[log_pb2.OpenReply]:
-        """Begin a session, which ends with this call."""
+        """Begin a session.  It ends with this call."""
         if request.log:
             who.require(request.log, write=False)
         host = self._hosts.named(request.log)
         session = await host.begin(who)
-        tail = host.log.tail
         try:
             yield log_pb2.OpenReply(
                 session=session.id,
-                end=tail.end,
-                newest=tail.end,
+                end=host.log.tail.end,
                 now_us=to_us(host.log.now()),
                 max_message=host.log.max_message,
             )
-            await host.lasting(session)
+            await session.ended.wait()
         finally:
             host.end(session)
 
@@ -354,13 +350,17 @@ class LogService:
         return await self._hosts.all()[0].session(id, who)
 
     async def Read(self, who: Principal, request: log_pb2.ReadRequest) -> log_pb2.ReadReply:
-        """Events behind an id, in order (L1)."""
+        """Events after an id, in order (L1)."""
         if request.after < 0 or not 0 <= request.limit <= BATCH or request.wait_ms < 0:
             raise BadRequest("after, limit and wait_ms are not negative, limit is at most 1000")
         session = await self._session(who, request.session)
         host, after = session.host, request.after
-        session.reads(after)
-        events = await (self._await if request.wait_ms else self._look)(session, request)
+        if request.wait_ms:
+            await self._await(session, request)
+        elif request.limit and after >= host.log.tail.end:
+            await host.run(host.log.poll)
+            await host.session(session.id, who)
+        events = await host.read(after, request.limit)
         shown: list[log_pb2.Event] = []
         size, end = 0, after
         for event in events:
@@ -370,38 +370,24 @@ class LogService:
             if visible(who, event):
                 shown.append(event_to(event))
             end = event.id
-        newest = await host.run(host.log.newest) if not request.limit else end
+        newest = 0 if request.limit else await host.run(host.log.newest)
         return log_pb2.ReadReply(events=shown, end=end, newest=newest, now_us=to_us(host.log.now()))
 
-    async def _look(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
-        host = session.host
-        if request.after >= host.log.tail.end or not request.limit:
-            await host.run(host.log.poll)
-            session = await host.session(session.id, session.who)
-        return await host.read(request.after, request.limit) if request.limit else []
+    async def _await(self, session: Session, request: log_pb2.ReadRequest) -> None:
+        """Wait until there is an event that another added.
 
-    async def _await(self, session: Session, request: log_pb2.ReadRequest) -> Sequence[Event]:
+        The session's own events come with the replies to its commits.  Sending each of them twice
+        would cost 10 % of the throughput.
+        """
         host, position = session.host, request.after
         deadline = host.time() + min(request.wait_ms / 1000, _WAIT)
-        while True:
-            if session.committing:  # what it adds just now is known as its own in a moment
-                await asyncio.sleep(_MOMENT)
-            events = await host.read(request.after, request.limit)
-            if events and concerns(session, events):
-                return self._unless_own(session, request.after, events)
-            left = deadline - host.time()
-            if left <= 0:
-                return events
+        while (left := deadline - host.time()) > 0:
+            for event in (events := await host.read(position, BATCH)):
+                if not (isinstance(event, Added) and event.session == session.id):
+                    return
             position = events[-1].id if events else position
-            await host.more(position, left, session)
+            await host.more(position, left)
             await host.session(session.id, session.who)
-
-    def _unless_own(self, session: Session, after: int, events: Sequence[Event]) -> Sequence[Event]:
-        """The events; none if all are its own, for then it should read on from where it is now."""
-        if session.again == after or any(event.id not in session.own for event in events):
-            return events
-        session.again = after
-        return []
 
     async def Commit(
         self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]
@@ -423,16 +409,17 @@ class LogService:
     async def _commit(
         self, session: Session, events: list[log_pb2.Event], request: log_pb2.CommitRequest
     ) -> log_pb2.CommitReply:
-        def read() -> list[Event]:
-            return [self._event(session, event) for event in events]
+        def commit() -> tuple[list[Event], list[bool]]:
+            added = [self._event(session, event) for event in events]
+            return added, host.log.commit(added, move)
 
         move = _move(session, request.move) if request.HasField("move") else None
         host = session.host
         try:
             if move is None:
-                return _stored(host, *await host.commit(session, read, None))
+                return _stored(host, *await host.commit(commit))
             async with host.owned(session, move.consumer) as claim:
-                stored = await host.commit(session, read, move)
+                stored = await host.commit(commit)
                 claim.cursor = move.new
                 return _stored(host, *stored)
         except (LostOwnership, NameCollision, DatabaseError) as error:
@@ -447,7 +434,7 @@ class LogService:
         session.who.require(namespace, write=True)
         if self._hosts.of(namespace) is not session.host:
             raise BadRequest(f"namespace {namespace!r} is in another log than this session")
-        return added
+        return Added(added, session)
 
     async def Claim(self, who: Principal, request: log_pb2.ClaimRequest) -> log_pb2.ClaimReply:
         """Become the owner of a consumer's name (L7)."""
@@ -462,7 +449,7 @@ class LogService:
     async def Release(
         self, who: Principal, request: log_pb2.ReleaseRequest
     ) -> log_pb2.ReleaseReply:
-        """Give a name up."""
+        """Release a name."""
         session = await self._session(who, request.session)
         given = request.HasField("old") and request.HasField("new")
         if given and not 0 <= request.old <= request.new:
@@ -474,7 +461,7 @@ class LogService:
     async def ListParked(
         self, who: Principal, request: log_pb2.ListParkedRequest
     ) -> log_pb2.ListParkedReply:
-        """What a consumer has set aside."""
+        """The events that a consumer has parked."""
         session = await self._session(who, request.session)
         host, name = session.host, stored_name(who, request.consumer)
         parked = await host.run(host.log.parked, name)
@@ -490,7 +477,7 @@ class LogService:
         return log_pb2.GetReply(event=event_to(event) if event is not None and seen else None)
 
     async def Find(self, who: Principal, request: log_pb2.FindRequest) -> log_pb2.Keys:
-        """Which of these keys the log has."""
+        """Those of these keys that the log has."""
         session = await self._session(who, request.session)
         if not 1 <= request.type < len(TYPES):
             raise BadRequest(f"{request.type} is not a type of events")
@@ -500,7 +487,7 @@ class LogService:
         return log_pb2.Keys(keys=await session.host.run(log.among, TYPES[request.type], keys))
 
     async def Begun(self, who: Principal, request: log_pb2.BegunRequest) -> log_pb2.Keys:
-        """Which of these iterations have done anything."""
+        """Those of these iterations that have done anything."""
         session = await self._session(who, request.session)
         keys = [parse_key(text, target=False) for text in _some(request.keys)]
         if len({_readable(who, key)[:2] for key in keys}) > 1:
@@ -563,10 +550,10 @@ def _move(session: Session, move: log_pb2.Move) -> Move:
 
 
 def stored_name(who: Principal, consumer: str) -> str:
-    """The cursor of a consumer, as stored: nobody gets at another namespace's (G4).
+    """The stored name of a consumer.  No token reaches another namespace's consumers (G4).
 
-    A consumer of a user's own may read several namespaces.  So that those of two tokens never meet,
-    its name belongs to the token, unless that is for all namespaces.
+    A consumer of a program's own may read several namespaces.  Its name then belongs to the token,
+    so that the consumers of two tokens never meet.  A token for all namespaces shares its names.
     """
     kind, _, rest = consumer.partition("/")
     if kind not in _CONSUMERS or not rest or len(consumer) > 255:
@@ -577,7 +564,7 @@ def stored_name(who: Principal, consumer: str) -> str:
         return consumer
     if kind == "consumer":
         return consumer_name(kind, who.name, rest)
-    if is_shortened(consumer):  # whose it is cannot be seen any more
+    if is_shortened(consumer):  # a shortened name no longer shows its namespace
         return consumer_name("token", who.name, consumer)
     who.require(rest.partition("/")[0], write=False)
     return consumer

@@ -1,7 +1,7 @@
 """The wire format that the server and the remote client share.
 
-Role: how errors, times, events and parked events go over a connection, and the address rule that
-both sides apply: what leaves the machine needs TLS.
+Role: encodes errors, times, events and parked events.  Also has the address rule of both sides:
+data that leaves the machine needs TLS.
 
 Left to `remote` and `services`: the calls themselves.
 """
@@ -28,19 +28,19 @@ from ..storage.event import (
 )
 from .proto import log_pb2 as pb
 
-ERROR_KEY = "replay-error"  # metadata with the name of the class of an error
+ERROR_KEY = "replay-error"  # metadata: the name of an error's class
 
 
 class AccessDenied(Error):
-    """The server does not take this token, or not for this."""
+    """The server does not accept this token, or not for this call."""
 
 
 class WrongServer(Error):
-    """The server does not have the service that this client needs."""
+    """The server does not offer the service that this client needs."""
 
 
 class TooBusy(Unavailable):
-    """The server has as many calls, or this client as many streams, as it may; nothing was done."""
+    """The server's calls, or this client's streams, are at their limit.  Nothing was done."""
 
 
 class SessionLost(Unavailable):
@@ -68,7 +68,7 @@ ERRORS: dict[str, type[Error]] = {
 
 
 def public_name(error: BaseException) -> str:
-    """The name by which an error goes over the wire: of its class, or of the nearest known one."""
+    """The name of an error on the wire: its class, or the nearest class with a known name."""
     return next((each.__name__ for each in type(error).__mro__ if each.__name__ in ERRORS), "")
 
 
@@ -126,7 +126,7 @@ def event_from(event: pb.Event) -> Event:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what goes to this host never leaves the machine."""
+    """Whether data for this host stays on this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -60,10 +60,14 @@ def test_the_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_the_map_has_every_module_once() -> None:
-    """The README's table of modules lists all there are, each once."""
-    listed = re.findall(r"^\| `(\w+\.py)` \|", README.read_text(), re.MULTILINE)
-    modules = {path.name for path in (ROOT / "replay").glob("*.py")} - {"__init__.py"}
-    assert sorted(listed) == sorted(modules)
+    """The README's map has each file at the top, and the modules of each folder."""
+    rows = dict(re.findall(r"^\| `replay/(\S+)` \| (.*) \|$", README.read_text(), re.MULTILINE))
+    top, folders = ROOT / "replay", ("storage", "server", "tools")
+    files = {path.name for path in top.glob("[!_]*.py")}
+    assert sorted(rows) == sorted(files | {f"{folder}/" for folder in folders})
+    for folder in folders:
+        modules = [path.stem for path in (top / folder).glob("[!_]*.py")]
+        assert sorted(re.findall(r"`(\w+)`", rows[f"{folder}/"])) == sorted(modules)
 
 
 def test_the_readme_names_all_that_is_public() -> None:

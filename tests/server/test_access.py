@@ -550,6 +550,29 @@ def test_g4_another_namespace_answers_the_same_whatever_is_in_it(server: Serving
         assert not any(caller.ask(name, each).messages for name, each in about("b"))
 
 
+def test_g4_a_read_waits_for_events_of_others(server: Serving) -> None:
+    """G4, L1: not for the session's own.  An event it may not see answers it with the end alone."""
+    with calling(server, "a") as a, calling(server, "b") as b:
+
+        def read(after: int) -> Any:
+            request = pb.ReadRequest(session=a.session, after=after, limit=10, wait_ms=30_000)
+            stub, metadata = a.stubs.method("Read"), a.stubs.metadata
+            return stub.future(request, metadata=metadata, timeout=LIMIT)
+
+        def add(caller: Caller, key: str) -> None:
+            event = pb.Event(type=1, key=key)
+            assert caller.ask("Commit", pb.CommitRequest(events=[event])).code is OK
+
+        first = read(0)
+        add(b, "b/w/1/0")
+        assert (list(first.result().events), first.result().end) == ([], 1)
+        second = read(1)
+        add(a, "a/w/2/0")
+        add(b, "b/w/3/0")
+        assert [event.key for event in second.result().events] == ["a/w/2/0"]
+        assert second.result().end == 3
+
+
 def test_g4_a_database_of_its_own_does_not_show(sqlite: str, tmp_path: Path) -> None:
     """G4, G3: whether another namespace has one makes no difference."""
     answers = []

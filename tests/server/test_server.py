@@ -813,13 +813,13 @@ def test_the_reflection_service_answers(url: str) -> None:
             )
         }
         assert set(files) == {
-            "replay/proto/replaypb.proto",
-            "replay/proto/reflexpb.proto",
+            "replay/server/proto/replaypb.proto",
+            "replay/server/proto/reflexpb.proto",
             "google/protobuf/any.proto",
             "google/protobuf/duration.proto",
             "google/protobuf/timestamp.proto",
         }
-        (service,) = files["replay/proto/replaypb.proto"].service
+        (service,) = files["replay/server/proto/replaypb.proto"].service
         assert [method.name for method in service.method] == [
             "RunWorkflow",
             "SignalRun",
@@ -936,8 +936,11 @@ BAD_OPTIONS = [
     ([], "name a database with --db"),
     (["--db", "n=sqlite://"], "name a database with --db URL, for all namespaces without their"),
     (["--db", "mongodb://somewhere"], "expected sqlite:///file.db"),
-    (["--db", "sqlite://", "--db", "mysql://other"], "a database for all namespaces twice"),
-    (["--db", "a=sqlite://", "--db", "a=sqlite://"], "a database for a twice"),
+    (
+        ["--db", "sqlite://", "--db", "mysql://other"],
+        "two databases for all namespaces: keep one",
+    ),
+    (["--db", "a=sqlite://", "--db", "a=sqlite://"], "two databases for a: keep one"),
     (["--db", "sqlite:///no/such/place/replay.db"], "no/such/place"),
     (["--db", "sqlite://", "--listen", "7654"], "--listen 7654: expected host:port"),
     (
