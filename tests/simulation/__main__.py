@@ -25,14 +25,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seed",
         type=int,
-        help=f"of the first {CHUNK} histories, the next has the next (default: random)",
+        help=f"for the first {CHUNK} histories; each next {CHUNK} take the next (default: random)",
     )
     parser.add_argument(
         "--url",
         default="sqlite://",
         help="a database to do it on, whose tables are EMPTIED (default: SQLite in memory)",
     )
-    parser.add_argument("--again", metavar="WORD", help="run one history, as a failure prints it")
+    parser.add_argument("--again", metavar="WORD", help="run the history that a failure printed")
     return parser.parse_args()
 
 
