@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import islice
@@ -140,6 +140,7 @@ def store(
 @dataclass(slots=True)
 class _Await:
     key: Key
+    created_at: datetime
     timeout_at: datetime
 
     @property
@@ -159,19 +160,17 @@ class _Sent(NamedTuple):
     """A signal that no await has taken yet."""
 
     id: int
-    type: int
     raw: bytes
     created_at: datetime
 
 
 @dataclass(slots=True)
 class _Step:
-    """What one step stores: new awaits, and awaits that end with or without a signal."""
+    """What one step stores: new awaits, awaits that end, and signals that they take."""
 
-    begun: dict[str, _Await]
-    answered: list[tuple[str, int]]  # await's key, signal's id
-    timed_out: list[str]
-    stale: list[str]  # another system has answered them, with a signal that nobody knows
+    begun: dict[str, _Await] = field(default_factory=dict)
+    ended: list[tuple[int, str]] = field(default_factory=list)  # status, await's key
+    taken: list[tuple[str, int]] = field(default_factory=list)  # await's key, signal's id
 
 
 class Matcher(Consumer):
@@ -185,8 +184,7 @@ class Matcher(Consumer):
         self._stored_seen = 0
         self._blocked = False  # by a gap in the ids of signals
         self._behind = False  # whether there may be signals that were not compared yet
-        self._begun: dict[str, _Await] = {}
-        self._rows: list[Row] = []  # of those
+        self._current = _Step()
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
@@ -201,7 +199,7 @@ class Matcher(Consumer):
 
     def forget(self) -> None:
         """As in `Consumer`."""
-        self._begun, self._rows = {}, []
+        self._current = _Step()
 
     def due(self) -> datetime | None:
         """As in `Consumer`."""
@@ -220,9 +218,12 @@ class Matcher(Consumer):
         for event in events:
             if event.key not in known:
                 self._begin(event, 1, batch)
-        step, self._begun = _Step(self._begun, [], [], []), {}
+        step, self._current = self._current, _Step()
         columns = "`key`, created_at, timeout_at, status"
-        rows, self._rows = self._rows, []
+        rows: list[Row] = [
+            (key, to_text(found.created_at), to_text(found.timeout_at), PENDING)
+            for key, found in step.begun.items()
+        ]
         batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, rows)
         self._answer(step, batch)
 
@@ -234,39 +235,36 @@ class Matcher(Consumer):
 
     def _begin(self, event: Event, attempt: int, batch: Batch) -> bool:
         try:
-            found = _Await(event.key, later(event.timestamp, requested_duration(event)))
+            timeout_at = later(event.timestamp, requested_duration(event))
             signal_type(event.key)
         except (MessageError, InvalidName) as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        self._begun[event.text] = found
-        times = (to_text(event.timestamp), to_text(found.timeout_at))
-        self._rows.append((event.text, *times, PENDING))
-        self._timer.add(found.timeout_at)
+        self._current.begun[event.text] = _Await(event.key, event.timestamp, timeout_at)
+        self._timer.add(timeout_at)
         return True
 
-    def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
-        """Return the free signals that have come since the last look, by run, in order."""
-        arrived: dict[Run, list[_Sent]] = {}
+    def _arrived(self, now: datetime) -> set[Run]:
+        """Return the runs that free signals have come for since the last look."""
+        arrived: set[Run] = set()
         due = self._timer.next()
         # Before an await times out, look for signals that no poll has reported yet.
         if self._log.tail.signals <= self._seen and not (due is not None and due <= now):
             self._blocked = self._behind = False
             return arrived
         query = (
-            "SELECT id, namespace, workflow, run, check_id, type, message, created_at"
-            " FROM replay_signals WHERE id > ? ORDER BY id LIMIT ?"
+            "SELECT id, namespace, workflow, run, check_id FROM replay_signals"
+            " WHERE id > ? ORDER BY id LIMIT ?"
         )
         while True:
             rows = self._log.database.query(query, (self._seen, BATCH))
             gap = first_gap(self._seen, [row[0] for row in rows])
-            for id, namespace, workflow, run, taken, type, raw, created_at in rows:
+            for id, namespace, workflow, run, taken in rows:
                 if gap is not None and id >= gap.stop:
                     break
                 self._seen = id
                 if taken is None:
-                    sent = _Sent(id, type, raw or b"", from_text(created_at))
-                    arrived.setdefault((namespace, workflow, run), []).append(sent)
+                    arrived.add((namespace, workflow, run))
             # It stays blocked while an open transaction holds the missing id.
             self._blocked = gap is not None and not self._fence(gap[:BATCH])
             self._behind = self._blocked or len(rows) == BATCH
@@ -285,13 +283,16 @@ class Matcher(Consumer):
 
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
-        arrived = self._arrived(now)
         begun = {found.key[:3] for found in step.begun.values()}
-        for run in arrived.keys() | begun | self._timed_out(now):
-            # Stored awaits have been compared with all older signals.
-            new = None if run in begun else arrived.get(run, [])
-            self._match(run, new, now, step, batch)
-        batch.also += self._ended(step)
+        for run in self._arrived(now) | begun | self._timed_out(now):
+            self._match(run, now, step, batch)
+        end = "UPDATE replay_signal_awaits SET status = ? WHERE `key` = ?"
+        take = (
+            "UPDATE replay_signals SET check_id ="
+            " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?"
+        )
+        batch.also += [Statement(end, row) for row in step.ended]
+        batch.also += [Statement(take, row) for row in step.taken]
         if self._seen - self._stored_seen >= BATCH:
             batch.also += self._store_seen(to_text(now))
 
@@ -306,50 +307,44 @@ class Matcher(Consumer):
         )
         return {Key.parse(key)[:3] for (key,) in rows}
 
-    def _match(
-        self, run: Run, new: list[_Sent] | None, now: datetime, step: _Step, batch: Batch
-    ) -> None:
-        """Give a run's awaits their signals, and end those whose time is over.
-
-        The signals are `new`, or all free signals of the run if `new` is None.
-        """
+    def _match(self, run: Run, now: datetime, step: _Step, batch: Batch) -> None:
+        """Give a run's awaits their signals, and end those whose time is over."""
         waiting: dict[int, list[_Await]] = defaultdict(list)
         for found in self._pending(run, step):
             waiting[found.type].append(found)
         for type, awaits in waiting.items():
-            if new is None:
-                signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
-            else:
-                signals = deque(sent for sent in new if sent.type == type)
+            signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
             for found in awaits:
                 # A signal counts by the time when it was sent, not when we look at it (S4).
                 over = found.timeout_at <= now
                 if signals and not (over and signals[0].created_at > found.timeout_at):
                     sent = signals.popleft()
-                    step.answered.append((str(found.key), sent.id))
-                    batch.events.append(self._response(found.key, sent.raw))
+                    step.ended.append((SUCCESS, str(found.key)))
+                    step.taken.append((str(found.key), sent.id))
+                    event = self._log.event(EventType.ACTIVITY_RESPONSE, found.key)
+                    event.raw = sent.raw
+                    batch.events.append(event)
                 elif over and (signals or not self._behind):
-                    step.timed_out.append(str(found.key))
-                    batch.events.append(
-                        self._log.event(EventType.ACTIVITY_RESPONSE, found.key, SleepDone())
-                    )
+                    step.ended.append((TIMED_OUT, str(found.key)))
+                    batch.events.append(self._no_signal(found.key))
 
-    def _response(self, key: Key, raw: bytes) -> Event:
-        event = self._log.event(EventType.ACTIVITY_RESPONSE, key)
-        event.raw = raw
-        return event
+    def _no_signal(self, key: Key) -> Event:
+        return self._log.event(EventType.ACTIVITY_RESPONSE, key, SleepDone())
 
     def _pending(self, run: Run, step: _Step) -> Iterable[_Await]:
         """Return a run's awaits that have no answer, in the order in which they began."""
         start = "/".join(run)
         rows = self._log.database.query(
-            "SELECT `key`, timeout_at, EXISTS (SELECT 1 FROM replay_events e"
+            "SELECT `key`, created_at, timeout_at, EXISTS (SELECT 1 FROM replay_events e"
             " WHERE e.type = 5 AND e.`key` = a.`key`) FROM replay_signal_awaits a"
             " WHERE status = 1 AND `key` > ? AND `key` < ? ORDER BY id",
             (start + "/", start + "0"),  # 0 is the character behind the slash
         )
-        stored = {key: _Await(Key.parse(key), from_text(at)) for key, at, _ in rows}
-        known = {key for key, _, answered in rows if answered}
+        stored = {
+            key: _Await(Key.parse(key), from_text(begun), from_text(until))
+            for key, begun, until, _ in rows
+        }
+        known = {key for key, *_, answered in rows if answered}
         begun = {key: found for key, found in step.begun.items() if found.key[:3] == run}
         pending = {key: f for key, f in (stored | begun).items() if f.key[:3] == run}
         for key in known & pending.keys() if not self._behind else ():
@@ -362,16 +357,16 @@ class Matcher(Consumer):
         answered = EventType.ACTIVITY_RESPONSE
         (raw,) = (e.raw or b"" for e in history if e.type is answered and e.key == found.key)
         signals = self._signals(found.key[:3], found.type, BATCH, step)
-        if raw == self._log.event(answered, found.key, SleepDone()).raw:
-            step.timed_out.append(str(found.key))
-        elif (id := next((sent.id for sent in signals if sent.raw == raw), None)) is not None:
-            step.answered.append((str(found.key), id))
-        else:
-            step.stale.append(str(found.key))
+        if raw == self._no_signal(found.key).raw:
+            step.ended.append((TIMED_OUT, str(found.key)))
+            return
+        step.ended.append((SUCCESS, str(found.key)))
+        if (id := next((sent.id for sent in signals if sent.raw == raw), None)) is not None:
+            step.taken.append((str(found.key), id))
 
     def _signals(self, run: Run, type: int, chunk: int, step: _Step) -> Iterator[_Sent]:
         """Yield a run's free signals in order, reading `chunk` of them at a time."""
-        taken, after = {id for _, id in step.answered}, 0
+        taken, after = {id for _, id in step.taken}, 0
         while True:
             rows = self._log.database.query(
                 "SELECT id, message, created_at, namespace, workflow, run FROM replay_signals"
@@ -382,25 +377,10 @@ class Matcher(Consumer):
             for id, message, created_at, *names in rows:
                 # A table that another system made may take different names for equal (L8).
                 if tuple(names) == run and id not in taken:
-                    yield _Sent(id, type, message or b"", from_text(created_at))
+                    yield _Sent(id, message or b"", from_text(created_at))
             if len(rows) < chunk:
                 return
             after = rows[-1][0]
-
-    @staticmethod
-    def _ended(step: _Step) -> list[Statement]:
-        ended = [(SUCCESS, key) for key, _ in step.answered]
-        ended += [(TIMED_OUT, key) for key in step.timed_out]
-        ended += [(SUCCESS, key) for key in step.stale]
-        status = "UPDATE replay_signal_awaits SET status = ? WHERE `key` = ?"
-        take = (
-            "UPDATE replay_signals SET check_id ="
-            " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?"
-        )
-        return [
-            *(Statement(status, row) for row in ended),
-            *(Statement(take, row) for row in step.answered),
-        ]
 
     def _store_seen(self, now: str) -> list[Statement]:
         """Store `_seen` now and then.  After a start, later signals are compared once more."""
