@@ -1,7 +1,6 @@
 """The databases: a fresh one for each measure, on disk, with default durability."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pymysql
 
 from bench.raw import Raw
+from tests.servers import programs
 
 
 class Backend(Protocol):
@@ -94,16 +94,17 @@ def filesystem(path: Path) -> str:
 @contextmanager
 def private_mariadb(directory: Path) -> Iterator[Mysql]:
     """A new server with a new data directory, and with the settings that MariaDB ships with."""
-    daemon = find("mariadbd")
+    program = next(each for each in programs() if each.flavour == "mariadb")
     data, socket = directory / "mariadb", directory / "mariadb.sock"
     user = ["--user=root"] if os.geteuid() == 0 else []
-    install = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-    subprocess.run(
-        [find("mariadb-install-db"), "--no-defaults", *user, f"--datadir={data}", *install],
-        check=True,
-        stdout=subprocess.DEVNULL,
+    program.initialise(data)
+    accounts = directory / "accounts.sql"
+    accounts.write_text(
+        "CREATE USER IF NOT EXISTS root@localhost IDENTIFIED BY '';\n"
+        "GRANT ALL ON *.* TO root@localhost;\n"
     )
-    command = [daemon, "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}"]
+    command = [program.path, "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}"]
+    command.append(f"--init-file={accounts}")
     settings = ["--skip-networking", "--innodb-flush-log-at-trx-commit=1"]
     with open(directory / "mariadb.log", "wb") as log:
         server = subprocess.Popen([*command, *settings], stdout=log, stderr=log)
@@ -127,15 +128,6 @@ def await_server(server: subprocess.Popen[bytes], socket: Path, log: Path) -> st
             cursor.execute("CREATE DATABASE replay")
         return f"mysql://root@localhost/replay?unix_socket={socket}"
     raise RuntimeError(f"mariadbd does not answer; its log ends:\n{log.read_text()[-2000:]}")
-
-
-def find(program: str) -> str:
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if path is None:
-        raise FileNotFoundError(
-            f"{program} is not installed: install mariadb-server, or name a server with --url"
-        )
-    return path
 
 
 @contextmanager
