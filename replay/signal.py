@@ -37,7 +37,7 @@ from google.protobuf.message import Message
 from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked, first_gap
 from .server.proto.replaypb_pb2 import SleepDone
-from .sleep import Timer, requested_duration
+from .sleep import Timers, requested_duration
 from .storage.database import (
     Duplicate,
     Error,
@@ -160,6 +160,7 @@ class _Sent(NamedTuple):
     """A signal that no await has taken yet."""
 
     id: int
+    type: int
     raw: bytes
     created_at: datetime
 
@@ -179,7 +180,7 @@ class Matcher(Consumer):
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)
         self._waiter.signals = True
-        self._timer = Timer(self._first_timeout)
+        self._timers = Timers(self._load)
         self._seen = 0
         self._stored_seen = 0
         self._blocked = False  # by a gap in the ids of signals
@@ -195,7 +196,7 @@ class Matcher(Consumer):
         query = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
         rows = self._log.database.query(query, (_CURSOR,))
         self._seen = self._stored_seen = int(rows[0][0]) if rows else 0
-        self._timer.reset()
+        self._timers.reload()
 
     def forget(self) -> None:
         """As in `Consumer`."""
@@ -205,12 +206,15 @@ class Matcher(Consumer):
         """As in `Consumer`."""
         if self._behind or self._seen < self._log.tail.signals:
             return self._log.database.now() + timedelta(milliseconds=30 if self._blocked else 0)
-        return self._timer.next()
+        return self._timers.next()
 
-    def _first_timeout(self) -> datetime | None:
-        sql = "SELECT MIN(timeout_at) FROM replay_signal_awaits WHERE status = 1"
-        first = self._log.database.query(sql)[0][0]
-        return None if first is None else from_text(first)
+    def _load(self, limit: int) -> list[tuple[datetime, str]]:
+        rows = self._log.database.query(
+            "SELECT timeout_at, `key` FROM replay_signal_awaits WHERE status = 1"
+            " ORDER BY timeout_at, `key` LIMIT ?",
+            (limit,),
+        )
+        return [(from_text(at), key) for at, key in rows]
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
@@ -241,30 +245,31 @@ class Matcher(Consumer):
             self.park(batch, event.id, event.key, attempt, error)
             return False
         self._current.begun[event.text] = _Await(event.key, event.timestamp, timeout_at)
-        self._timer.add(timeout_at)
+        self._timers.add(timeout_at, event.text)
         return True
 
-    def _arrived(self, now: datetime) -> set[Run]:
-        """Return the runs that free signals have come for since the last look."""
-        arrived: set[Run] = set()
-        due = self._timer.next()
+    def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
+        """Return the free signals that have come since the last look, by run, in order."""
+        arrived: dict[Run, list[_Sent]] = {}
+        due = self._timers.next()
         # Before an await times out, look for signals that no poll has reported yet.
         if self._log.tail.signals <= self._seen and not (due is not None and due <= now):
             self._blocked = self._behind = False
             return arrived
         query = (
-            "SELECT id, namespace, workflow, run, check_id FROM replay_signals"
-            " WHERE id > ? ORDER BY id LIMIT ?"
+            "SELECT id, namespace, workflow, run, check_id, type, message, created_at"
+            " FROM replay_signals WHERE id > ? ORDER BY id LIMIT ?"
         )
         while True:
             rows = self._log.database.query(query, (self._seen, BATCH))
             gap = first_gap(self._seen, [row[0] for row in rows])
-            for id, namespace, workflow, run, taken in rows:
+            for id, namespace, workflow, run, taken, type, raw, created_at in rows:
                 if gap is not None and id >= gap.stop:
                     break
                 self._seen = id
                 if taken is None:
-                    arrived.add((namespace, workflow, run))
+                    sent = _Sent(id, type, raw or b"", from_text(created_at))
+                    arrived.setdefault((namespace, workflow, run), []).append(sent)
             # It stays blocked while an open transaction holds the missing id.
             self._blocked = gap is not None and not self._fence(gap[:BATCH])
             self._behind = self._blocked or len(rows) == BATCH
@@ -283,9 +288,13 @@ class Matcher(Consumer):
 
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
+        arrived = self._arrived(now)
         begun = {found.key[:3] for found in step.begun.values()}
-        for run in self._arrived(now) | begun | self._timed_out(now):
-            self._match(run, now, step, batch)
+        due = set() if self._behind else {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
+        for run in arrived.keys() | begun | due:
+            # Stored awaits have been compared with all older signals.
+            new = None if run in begun else arrived.get(run, [])
+            self._match(run, new, now, step, batch)
         end = "UPDATE replay_signal_awaits SET status = ? WHERE `key` = ?"
         take = (
             "UPDATE replay_signals SET check_id ="
@@ -296,24 +305,21 @@ class Matcher(Consumer):
         if self._seen - self._stored_seen >= BATCH:
             batch.also += self._store_seen(to_text(now))
 
-    def _timed_out(self, now: datetime) -> set[Run]:
-        """Return the runs that have awaits whose time is over."""
-        if self._behind or not self._timer.passed(now):
-            return set()
-        rows = self._log.database.query(
-            "SELECT `key` FROM replay_signal_awaits WHERE status = 1 AND timeout_at <= ?"
-            " ORDER BY timeout_at LIMIT ?",
-            (to_text(now), BATCH),
-        )
-        return {Key.parse(key)[:3] for (key,) in rows}
+    def _match(
+        self, run: Run, new: list[_Sent] | None, now: datetime, step: _Step, batch: Batch
+    ) -> None:
+        """Give a run's awaits their signals, and end those whose time is over.
 
-    def _match(self, run: Run, now: datetime, step: _Step, batch: Batch) -> None:
-        """Give a run's awaits their signals, and end those whose time is over."""
+        The signals are `new`, or all free signals of the run if `new` is None.
+        """
         waiting: dict[int, list[_Await]] = defaultdict(list)
         for found in self._pending(run, step):
             waiting[found.type].append(found)
         for type, awaits in waiting.items():
-            signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
+            if new is None:
+                signals = deque(islice(self._signals(run, type, len(awaits), step), len(awaits)))
+            else:
+                signals = deque(sent for sent in new if sent.type == type)
             for found in awaits:
                 # A signal counts by the time when it was sent, not when we look at it (S4).
                 over = found.timeout_at <= now
@@ -377,7 +383,7 @@ class Matcher(Consumer):
             for id, message, created_at, *names in rows:
                 # A table that another system made may take different names for equal (L8).
                 if tuple(names) == run and id not in taken:
-                    yield _Sent(id, message or b"", from_text(created_at))
+                    yield _Sent(id, type, message or b"", from_text(created_at))
             if len(rows) < chunk:
                 return
             after = rows[-1][0]

@@ -5,17 +5,18 @@ know workflows: it answers every request, whoever added it.
 
 Invariant: one transaction marks a row as completed and adds its response.
 
-`Timer` keeps one time in memory, so a million sleeping runs cost no more than one, and waiting for
-them costs no query (P6).  A sleep counts from its request's timestamp, rounded up to the
-millisecond (R7), so a consumer that is behind does not make it longer (P9).
+`Timers` keeps only the next due rows in memory, so a million sleeping runs cost no more than ten
+thousand, and waiting for them costs no query (P6).  A sleep counts from its request's timestamp,
+rounded up to the millisecond (R7), so a consumer that is behind does not make it longer (P9).
 
 Left to `replay.signal`: waiting for something that may come earlier.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked
@@ -27,36 +28,51 @@ from .storage.tail import BATCH
 TARGET = "replay_sleep"
 
 
-class Timer:
-    """When the first row of a table is due.  `read` asks the table."""
+class Timers:
+    """The next due times of a table, by key.  `load` reads the first so many, in order."""
 
-    def __init__(self, read: Callable[[], datetime | None]) -> None:
-        self._read = read
-        self._next: datetime | None = None
-        self._known = False
+    LIMIT = 10_000
 
-    def reset(self) -> None:
-        """Forget the time: rows have gone, or will go with this step."""
-        self._known = False
+    def __init__(self, load: Callable[[int], list[tuple[datetime, str]]]) -> None:
+        self._load = load
+        self._heap: list[tuple[datetime, str]] = []
+        self._complete = False  # whether the heap holds all rows
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def reload(self) -> None:
+        """Read the next due times from the table."""
+        self._heap = self._load(self.LIMIT)  # in order, which is a heap
+        self._complete = len(self._heap) < self.LIMIT
+        if self._heap:
+            self._last = self._heap[-1][0]
+
+    def add(self, due: datetime, key: str) -> None:
+        """Take a row into account that this step stores."""
+        self._refill()
+        if self._complete or due <= self._last:
+            heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > 2 * self.LIMIT:
+            self._heap = heapq.nsmallest(self.LIMIT, self._heap)
+            self._complete, self._last = False, self._heap[-1][0]
 
     def next(self) -> datetime | None:
         """Return when the first row is due; None if there is none."""
-        if not self._known:
-            self._next, self._known = self._read(), True
-        return self._next
+        self._refill()
+        return self._heap[0][0] if self._heap else None
 
-    def add(self, due: datetime) -> None:
-        """Take a row into account that this step stores."""
-        first = self.next()
-        self._next = due if first is None else min(first, due)
+    def pop(self, now: datetime, most: int = BATCH) -> list[tuple[datetime, str]]:
+        """Take out the rows that are due, at the end of a step."""
+        self._refill()
+        taken: list[tuple[datetime, str]] = []
+        while len(taken) < most and self._heap and self._heap[0][0] <= now:
+            taken.append(heapq.heappop(self._heap))
+        return taken
 
-    def passed(self, now: datetime) -> bool:
-        """Return whether a row is due; if so, forget the time, since the row will go."""
-        first = self.next()
-        if first is None or first > now:
-            return False
-        self.reset()
-        return True
+    def _refill(self) -> None:
+        # Does nothing after a step's first `add`: rows that the step stores are not in the table yet,
+        # and rows that it takes out still are.
+        if not self._heap and not self._complete:
+            self.reload()
 
 
 def requested_duration(event: Event) -> timedelta:
@@ -76,7 +92,7 @@ class Sleeper(Consumer):
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)
-        self._timer = Timer(self._first_due)
+        self._timers = Timers(self._load)
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
@@ -84,16 +100,19 @@ class Sleeper(Consumer):
 
     def claimed(self) -> None:
         """As in `Consumer`."""
-        self._timer.reset()
+        self._timers.reload()
 
     def due(self) -> datetime | None:
         """As in `Consumer`."""
-        return self._timer.next()
+        return self._timers.next()
 
-    def _first_due(self) -> datetime | None:
-        sql = "SELECT MIN(complete_at) FROM replay_sleeps WHERE completed = 0"
-        first = self._log.database.query(sql)[0][0]
-        return None if first is None else from_text(first)
+    def _load(self, limit: int) -> list[tuple[datetime, str]]:
+        rows = self._log.database.query(
+            "SELECT complete_at, `key` FROM replay_sleeps WHERE completed = 0"
+            " ORDER BY complete_at, `key` LIMIT ?",
+            (limit,),
+        )
+        return [(from_text(at), key) for at, key in rows]
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
@@ -117,35 +136,22 @@ class Sleeper(Consumer):
         except MessageError as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        over = complete_at <= self._log.now()  # a consumer that is behind answers at once
-        rows.append((event.text, to_text(event.timestamp), to_text(complete_at), int(over)))
-        if not over:
-            self._timer.add(complete_at)
+        rows.append((event.text, to_text(event.timestamp), to_text(complete_at), 0))
+        self._timers.add(complete_at, event.text)
         return True
 
     def _store(self, rows: list[Row], batch: Batch) -> None:
-        """Store the rows, and answer those that are over already."""
         columns = "`key`, created_at, complete_at, completed"
         batch.also += self._log.database.insert_missing("replay_sleeps", columns, rows)
-        over = sorted((complete_at, key) for key, _, complete_at, completed in rows if completed)
-        batch.events += [self._response(key) for _, key in over]
-
-    def _response(self, key: str) -> Event:
-        return self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
 
     def _respond(self, batch: Batch) -> None:
-        """Answer the stored sleeps that are due, and mark their rows."""
-        now = self._log.now()
-        if not self._timer.passed(now):
-            return
-        rows = self._log.database.query(
-            "SELECT `key` FROM replay_sleeps WHERE completed = 0 AND complete_at <= ?"
-            " ORDER BY complete_at, `key` LIMIT ?",
-            (to_text(now), BATCH),
-        )
-        keys = [key for (key,) in rows]
+        """Answer the sleeps that are due, also those that this very step has begun."""
+        keys = [key for _, key in self._timers.pop(self._log.now())]
         for some in chunks(keys):
             listed = placeholders(len(some))
             sql = f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({listed})"
             batch.also.append(Statement(sql, some))
-        batch.events += map(self._response, keys)
+        batch.events += [
+            self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
+            for key in keys
+        ]

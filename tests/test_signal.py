@@ -22,6 +22,7 @@ from replay import (
 )
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from replay.signal import InvalidSignal, signal_hash
+from replay.sleep import Timers
 from replay.storage.database import Insert, Statement, to_text
 from replay.storage.event import InvalidName, MessageTooLarge, NotAMessage
 from tests.example_pb2 import Empty, Int, String
@@ -566,7 +567,7 @@ def test_s4_more_awaits_than_memory_holds_all_time_out(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S4, R10: with room for two, nine awaits end when their time is over, or with a signal."""
-    monkeypatch.setattr("replay.signal.BATCH", 2)
+    monkeypatch.setattr(Timers, "LIMIT", 2)
     with stepped(url, clock := Clock()) as client:
         for n in range(9):
             wait(client, 0, seconds=9 - n, run=f"r{n}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from replay import Client, Consumer, EventType, Key, RunContext, connect, register_workflow
 from replay.server.proto.replaypb_pb2 import SleepRequest
-from replay.sleep import Timer
+from replay.sleep import Timers
 from replay.storage.database import to_text
 from tests.example_pb2 import Empty, String
 from tests.support import (
@@ -353,8 +353,8 @@ def test_p5_a_request_that_can_be_served_after_all_is(url: str) -> None:
 def test_r10_more_sleeps_than_memory_holds_all_end_in_order(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R7, R10: three at a time, twenty sleeps end when they are due, the nearest first."""
-    monkeypatch.setattr("replay.sleep.BATCH", 3)
+    """R7, R10: with room for three, twenty sleeps end when they are due, the nearest first."""
+    monkeypatch.setattr(Timers, "LIMIT", 3)
     lengths = list(range(1, 21))
     random.Random(7).shuffle(lengths)
     with stepped(url, clock := Clock()) as client:
@@ -362,6 +362,7 @@ def test_r10_more_sleeps_than_memory_holds_all_end_in_order(
         for seconds in lengths:
             request(client, place(str(seconds)), wish(seconds))
             drain(consumer)
+        assert len(consumer._timers._heap) <= 6  # type: ignore[attr-defined]
         for second in range(1, 21):
             clock.forward(seconds=1)
             drain(consumer)
@@ -372,8 +373,8 @@ def test_r10_more_sleeps_than_memory_holds_all_end_in_order(
 def test_r10_a_sleep_that_begins_while_the_last_ones_end_is_not_lost(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R7, R10: the next time is read from the table only when all that was begun is in there."""
-    monkeypatch.setattr("replay.sleep.BATCH", 2)
+    """R7, R10: memory is filled up from the table only when all that was begun is in the table."""
+    monkeypatch.setattr(Timers, "LIMIT", 2)
     with stepped(url, clock := Clock()) as client:
         consumer = sleeper(client)
         for n in range(5):
@@ -392,22 +393,24 @@ def test_r10_a_sleep_that_begins_while_the_last_ones_end_is_not_lost(
 
 
 class Table:
-    """What `Timer` is used for, without a database: rows that are stored when a step is over."""
+    """What `Timers` is used for, without a database: rows that are stored when a step is over."""
+
+    LIMIT = 3
 
     def __init__(self) -> None:
         self.stored: dict[str, int] = {}
-        self.timer = Timer(self._first)
+        self.timers = Timers(self._load)
+        self.timers.LIMIT = self.LIMIT
+        self.timers.reload()
 
-    def _first(self) -> datetime | None:
-        return START + timedelta(seconds=min(self.stored.values())) if self.stored else None
+    def _load(self, limit: int) -> list[tuple[datetime, str]]:
+        nearest = sorted(self.stored.items(), key=lambda row: (row[1], row[0]))[:limit]
+        return [(START + timedelta(seconds=due), key) for key, due in nearest]
 
     def step(self, begun: dict[str, int], now: int) -> list[str]:
-        for due in begun.values():
-            self.timer.add(START + timedelta(seconds=due))
-        taken: list[str] = []
-        if self.timer.passed(START + timedelta(seconds=now)):
-            rows = sorted(self.stored.items(), key=lambda row: (row[1], row[0]))
-            taken = [key for key, due in rows if due <= now][:3]
+        for key, due in begun.items():
+            self.timers.add(START + timedelta(seconds=due), key)
+        taken = [key for _, key in self.timers.pop(START + timedelta(seconds=now))]
         self.stored |= begun
         for key in taken:
             del self.stored[key]  # once: a second time is an error
@@ -415,7 +418,7 @@ class Table:
 
 
 @given(st.lists(st.lists(st.integers(0, 12), max_size=8), max_size=12))
-def test_r10_a_timer_takes_out_each_row_once_and_in_order(steps: list[list[int]]) -> None:
+def test_r10_timers_take_out_each_row_once_and_in_order(steps: list[list[int]]) -> None:
     """R7, R10: whatever begins when, all that is due comes out, once, the nearest first."""
     table, pending = Table(), dict[str, int]()
     for now, lengths in enumerate(steps):
