@@ -69,8 +69,8 @@ class Timers:
         return taken
 
     def _refill(self) -> None:
-        # Does nothing after a step's first `add`: rows that the step stores are not in the table yet,
-        # and rows that it takes out still are.
+        # Does nothing after a step's first `add`: what the step stores is not in the table yet, and
+        # what it takes out still is.
         if not self._heap and not self._complete:
             self.reload()
 
