@@ -34,7 +34,7 @@ _log = logging.getLogger("replay.activity")
 
 
 class ActivityContext:
-    """What an activity knows about the request that it executes."""
+    """The request that an activity executes, as the activity sees it."""
 
     __slots__ = ("_event", "attempt")
 

@@ -1,12 +1,12 @@
-"""What a program holds: a client that starts, signals and streams runs.
+"""The client: a program starts, signals and streams runs with it.
 
 Role: `Client` starts and signals runs, streams events, waits for the end of a run, and keeps the
 consumers that you register.  `consume` adds a consumer of your own, and `handle` takes an event
 apart for it.  Two consumers, `Client.loops`, answer sleeps and signals.  They start with the first
 consumer that you register.
 
-Invariant: you may repeat every call.  What it stores is unique, so the second call finds it (R1,
-S1).
+Invariant: you may repeat every call.  The second call finds what the first one stored, since that is
+unique (R1, S1).
 
 Left to `replay.workflow` and `replay.activity`: calling your functions.
 """

@@ -39,7 +39,7 @@ log = logging.getLogger("replay")
 #: Called with a consumer's name, the name of a figure, and its value: see `Consumer`.
 Metrics = Callable[[str, str, float], None]
 
-#: What a user's function may raise without ending its consumer.  sys.exit() ends programs, not us.
+#: A user's function may raise these without ending its consumer: sys.exit() ends programs, not us.
 FAILURES = (Exception, SystemExit)
 
 #: Seconds that a step may handle events before it commits what it has.
@@ -57,7 +57,7 @@ def retry_pause(attempts: int) -> timedelta:
 
 @dataclass(slots=True)
 class Batch:
-    """What one step commits."""
+    """The result of one step, which is committed at once."""
 
     #: The id up to which everything is handled.  A handler that stops early lowers it.
     position: int
@@ -97,7 +97,7 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    # What a kind of consumer defines.
+    # Methods that each kind of consumer defines.
 
     def wants(self, event: Event) -> bool:
         """Return whether to handle this event."""

@@ -89,7 +89,7 @@ class Parked:
 
 @dataclass(slots=True)
 class Move:
-    """What a commit stores besides events: a cursor's move, parked rows, a consumer's own rows."""
+    """The rest of a commit: the move of a cursor, parked rows, and a consumer's own rows."""
 
     consumer: str
     old: int

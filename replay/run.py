@@ -287,7 +287,7 @@ _Make = Callable[[EventType, Key, Message | None], Event]
 
 
 class RunContext:
-    """What a workflow function may do.  A replay repeats all of it exactly."""
+    """The context of a run, with all that a workflow may do.  A replay repeats it exactly."""
 
     __slots__ = ("_run",)
 

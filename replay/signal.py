@@ -167,7 +167,7 @@ class _Sent(NamedTuple):
 
 @dataclass(slots=True)
 class _Step:
-    """What one step stores: new awaits, awaits that end, and signals that they take."""
+    """The result of one step: new awaits, awaits that end, and signals that they take."""
 
     begun: dict[str, _Await] = field(default_factory=dict)
     ended: list[tuple[int, str]] = field(default_factory=list)  # status, await's key

@@ -1,7 +1,7 @@
 """Sleeps: requests of the reserved activity ``replay_sleep``, answered when they are due.
 
 Role: `Sleeper` stores a row for each request, and responds when its time has come.  It does not
-know workflows: it answers every request, whoever added it.
+know workflows: it answers every request, no matter who added it.
 
 Invariant: one transaction marks a row as completed and adds its response.
 

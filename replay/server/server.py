@@ -262,7 +262,7 @@ class Server:
 
     def _listen(self) -> None:
         options = self._options
-        # What one call may bring; a larger commit comes in parts.
+        # The limit of one message; a larger commit comes in parts.
         largest = max(host.log.max_message for host in self._hosts.all()) + 64 * 1024
         self._server = server = grpc.aio.server(
             interceptors=[] if options.access.open else [_Gate(options.access)],

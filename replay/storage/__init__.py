@@ -1,1 +1,1 @@
-"""What the log is stored in: events, the tail in memory, and the databases."""
+"""Everything below the log: events, the tail in memory, and the databases."""

@@ -1,4 +1,4 @@
-"""What the library asks of a database: queries, transactions, locks, a clock, and the tables.
+"""The interface of a database: queries, transactions, locks, a clock, and the tables.
 
 Role: the modules above write SQL once, with ``?`` as the placeholder.  `sqlite` and `mysql` hold
 what differs between databases: locks, ids, error numbers, column types.
