@@ -5,8 +5,7 @@ consumers that you register.  `consume` adds a consumer of your own, and `handle
 apart for it.  Two consumers, `Client.loops`, answer sleeps and signals.  They start with the first
 consumer that you register.
 
-Invariant: you may repeat every call.  The second call finds what the first one stored, since that is
-unique (R1, S1).
+Invariant: you may repeat every call.  The second call finds what the first one stored (R1, S1).
 
 Left to `replay.workflow` and `replay.activity`: calling your functions.
 """
