@@ -426,7 +426,8 @@ class Log:
         cursor, owner, lease = rows[0]
         expired = lease is None or from_text(lease) <= now
         dead = domain != "" and owner.partition("|")[0] == domain
-        ours = owner in ("", self._owners.get(name))
+        # Ours also if the outcome of an earlier claim was unknown.
+        ours = owner == "" or owner.endswith(self._process)
         if not (ours or expired or dead):
             return None
         lease = to_text(now + self.database.lease)
@@ -452,9 +453,11 @@ class Log:
             " updated_at = ? WHERE id = ? AND owner = ? AND last_event_id = ?",
             (new, now, name, self._owners.get(name), old),
         )
-        self.database.write([give])
-        self.database.unlock(name)
-        self.disown(name)
+        try:
+            self.database.write([give])
+        finally:  # else nobody takes over while this process lives
+            self.disown(name)
+            self.unlock(name)
 
     def disown(self, name: str) -> None:
         """Stop renewing the lease of a cursor."""
@@ -470,17 +473,24 @@ class Log:
         self.database.release()
 
     def _renew(self) -> None:
-        """Renew all leases, four times in the length of one, by one statement."""
+        """Renew all leases, four times in the length of one, by one statement for 500 names.
+
+        It names the cursors: others with the same owner text may be ours by a claim whose outcome
+        is unknown, and nobody could ever claim those.
+        """
         if time.monotonic() < self._renew_at:
             return
         lease = self.database.lease
         self._renew_at = time.monotonic() + lease.total_seconds() / 4
-        owners = {*self._owners.copy().values()}
-        listed = placeholders(len(owners))
-        sql = f"UPDATE replay_cursors SET lease_until = ? WHERE owner IN ({listed})"
-        if owners:
-            until = to_text(self.database.now() + lease)
-            self.database.write([Statement(sql, (until, *owners))])
+        until = to_text(self.database.now() + lease)
+        for some in chunks(list(self._owners.copy().items())):
+            names, owners = [name for name, _ in some], {owner for _, owner in some}
+            sql = (
+                "UPDATE replay_cursors SET lease_until = ?"
+                f" WHERE id IN ({placeholders(len(names))})"
+                f" AND owner IN ({placeholders(len(owners))})"
+            )
+            self.database.write([Statement(sql, (until, *names, *owners))])
 
     def parked(self, consumer: str) -> list[Parked]:
         """Return what a consumer has parked, by event id."""

@@ -10,7 +10,7 @@ import pytest
 
 from replay import Client, Consumer, Event, connect, consume
 from replay.log import LostOwnership
-from replay.storage.database import Row, Statement, Unavailable, to_text
+from replay.storage.database import OutcomeUnknown, Row, Statement, Unavailable, to_text
 from tests import journey
 from tests.servers import connect as connect_to_server
 from tests.support import (
@@ -199,6 +199,53 @@ def test_l7_a_renewal_does_not_take_a_name_back(url: str) -> None:
             "another-node|host:1:x",
             to_text(clock.now),
         )
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("stopped", [False, True])
+def test_l7_a_claim_of_unknown_outcome_locks_nobody_out(url: str, stopped: bool) -> None:
+    """L7: not the process that made it, nor others once that process has stopped trying."""
+    clock = Clock()
+    with stepped(url, clock) as hung, stepped(url, clock) as b, stepped(url, clock) as c:
+        drain(mine(hung, []), consume(hung, "other", print, start=False))
+        clock.forward(seconds=11)  # it holds its locks, and renews nothing: its leases are over
+        faults, seen = Faults(b.log.database), list[str]()
+        consumer = mine(b, seen)
+        faults.after = 1
+        with pytest.raises(OutcomeUnknown):
+            consumer.step()
+        drain(consume(b, "other", print, start=False))
+        start_runs(b, "1")
+        if not stopped:
+            drain(consumer)
+            assert seen == ["1"]
+            return
+        hung.log.database.close()
+        for _ in range(4):
+            clock.forward(seconds=3)
+            b.log._renew_at = 0
+            b.log.poll()
+        drain(mine(c, seen))
+        assert seen == ["1"]
+
+
+@pytest.mark.embedded
+def test_l7_a_release_that_fails_leaves_nothing_behind(url: str) -> None:
+    """L7: neither the lock nor the lease holds up the next owner."""
+    clock, seen = Clock(), list[str]()
+    with stepped(url, clock) as client, stepped(url, clock) as other:
+        drain(consumer := mine(client, []))
+        faults = Faults(client.log.database)
+        faults.before = 1
+        consumer.stop()
+        start_runs(other, "1")
+        take_over(mine(other, seen))
+        assert (seen, faults.before) == (["1"], 0)
+        clock.forward(seconds=1)
+        lease = lease_until(other)
+        client.log._renew_at = 0
+        client.log.poll()
+        assert lease_until(other) == lease
 
 
 @pytest.mark.embedded
