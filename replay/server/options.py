@@ -44,6 +44,10 @@ class Options:
             raise BadSetup(f"--listen {self.listen}: expected host:port or [address]:port")
         if "" not in self.databases:
             raise BadSetup("name a database with --db URL, for all namespaces without their own")
+        files = {"tls-cert": self.certificate, "tls-key": self.key, "client-ca": self.client_ca}
+        for option, content in files.items():
+            if content is not None and not content.strip():  # else it would count as not given
+                raise BadSetup(f"the file that --{option} names is empty")
         if bool(self.certificate) != bool(self.key):
             raise BadSetup("--tls-cert and --tls-key belong together")
         if self.client_ca and not self.certificate:

@@ -572,8 +572,12 @@ def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
         raise BadUrl(f"{_EXPECTED}; a token goes into the option token or token_file")
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     name = f"{parts.scheme}://{target}"
-    token = options.pop("token", "") or _read(options.pop("token_file", "")).decode().strip()
-    files = {each: _read(options.pop(each, "")) or None for each in ("ca", "cert", "key")}
+    token = options.pop("token", None)
+    files = {each: _read(options, each) for each in ("token_file", "ca", "cert", "key")}
+    if token is None and (content := files.pop("token_file")) is not None:
+        token = content.decode("utf-8", "replace").strip()
+    if token == "":
+        raise BadUrl(f"the token in the URL of {name} is empty")
     if options:
         raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
     if parts.scheme == "grpcs":
@@ -585,16 +589,20 @@ def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
         # Do not use a proxy that the environment names: data for loopback must stay here.
         channel = grpc.insecure_channel(target, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
     try:
-        return RemoteClient(Stubs(channel, name, token))
+        return RemoteClient(Stubs(channel, name, token or ""))
     except BaseException:
         channel.close()
         raise
 
 
-def _read(path: str) -> bytes:
-    if not path:
-        return b""
+def _read(options: dict[str, str], option: str) -> bytes | None:
+    """Read the file that an option names.  An empty file is refused: it is not an absent one."""
+    if (path := options.pop(option, None)) is None:
+        return None
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise BadUrl(f"{path}, named in the URL, cannot be read: {error.strerror}") from error
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadUrl(f"{path}, named in the URL, cannot be read: {error}") from error
+    if not content.strip():
+        raise BadUrl(f"{path}, named in the URL as {option}, is empty")
+    return content

@@ -296,7 +296,7 @@ class Server:
                 return int(server.add_insecure_port(options.listen))
             pair = [(options.key, options.certificate)]
             ca = options.client_ca
-            credentials = grpc.ssl_server_credentials(pair, ca, require_client_auth=bool(ca))
+            credentials = grpc.ssl_server_credentials(pair, ca, require_client_auth=ca is not None)
             return int(server.add_secure_port(options.listen, credentials))
         except RuntimeError as error:
             raise BadSetup(f"--listen {options.listen}: {error}") from error

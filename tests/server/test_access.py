@@ -194,16 +194,21 @@ def tables(server: Serving) -> dict[str, list[tuple[Any, ...]]]:
     return {name: list(database.query(f"SELECT * FROM {name}", ())) for (name,) in names}
 
 
-def wait_for_calls(server: Serving) -> int:
-    """Wait until no call is in flight any more; how many were."""
+def calls_in_flight(server: Serving, wait: bool = False) -> int:
+    """How many calls are in flight; with `wait`, it returns when those have ended."""
 
-    async def ended() -> int:
+    async def count() -> int:
         tasks = [task for task in asyncio.all_tasks() if task.get_name() == "rpc_task"]
-        if tasks:
+        if tasks and wait:
             await asyncio.wait(tasks)
         return len(tasks)
 
-    return asyncio.run_coroutine_threadsafe(ended(), server._loop).result(LIMIT)
+    return asyncio.run_coroutine_threadsafe(count(), server._loop).result(LIMIT)
+
+
+def wait_for_calls(server: Serving) -> None:
+    """Wait until no call is in flight any more."""
+    calls_in_flight(server, wait=True)
 
 
 # The file of tokens.
@@ -880,6 +885,35 @@ def test_g4_a_certificate_that_is_none_is_refused(sqlite: str, secrets: Secrets)
             raise AssertionError("it is served")
 
 
+@pytest.mark.parametrize("content", [b"", b" \n", b"no"])
+def test_g4_a_client_ca_that_certifies_nobody_lets_nobody_in(
+    sqlite: str, secrets: Secrets, content: bytes
+) -> None:
+    """G4: a file that is empty is not a file that is absent: the server does not start."""
+    with (
+        pytest.raises(BadSetup, match=r"^(the file that --client-ca names is empty|--listen )"),
+        serving(
+            sqlite,
+            certificate=secrets.server.certificate,
+            key=secrets.server.key,
+            client_ca=content,
+        ),
+    ):
+        raise AssertionError("it is served")
+
+
+@pytest.mark.parametrize("option", ["ca", "cert", "key", "token_file", "token"])
+@pytest.mark.parametrize("content", [None, b"", b" \n"])
+def test_g4_an_empty_file_in_a_url_is_refused(
+    tmp_path: Path, option: str, content: bytes | None
+) -> None:
+    """G4: else the system's certificates would be trusted, or no token sent."""
+    (tmp_path / "file").write_bytes(content or b"")
+    value = "" if content is None or option == "token" else tmp_path / "file"
+    with pytest.raises(BadUrl, match=r"is empty|cannot be read"):
+        connect(f"grpcs://127.0.0.1:1?{option}={value}")
+
+
 # Where a server listens, and where a token goes.
 
 INSIDE = ["127.0.0.1:1", "127.9.8.7:0", "[::1]:1", "localhost:65535"]
@@ -1059,9 +1093,10 @@ def test_g4_so_many_calls_are_in_flight_and_no_more(sqlite: str) -> None:
         ):
             assert (name, caller.ask(name, request).code) == (name, EXHAUSTED)
         assert tables(server) == before
+        assert calls_in_flight(server) >= 3
         for stream in (*streams, caller.hold):
             stream.cancel()
-        assert wait_for_calls(server) >= 3
+        wait_for_calls(server)
         (reply,) = caller.ask("RunWorkflow", run).messages
         assert reply.ok is False
 
