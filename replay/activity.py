@@ -241,8 +241,8 @@ def register_activity(
 
     Make it idempotent: after a crash a request may be executed again (A1).  Workflows call it by
     `name`, or else by the function's own name (N1).  Each call gets `backends`.  `shard` restricts
-    it to a part of the runs (H1).  With several `workers`, up to so many requests are executed at
-    once, in threads (A3).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`, or
+    it to a part of the runs (H1).  With several `workers`, up to that many requests are executed
+    at once, in threads (A3).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`, or
     `ValueError` for fewer than one worker.
     """
     takes = check_signature(

@@ -44,11 +44,11 @@ class BadFilter(Error, ValueError):
 
 
 class BadSignature(Error, TypeError):
-    """A function that cannot be registered, because it could not be called."""
+    """A function that cannot be registered, because it does not take the right arguments."""
 
 
 class AlreadyRegistered(Error, ValueError):
-    """A second consumer of the same name in one client, where one could never be the owner."""
+    """This client already has a consumer of this name."""
 
 
 class EventsLost(Error):
@@ -158,7 +158,7 @@ class Client:
     ) -> Iterator[Event]:
         """Yield the events of a namespace, workflow or run, in order, for ever (L1, L4).
 
-        The stream begins behind the id `after`, or with `from_head` at the end of the log.  With
+        The stream begins after the id `after`, or with `from_head` at the end of the log.  With
         `to_head` it ends with the newest event at the time of this call.  It also ends when the
         client is closed.  It delivers an event only when the event is `lag` old.  Raises
         `BadFilter` or `InvalidName`, and `EventsLost` if the database loses delivered events.

@@ -15,7 +15,7 @@ def connect(url: str, *, loops: bool = True) -> Client:
 
     A database: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
     ``mysql://user:password@host:3306/database``.  Its tables are created or upgraded.  Options go
-    behind a ``?``: `max_message` (bytes, 4 MiB by default), `lease` (seconds, 10 by default), and
+    after a ``?``: `max_message` (bytes, 4 MiB by default), `lease` (seconds, 10 by default), and
     for MySQL `unix_socket` and `ssl_ca` (a file; TLS is then required and verified).
 
     A server: ``grpc://host:port``, or with TLS ``grpcs://host:port``.  `replay.server.remote`

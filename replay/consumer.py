@@ -1,7 +1,7 @@
 """The loop that everything is: read, handle, commit.
 
-Role: `Consumer` owns a cursor.  It reads the events behind it in batches, asks its subclass what
-follows from them, and commits that together with the cursor.  Workflows, activities, sleeps,
+Role: `Consumer` reads the events after its cursor in batches, asks its subclass what follows from
+them, and commits that together with the new cursor.  Workflows, activities, sleeps,
 signals and your own handlers are all consumers.  They differ in `wants` and `handle`.
 
 Invariants:
@@ -79,9 +79,9 @@ class Batch:
 class Consumer:
     """One consumer.
 
-    `metrics`, if given, is called after each step that did anything.  It gets the consumer's name
-    with "events" (read in this step), "added" (to the log), "parked" (in this step), and "lag" (the
-    age of the newest event read, in seconds).
+    `metrics`, if given, is called several times after each step that did anything, with the
+    consumer's name, the name of a figure, and its value: "events" (read in this step), "added" (to
+    the log), "parked" (in this step), and "lag" (the age of the newest event read, in seconds).
     """
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
@@ -120,7 +120,7 @@ class Consumer:
         return None
 
     def blocked(self) -> datetime | None:
-        """Return until when there is nothing to do even if events come."""
+        """Return the time before which this consumer handles no events; None if there is none."""
         return None
 
     def claimed(self) -> None:

@@ -65,7 +65,7 @@ class NameCollision(Error):
 def first_gap(after: int, ids: Sequence[int]) -> range | None:
     """Return the first ids that are missing among ascending `ids`; None if none is.
 
-    Without a gap they begin at `after` + 1.
+    `ids` without a gap begin at `after` + 1.
     """
     if not ids or ids[-1] - after == len(ids):
         return None
@@ -293,7 +293,7 @@ class Log:
         """Return those requests that have a response (A4).
 
         `known_up_to` is the newest id at the time when the caller became the owner of its cursor.
-        The tail has all responses to later requests, so only earlier ones need a query.
+        Every response to a later request is newer too, so the tail has it if it has the request.
         """
         keys = {event.key for event in requests}
         later = None
@@ -355,7 +355,7 @@ class Log:
         return begun, ended
 
     def read(self, after: int, limit: int = BATCH) -> list[Event]:
-        """Return the next events behind id `after`, no-ops included, up to the first gap (L1)."""
+        """Return the next events after id `after`, no-ops included, up to the first gap (L1)."""
         events = self.tail.slice(after, limit)
         return self._read(after, limit) if events is None else events
 

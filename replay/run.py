@@ -81,7 +81,7 @@ class Call:
 
 
 class History:
-    """The events of one iteration.  The code makes them again, and none is added again."""
+    """The events of one iteration.  A replay requests the same again, and adds nothing twice."""
 
     __slots__ = ("completed", "created", "outputs", "requests", "responses")
 

@@ -6,7 +6,7 @@ timeout.  Signals are rows of their own table: only a match makes an event.
 
 Invariants (S1 to S4):
 
-- One await at most takes a signal, and an await is answered once.  The answer, the await's status
+- One await at most takes a signal, and an await has one response.  The response, the await's status
   and the signal's mark are one transaction: a crash finds all three changed, or none.
 - Signals of a type are taken in the order of their ids.
 - Every signal up to the id `_seen` has been compared with every stored await.  A new await looks up

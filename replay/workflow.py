@@ -5,8 +5,8 @@ runs, and puts the events that the runs add into its batch.
 
 Invariants:
 
-- A run that is not in memory is replayed from its history, up to the event at hand.  The events
-  behind that come as the log is read on.
+- A run that is not in memory is replayed from its history, up to the event at hand.  Later
+  events come as the log is read on.
 - A run that fails leaves nothing of the failed step behind.  It is parked, evicted from memory, and
   replayed later.  Other runs do not notice (R5).
 - A run belongs to the thread that steps its consumer.  All runs of a workflow share that thread.

@@ -150,10 +150,7 @@ class Host:
         return await self._loop.run_in_executor(self._pool, function, *arguments)
 
     async def commit(self, function: Callable[[], T]) -> T:
-        """As `run`, for events that a session adds: the tail does not ring for those.
-
-        A ring by the tail would come before the reply, and delay it.
-        """
+        """As `run`, for a commit.  It wakes other sessions afterwards, so the reply comes first."""
         try:
             return await self.run(function)
         finally:
@@ -275,7 +272,7 @@ class Host:
 
     @asynccontextmanager
     async def owned(self, session: Session, name: str) -> AsyncIterator[Claim]:
-        """Hold a claim, for nothing else to use in this block.  Raises `LostOwnership`."""
+        """Keep other calls from using a claim until the block ends.  Raises `LostOwnership`."""
         claim = session.claims.get(name)
         if claim is not None:
             async with claim.busy:

@@ -281,7 +281,7 @@ class ReplayService:
 
 
 def reflex(event: Event) -> reflexpb_pb2.Event:
-    """An event, as a stream sends it."""
+    """An event in the form of the Go system's package `reflex`, as a stream sends it."""
     answer = reflexpb_pb2.Event(
         id=str(event.id), type=int(event.type), foreign_id=event.text, metadata=event.raw or b""
     )
@@ -553,7 +553,7 @@ def stored_name(who: Principal, consumer: str) -> str:
     """The stored name of a consumer.  No token reaches another namespace's consumers (G4).
 
     A consumer of a program's own may read several namespaces.  Its name then belongs to the token,
-    so that the consumers of two tokens never meet.  A token for all namespaces shares its names.
+    so that the consumers of two tokens never meet.  Tokens for all namespaces share their names.
     """
     kind, _, rest = consumer.partition("/")
     if kind not in _CONSUMERS or not rest or len(consumer) > 255:

@@ -17,7 +17,7 @@ _EXPECTED = (
 
 
 def parse_url(url: str) -> tuple[SplitResult, dict[str, str]]:
-    """The parts of `url`, and the options behind its ``?``.  Raises `BadUrl`."""
+    """Divide `url` into its parts and the options after its ``?``.  Raises `BadUrl`."""
     try:
         parts = urlsplit(url, allow_fragments=False)  # a # is part of a file's name
     except ValueError:  # its text may hold the password

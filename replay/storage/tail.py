@@ -90,20 +90,20 @@ class Tail:
         self._closed = False
 
     def reset(self, end: int) -> None:
-        """Forget all events, and go on behind id `end`."""
+        """Forget all events, and go on after id `end`."""
         with self.lock, self._interruptible():
             self._events, self._bytes = [], 0
             self.end, self.signals = end, 0
             self._wake_all()
 
     def slice(self, after: int, limit: int) -> list[Event] | None:
-        """Return up to `limit` events behind id `after`; None if the tail begins later."""
+        """Return up to `limit` events after id `after`; None if the tail begins later."""
         with self.lock:
             skip = len(self._events) - (self.end - after)
             return self._events[skip : skip + limit] if skip >= 0 else None
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Add events that were read behind the end; those that are in the tail are passed over."""
+        """Add events that were read after the end; those that are in the tail are passed over."""
         with self.lock, self._interruptible():
             self._put([event for event in events if event.id > self.end])
 
@@ -183,7 +183,7 @@ class Tail:
             waiter.woken = True
 
     def wait(self, waiter: Waiter, position: int, timeout: float | None) -> None:
-        """Wait for something behind id `position` that the waiter wants, at most `timeout` seconds.
+        """Wait for something after id `position` that the waiter wants, at most `timeout` seconds.
 
         It returns at once if such an event came since the waiter's last look (P1).
         """
