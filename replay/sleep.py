@@ -5,8 +5,8 @@ know workflows: it answers every request, no matter who added it.
 
 Invariant: one transaction marks a row as completed and adds its response.
 
-`Timers` keeps only the next due rows in memory, so a million sleeping runs need no more memory than
-ten thousand, and waiting for them costs no query (P6).  A sleep counts from its request's timestamp,
+`Timers` keeps only the next due rows, so a million sleeping runs need no more memory than ten
+thousand, and waiting for them costs no query (P6).  A sleep counts from its request's timestamp,
 rounded up to the millisecond (R7), so a consumer that is behind does not make it longer (P9).
 
 Left to `replay.signal`: waiting for something that may come earlier.
