@@ -16,6 +16,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 
@@ -85,6 +86,7 @@ class Tail:
         self._events: list[Event] = []
         self._bytes = 0
         self._waiters: set[Waiter] = set()
+        self._left: deque[Waiter] = deque()  # of those, to be forgotten
         self._poller: threading.Thread | None = None
         self._poke = Alarm()
         self._closed = False
@@ -140,6 +142,7 @@ class Tail:
         if len(self._events) > 2 * _EVENTS or self._bytes > _BYTES:
             self._events = self._events[len(self._events) // 2 :]
             self._bytes = sum(len(event.raw) for event in self._events if event.raw)
+        self._forget_left()
         for waiter in self._waiters:
             if not waiter.woken and self._concerns(waiter, events):
                 self._wake(waiter)
@@ -189,6 +192,7 @@ class Tail:
         """
         with self.lock:
             waiter.position = position
+            self._forget_left()
             self._waiters.add(waiter)
             unseen = len(self._events) - (self.end - position)
             if unseen < 0:  # it reads the database and stands before a gap: it has to look again
@@ -202,9 +206,15 @@ class Tail:
                 waiter.woken = False
 
     def leave(self, waiter: Waiter) -> None:
-        """Forget a waiter that will not wait again."""
-        with self.lock:
-            self._waiters.discard(waiter)
+        """Forget a waiter that will not wait again.
+
+        This takes no lock: the garbage collector may close a stream in a thread that holds it.
+        """
+        self._left.append(waiter)
+
+    def _forget_left(self) -> None:
+        while self._left:
+            self._waiters.discard(self._left.popleft())
 
     def keep_polling(self, poll: Callable[[float], bool]) -> None:
         """Have a thread call `poll` from now on: often while others commit, rarely otherwise."""

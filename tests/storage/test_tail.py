@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -367,6 +368,36 @@ def test_who_has_left_is_not_woken() -> None:
     tail.extend(events(1))
     tail.wake_all()
     assert not waiter.woken
+
+
+def test_a_stream_that_is_thrown_away_while_the_tail_is_locked_stops_nobody() -> None:
+    """P1: the garbage collector closes it anywhere, also in a thread that holds the lock."""
+    tail = Tail(0)
+    waiter = Waiter(anything)
+    asleep(tail, waiter, 0)
+
+    def stream() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            tail.leave(waiter)
+
+    def throw_away() -> None:
+        thrown: list[object] = [stream()]
+        next(thrown[0])  # type: ignore[call-overload]
+        thrown.append(thrown)
+
+    def collecting(event: Event) -> bool:
+        throw_away()
+        gc.collect()
+        return False
+
+    asleep(tail, Waiter(collecting), 0)
+    thread = threading.Thread(target=lambda: tail.extend(events(1)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert ids(tail.slice(0, 100)) == [1]
 
 
 def test_nobody_sleeps_in_a_closed_tail() -> None:
