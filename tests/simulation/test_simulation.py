@@ -68,6 +68,32 @@ def test_failure_tells_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None
         once(backend, plan, "sqlite://")
 
 
+#: Histories that failed once, as words.
+FAILED = {
+    # The claim of a name by lease commits, but its outcome is unknown: nobody could claim it again.
+    "unknown claim": (
+        "eNplTb0OgjAQLooanZzU0U0mEhcHN1cJkVdoECxJoaYcccUBp9s8E5_SxRewBePiLffd93Nf7T7erBuc"
+        "QVJC6ZdZXkkOmSr8i9LySOhGkhd0Jw8Xf5azVifNc8JR9EV3Qqcg7Ok13Uj0sXc4t1k35lIajVNDAQsY"
+        "0NWgxpjs9gTD4S62P1v3QKuqOFLgBAwZWa-YGTbllQQbH-NEqhKWPIVE_3QXsjwxcvjcisWXFHPb1p1A"
+        "4XS1r1-btt3_APo8X9o="
+    ),
+    # A run ends by the response of other shards, while its request is still parked by the old ones.
+    "parked beyond the end": (
+        "eNpljz0OwjAMhVMosDIhDoDUTpVYQGJjpUJwhUBDE5GmVRKE2GCAyVuNxCk5A21A_Agvtp-_Z8tH_zr2"
+        "iAvoWWasiYzIdpJakaton2uZIPhLSRWWGEL_Dyl0nmqaIXSWr6pE8BRCQw_xgrwJjUXhvP6aSlnNKJ4x"
+        "JjGxeKqqcwXVOeQE2tN1vfNJG8uKmvOAYI3yXgitFUuFcm7ef4sbSbcHh35E34qMVdr8Nvkidb5TCcbe"
+        "t72jmeFUJ78L-ODnCA8-rcV5N5gd7yP3QfQA8MB0kA=="
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_a_history_that_failed_once(name: str) -> None:
+    """L7, R4: it comes to its end."""
+    with opened("sqlite://") as backend:
+        once(backend, from_token(FAILED[name]), "sqlite://")
+
+
 def test_plan_as_a_word() -> None:
     """A plan survives its way to the command line and back."""
     plan = Plan((PROGRAM,), BUSY, max_cached=0)
