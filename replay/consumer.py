@@ -47,6 +47,7 @@ WINDOW = 0.02
 _RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until the next attempt of a parked event
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
+_WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 
 
 def retry_pause(attempts: int) -> timedelta:
@@ -224,12 +225,20 @@ class Consumer:
         events = [event for event in events if event.id <= batch.position]
         if self._metrics is None or not (events or batch.size()):
             return
-        figures = {"events": len(events), "added": len(batch.events), "parked": len(batch.parked)}
-        for what, figure in figures.items():
-            self._metrics(self.name, what, figure)
+        figures: dict[str, float] = {
+            "events": len(events),
+            "added": len(batch.events),
+            "parked": len(batch.parked),
+        }
         if events:
             lag = self._log.now() - events[-1].timestamp
-            self._metrics(self.name, "lag", max(0.0, lag.total_seconds()))
+            figures["lag"] = max(0.0, lag.total_seconds())
+        try:
+            for what, figure in figures.items():
+                self._metrics(self.name, what, figure)
+        except FAILURES:  # the step is stored: it must not be done again for this
+            log.exception("%s is not measured any more: its metrics function failed", self.name)
+            self._metrics = None
 
     def _forget(self) -> None:
         if self._position is not None:
@@ -296,7 +305,7 @@ class Consumer:
 
     def _wait(self, position: int) -> None:
         if (until := self.blocked()) is not None:
-            self._stop.wait(max(0.0, (until - self._log.now()).total_seconds()))
+            self._stop.wait(self._seconds_to(until))
         else:
             self._log.tail.wait(self._waiter, position, self._until_due())
 
@@ -306,7 +315,11 @@ class Consumer:
             moments.append(own)
         if not moments:
             return None
-        return max(0.0, (min(moments) - self._log.now()).total_seconds())
+        return self._seconds_to(min(moments))
+
+    def _seconds_to(self, moment: datetime) -> float:
+        """The time to wait for a moment, bounded, since the clock may step or the machine sleep."""
+        return min(max(0.0, (moment - self._log.now()).total_seconds()), _WAIT)
 
     def _leave(self) -> None:
         if (position := self._position) is None:

@@ -52,6 +52,10 @@ class HistoryMismatch(Error):
     """The code makes another request than the run's history has at this place (R4)."""
 
 
+class BadDuration(Error, TypeError):
+    """A sleep or a timeout that is not a `timedelta`."""
+
+
 class OutsideOfRun(Error, RuntimeError):
     """A run's context was used outside of its workflow function."""
 
@@ -201,7 +205,7 @@ class Run:
         if self._greenlet and not self._greenlet.dead:
             try:
                 self._greenlet.throw(Evicted())
-            except Exception:
+            except FAILURES:
                 log.exception("run %s raised while it was evicted from memory", self.name)
 
     @property
@@ -376,13 +380,13 @@ class RunContext:
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration`, counted from the request's timestamp (R7)."""
         self._run.check()
-        self._run.wait([self._run.request(sleeps.TARGET, _request(duration))])
+        self._run.wait([self._run.request(sleeps.TARGET, _request("duration", duration))])
 
     def await_signal(self, signal: int | IntEnum, timeout: timedelta) -> Signal | None:
         """Return the next signal of this type; None if none comes within `timeout` (S2 to S4)."""
         self._run.check()
         type = signals.check_signal(signal)
-        place = self._run.request(signals.TARGET, _request(timeout), f"{type}:")
+        place = self._run.request(signals.TARGET, _request("timeout", timeout), f"{type}:")
         message = self._run.wait([place])[0]
         return None if isinstance(message, SleepDone) else Signal(type, message)
 
@@ -404,7 +408,10 @@ def _target(activity: Callable[..., Any] | str, name: str | None) -> str:
     return check_target("activity", name)
 
 
-def _request(duration: timedelta) -> SleepRequest:
+def _request(what: str, duration: timedelta) -> SleepRequest:
+    """Make the message of a sleep or an await; a negative duration is none."""
+    if not isinstance(duration, timedelta):
+        raise BadDuration(f"{what} is {duration!r}: expected a timedelta(seconds=...)")
     request = SleepRequest()
-    request.duration.FromTimedelta(max(duration, timedelta(0)))
+    request.duration.FromTimedelta(min(max(duration, timedelta(0)), sleeps.LONGEST))
     return request

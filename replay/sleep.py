@@ -26,6 +26,8 @@ from .storage.event import Event, EventType, Key, MessageError
 from .storage.tail import BATCH
 
 TARGET = "replay_sleep"
+#: The longest `google.protobuf.Duration`: about 10,000 years.
+LONGEST = timedelta(seconds=315_576_000_000)
 
 
 class Timers:
@@ -81,7 +83,8 @@ def requested_duration(event: Event) -> timedelta:
     if not isinstance(message, SleepRequest):
         raise MessageError(f"{event.key} holds no replaypb.SleepRequest")
     duration = message.duration
-    if not (abs(duration.seconds) <= 315_576_000_000 and abs(duration.nanos) < 1_000_000_000):
+    limit = LONGEST // timedelta(seconds=1)
+    if not (abs(duration.seconds) <= limit and abs(duration.nanos) < 1_000_000_000):
         raise MessageError(f"{event.key} asks for {duration.seconds} s and {duration.nanos} ns")
     microseconds = -(-duration.nanos // 1000)  # rounded up: never shorter than requested
     return max(timedelta(0), timedelta(seconds=duration.seconds, microseconds=microseconds))

@@ -768,6 +768,35 @@ def fail(client: Client, event: Event) -> None:
     raise ValueError(event)
 
 
+def test_metrics_that_fail_repeat_no_step(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """L6, P16: the step is stored; its consumer goes on without metrics, and says so once."""
+    calls: list[str] = []
+
+    def broken(consumer: str, measure: str, figure: float) -> None:
+        calls.append(measure)
+        raise ValueError("no figures")
+
+    with stepped(url) as client:
+        workflow, *_ = journey.staff(client, [], metrics=broken, start=False)
+        workflow.step()
+        for run in ("a", "b"):
+            journey.begin(client, run, 1)
+            assert workflow.step() > 0
+    assert calls == ["events"]
+    said = [each for each in caplog.messages if "is not measured any more" in each]
+    assert said == [f"{workflow.name} is not measured any more: its metrics function failed"]
+
+
+@pytest.mark.embedded
+def test_a_thread_looks_at_the_clock_each_minute(url: str) -> None:
+    """P9: a clock that steps, or a machine that sleeps, delays nothing by more than that."""
+    with stepped(url, clock := Clock()) as client:
+        consumer = consume(client, "mine", lambda event: fail(client, event), start=False)
+        for later in (timedelta(seconds=59), timedelta(days=1), timedelta(days=365 * 7000)):
+            wait = consumer._seconds_to(clock.now + later)
+            assert wait == min(later.total_seconds(), 60.0)
+
+
 def test_metrics_are_given_what_a_step_did(url: str) -> None:
     """The callback gets events handled, events added, requests parked, and the lag."""
     figures, clock = Figures(), Clock()

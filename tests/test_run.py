@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from replay import ActivityContext, Event, EventType, Key, RunContext, Signal
-from replay.run import Evicted, History, HistoryMismatch, OutsideOfRun, Restarted, Run
+from replay.run import BadDuration, Evicted, History, HistoryMismatch, OutsideOfRun, Restarted, Run
 from replay.server.proto.replaypb_pb2 import SleepDone
 from replay.signal import InvalidSignal
 from replay.storage.event import (
@@ -803,7 +804,38 @@ def test_drop_cannot_be_caught(flow: Flow, caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == []
 
 
-def test_error_while_dropping_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("duration", [1, 1.5, None, "1"])
+def test_a_duration_is_a_timedelta(duration: Any) -> None:
+    """R7, S4: anything else is refused, with what to write instead."""
+
+    def flow(ctx: RunContext, message: None) -> None:
+        for wait in (ctx.sleep, lambda given: ctx.await_signal(1, given)):
+            with pytest.raises(BadDuration, match=r"expected a timedelta\(seconds=...\)"):
+                wait(duration)
+
+    tape = Tape()
+    run = tape.begin(flow)
+    tape.take(run)
+    assert run.ended
+
+
+def test_an_eviction_survives_a_workflow_that_exits() -> None:
+    """P18, R10: sys.exit() in a workflow's `finally` ends nobody else."""
+
+    def flow(ctx: RunContext, message: None) -> None:
+        try:
+            ctx.exec_activity("a", None)
+        finally:
+            sys.exit(1)
+
+    tape = Tape()
+    run = tape.begin(flow)
+    tape.take(run)
+    run.evict()
+    assert run.ended
+
+
+def test_an_error_while_evicting_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """P18, R10: an exception in `finally` while a run is dropped concerns nobody else."""
 
     def flow(ctx: RunContext, message: None) -> None:

@@ -431,3 +431,21 @@ def test_r10_timers_take_out_each_row_once_and_in_order(steps: list[list[int]]) 
         assert due == sorted(due)
         assert not due or due[-1] <= now
         assert all(end > now for end in pending.values())
+
+
+def test_r7_s4_the_longest_wait_is_one(url: str) -> None:
+    """R7, S4: a sleep or a timeout of any length is taken, and ends in the year 9999."""
+
+    def flow(ctx: RunContext, message: Empty) -> None:
+        ctx.await_signal(1, timedelta.max)
+
+    with stepped(url, Clock()) as client:
+        workflow = register_workflow(client, "ns", flow, start=False)
+        client.run_workflow("ns", "flow", "r", Empty())
+        drain(workflow, *loops(client))
+        client.signal_run("ns", "flow", "r", 1, None, "1")
+        drain(workflow, *loops(client))
+        assert workflow.parked() == []
+        assert listing(client)[-1] == "RUN_COMPLETED ns/flow/r/0 -"
+        ((until,),) = rows(client, "SELECT timeout_at FROM replay_signal_awaits")
+        assert until == "9999-12-31 00:00:00.000"
