@@ -243,7 +243,8 @@ class Host:
         while not session.ended.is_set():
             pause = wait
             if self._owners.setdefault(name, session) is session:
-                if (cursor := await self._take(session, name)) is not None:
+                # To its end, since the database may give the name to a caller that has gone.
+                if (cursor := await self.finish(self._take(session, name))) is not None:
                     return cursor
                 pause = _RETRY
             left = deadline - self._loop.time()
@@ -263,7 +264,7 @@ class Host:
                 self._free(name)
         if session.ended.is_set() and cursor is not None:  # meanwhile
             await self.release(session, name, None, None)
-            raise SessionLost("the session has ended")
+            return None
         return cursor
 
     def _free(self, name: str) -> None:

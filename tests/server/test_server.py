@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -41,6 +42,7 @@ from replay import (
     register_activity,
     register_workflow,
 )
+from replay.server.access import ANYBODY
 from replay.server.options import BadSetup, Options
 from replay.server.proto import replaypb_pb2, replaypb_pb2_grpc
 from replay.server.proto.reflexpb_pb2 import StreamOptions
@@ -1104,3 +1106,34 @@ def test_l7_a_stream_of_commits_ends_when_the_server_stops(url: str) -> None:
             with pytest.raises(grpc.RpcError, match="stopping") as ended:
                 next(line._replies)
             assert code(ended.value) is GONE
+
+
+@pytest.mark.parametrize("gone", ["call", "session"])
+def test_l7_a_claim_whose_caller_has_gone_leaves_nothing_behind(tmp_path: Path, gone: str) -> None:
+    """L7, G1: the database takes a moment to give a name: nobody else waits for it afterwards."""
+    name = "consumer/x"
+    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server, connect(server.base()) as other:
+        host, asked, answer = server.host(), threading.Event(), threading.Event()
+        claim = host.log.claim
+
+        def slow(name: str, wait: float) -> int | None:
+            asked.set()
+            assert answer.wait(LIMIT)
+            return claim(name, wait)
+
+        async def go_away() -> None:
+            session = await host.begin(ANYBODY)
+            with patch.object(host.log, "claim", slow):
+                task = asyncio.create_task(host.claim(session, name, 1))
+                await asyncio.to_thread(asked.wait, LIMIT)
+                task.cancel()
+                if gone == "session":
+                    host.end(session)
+                answer.set()
+                await asyncio.gather(task, *host._tasks, return_exceptions=True)
+            host.end(session)
+            await asyncio.gather(*host._tasks)
+
+        asyncio.run_coroutine_threadsafe(go_away(), server._loop).result(LIMIT)
+        assert (host._owners, host.log._owners) == ({}, {})
+        assert other.log.claim(name, 0) == 0
