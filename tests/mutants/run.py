@@ -39,7 +39,7 @@ NO_PROOF = (
 #: The whole suite, for what the named tests let pass.
 EVERYTHING = (["tests", "-m", "not slow"], ["tests", "-m", "slow"])
 #: Seconds after which tests that do not end count as failed.
-LIMIT = 600
+LIMIT, NAMED_LIMIT = 600, 240  # of all tests, and of those that a patch names
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -71,7 +71,9 @@ def copied() -> Iterator[Path]:
         yield tree
 
 
-def run_tests(tree: Path, arguments: Sequence[str], server: str, on_servers: bool) -> str:
+def run_tests(
+    tree: Path, arguments: Sequence[str], server: str, on_servers: bool, limit: float = LIMIT
+) -> str:
     """Run tests in a copy up to the first that fails; its name, or nothing."""
     options = ["-q", "-x", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
     options += [] if on_servers else ["-p", "tests.mutants.sqlite_only"]
@@ -92,10 +94,10 @@ def run_tests(tree: Path, arguments: Sequence[str], server: str, on_servers: boo
         text=True,
     ) as process:
         try:
-            output, _ = process.communicate(timeout=LIMIT)
+            output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             _end(process)
-            return f"no end within {LIMIT} s"
+            return f"no end within {limit} s"
     if process.returncode == 0:
         return ""
     failed = _FAILED.search(output)
@@ -119,7 +121,10 @@ def judge(patch: Patch, server: str) -> Outcome:
         with copied() as tree:
             apply(patch, tree)
             for arguments in (patch.tests, *EVERYTHING):
-                if arguments and (failed := run_tests(tree, arguments, server, patch.on_servers)):
+                limit = NAMED_LIMIT if arguments is patch.tests else LIMIT
+                if not arguments:
+                    continue
+                if failed := run_tests(tree, arguments, server, patch.on_servers, limit):
                     return Outcome(patch, caught_by=failed)
     except (DoesNotApply, CannotRun) as error:
         return Outcome(patch, problem=str(error))
