@@ -289,9 +289,6 @@ class Host:
                 at = claim.cursor if old is None else old
                 try:
                     await self._keep(self.log.release, name, at, at if new is None else new)
-                except DatabaseError:
-                    self.log.disown(name)
-                    raise
                 finally:
                     del session.claims[name]
                     self._free(name)

@@ -573,9 +573,10 @@ def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     name = f"{parts.scheme}://{target}"
     token = options.pop("token", None)
-    files = {each: _read(options, each) for each in ("token_file", "ca", "cert", "key")}
-    if token is None and (content := files.pop("token_file")) is not None:
+    content = _read(options, "token_file")
+    if token is None and content is not None:
         token = content.decode("utf-8", "replace").strip()
+    files = {each: _read(options, each) for each in ("ca", "cert", "key")}
     if token == "":
         raise BadUrl(f"the token in the URL of {name} is empty")
     if options:

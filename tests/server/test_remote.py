@@ -76,6 +76,16 @@ def test_a_client_of_a_server_names_the_package_that_is_missing() -> None:
     assert needed in done.stderr
 
 
+def test_a_token_in_the_url_and_in_a_file(tmp_path: Path) -> None:
+    """G4: the one in the URL is sent; the file is no certificate, so loopback needs no TLS."""
+    (tmp_path / "token").write_text("other\n")
+    with (
+        serving(f"sqlite:///{tmp_path / 'replay.db'}") as server,
+        connect(f"{server.url}?token=mine&token_file={tmp_path / 'token'}") as client,
+    ):
+        assert client.run_workflow("ns", "flow", "r", None)
+
+
 def test_a_host_may_be_an_ipv6_address(tmp_path: Path) -> None:
     """Its address stands in brackets, on both sides."""
     with serving(f"sqlite:///{tmp_path / 'replay.db'}", listen="[::1]:0") as server:
