@@ -25,7 +25,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name, stored_name
-from .consumer import FAILURES, Batch, Consumer, Metrics, Window
+from .consumer import Batch, Consumer, Metrics, Window
 from .log import Log, Parked
 from .shard import Shard
 from .storage.event import Event, EventType, MessageError, check_name
@@ -217,7 +217,9 @@ class ActivityConsumer(Consumer):
         """Add the response, or park the request."""
         try:
             response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result())
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self.park(batch, event.id, event.key, attempts + 1, error)
             return
         batch.events.append(response)

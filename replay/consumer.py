@@ -39,9 +39,6 @@ log = logging.getLogger("replay")
 #: Called with a consumer's name, the name of a figure, and its value: see `Consumer`.
 Metrics = Callable[[str, str, float], None]
 
-#: A user's function may raise these without ending its consumer: sys.exit() ends programs, not us.
-FAILURES = (Exception, SystemExit)
-
 #: Seconds that a step may handle events before it commits what it has.
 WINDOW = 0.02
 _RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until the next attempt of a parked event
@@ -236,7 +233,9 @@ class Consumer:
         try:
             for what, figure in figures.items():
                 self._metrics(self.name, what, figure)
-        except FAILURES:  # the step is stored: it must not be done again for this
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the step is stored: it must not be done again for this
             log.exception("%s is not measured any more: its metrics function failed", self.name)
             self._metrics = None
 
@@ -397,7 +396,9 @@ class Handler(Consumer):
         for count, event in enumerate(events, 1):
             try:
                 self._function(event)
-            except FAILURES as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._fail(event, error)
                 batch.position = event.id - 1
                 batch.handled = True  # the commit finds out whether we are still the owner

@@ -37,7 +37,6 @@ from google.protobuf.message import Message
 from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
-from .consumer import FAILURES
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from .storage.database import Error
 from .storage.event import Event, EventType, Key, check_target
@@ -47,9 +46,15 @@ log = logging.getLogger("replay")
 R = TypeVar("R", bound=Message | None)
 RunKey = tuple[str, str, str, int]
 
+_REFUSALS = 1000  # of calls after the end of a run, until its function is left where it is
+
 
 class HistoryMismatch(Error):
-    """The code makes another request than the run's history has at this place (R4)."""
+    """The code does not make the requests that the run's history has (R4, R9)."""
+
+
+class WillNotEnd(Error, RuntimeError):
+    """A workflow that catches even the exceptions by which the library ends it, for ever."""
 
 
 class BadDuration(Error, TypeError):
@@ -125,6 +130,16 @@ class History:
         self.requests.popleft()
         return True
 
+    def require_all_requested(self) -> None:
+        """Raise `HistoryMismatch` if the code has not made all requests of the history (R9)."""
+        if self.requests:
+            found = self.requests[0]
+            raise HistoryMismatch(
+                f"run {found.key.iteration_key()}: the code ends, but event {found.id} of its"
+                f" history requests {found.key.target}/{found.key.sequence}, which the code does"
+                " not: restore the code that began this run"
+            )
+
 
 class Run:
     """One iteration of a run, in memory.
@@ -141,6 +156,7 @@ class Run:
         "_history",
         "_make",
         "_parent",
+        "_refusals",
         "_responses",
         "_restart",
         "_waiting",
@@ -170,6 +186,7 @@ class Run:
         self._waiting: set[tuple[str, str]] = set()
         self._restart: Event | None = None
         self._failure: Exception | None = None
+        self._refusals = 0
         self._parent = greenlet.getcurrent()
         self._greenlet = greenlet.greenlet(self._run)
 
@@ -177,7 +194,17 @@ class Run:
 
     def start(self) -> None:
         """Call the function, which runs until it waits for the first time."""
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._greenlet.switch()
+        if self._refusals > _REFUSALS:
+            raise self._failure or self._will_not_end()
+
+    def _will_not_end(self) -> WillNotEnd:
+        return WillNotEnd(
+            f"run {self.name} goes on after its end: catch Exception, and let BaseException pass"
+        )
 
     @property
     def ended(self) -> bool:
@@ -197,7 +224,7 @@ class Run:
         if self._waiting and place in self._waiting:
             self._waiting.discard(place)
             if not self._waiting:
-                self._greenlet.switch()
+                self._go_on()
 
     def evict(self) -> None:
         """Unwind the function: its ``finally`` blocks run, and its context refuses calls (R10)."""
@@ -205,8 +232,12 @@ class Run:
         if self._greenlet and not self._greenlet.dead:
             try:
                 self._greenlet.throw(Evicted())
-            except FAILURES:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 log.exception("run %s raised while it was evicted from memory", self.name)
+            if self._refusals > _REFUSALS:
+                log.error("%s", self._will_not_end())
 
     @property
     def name(self) -> str:
@@ -222,15 +253,17 @@ class Run:
             pass
         except greenlet.GreenletExit as error:
             raise OutsideOfRun(f"run {self.name}: do not raise GreenletExit") from error
-        except FAILURES:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             if self._failure is None:
                 raise
         if self._failure is not None:
             raise self._failure
         if self.evicted:
             return
-        if self._history is not None and (rest := len(self._history.requests)):
-            log.warning("run %s ended with %d requests of its history unasked", self.name, rest)
+        if self._history is not None:
+            self._history.require_all_requested()
         self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
         if self._restart is not None:
             self.added.append(self._restart)
@@ -238,14 +271,21 @@ class Run:
     def check(self) -> None:
         """Refuse a call on the context from outside the function, or after its end."""
         if self.evicted or self._failure is not None:
-            raise Evicted
+            self._refuse(Evicted())
         if self._restart is not None:
-            raise Restarted
+            self._refuse(Restarted())
         if greenlet.getcurrent() is not self._greenlet:
             raise OutsideOfRun(
                 f"run {self.name}: its context belongs to the workflow function: do not use it in"
                 " another thread, activity or run"
             )
+
+    def _refuse(self, end: BaseException) -> NoReturn:
+        """Raise `end` again.  A function that catches it for ever is suspended for ever instead."""
+        self._refusals += 1
+        if self._refusals > _REFUSALS:
+            self._parent.switch()
+        raise end
 
     def request(self, target: str, message: Message | None, sequence: str = "") -> tuple[str, str]:
         """Add a request unless the history has it (R3).  Returns its place: target, sequence."""

@@ -25,7 +25,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .client import Client, check_signature, consumer_name, stored_name
-from .consumer import FAILURES, Batch, Consumer, Metrics
+from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .shard import Shard
@@ -106,7 +106,9 @@ class WorkflowConsumer(Consumer):
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
-            except FAILURES as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._park_run(key, event.id, 1, error, batch)
         self._evict_idle()
 
@@ -119,7 +121,9 @@ class WorkflowConsumer(Consumer):
             if history.completed is None and history.created is not None:
                 run = self._replay(history, self._position or 0)
                 self._collect(run, batch)
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._park_run(key, parked.event_id, parked.attempts + 1, error, batch)
         else:
             self._parked_runs.discard(key)

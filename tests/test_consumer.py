@@ -1,8 +1,8 @@
 """What all consumers share: cursor, commit, errors, thread, figures; and a user's own consumers."""
 
+import asyncio
 import itertools
 import sqlite3
-import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -198,14 +198,17 @@ def test_a_user_moves_the_cursor_past_a_bad_event(url: str) -> None:
         assert (seen, consumer.due()) == (["a", "a", "b"], None)
 
 
-def test_a_handler_that_exits_has_failed(url: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_a_handler_that_exits_has_failed(
+    url: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     """sys.exit() in a handler ends neither the process nor the consumer: the event comes again."""
     seen: list[str] = []
 
     def leave(event: Event) -> None:
         seen.append(event.key.run)
         if len(seen) == 1:
-            sys.exit("gone")
+            raise error("gone")
 
     with stepped(url, clock := Clock()) as client:
         start_runs(client, "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import logging
@@ -17,7 +18,16 @@ import pytest
 from google.protobuf.message import Message
 
 from replay import ActivityContext, Event, EventType, Key, RunContext, Signal
-from replay.run import BadDuration, Evicted, History, HistoryMismatch, OutsideOfRun, Restarted, Run
+from replay.run import (
+    BadDuration,
+    Evicted,
+    History,
+    HistoryMismatch,
+    OutsideOfRun,
+    Restarted,
+    Run,
+    WillNotEnd,
+)
 from replay.server.proto.replaypb_pb2 import SleepDone
 from replay.signal import InvalidSignal
 from replay.storage.event import (
@@ -519,19 +529,43 @@ def test_mismatch_cannot_be_caught(caught: type[BaseException]) -> None:
     assert after == []
 
 
-def test_ending_before_its_history_completes_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    """R9: a run whose code ends earlier than its history is completed, and the log says so."""
-    tape = old()
-    run = tape.again(calls("a"))
-    assert tape.take(run) == ["RUN_COMPLETED n/w/r/0 -"]
-    assert caplog.messages == ["run n/w/r/0 ended with 2 requests of its history unasked"]
+def ends_early(ctx: RunContext, message: Message | None) -> None:
+    ctx.exec_activity("a", message)
 
 
-def test_ending_with_its_history_is_not_worth_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    """R9: nothing is logged of a run that is replayed and asks for all of its history."""
+def restarts_early(ctx: RunContext, message: Message | None) -> None:
+    ctx.exec_activity("a", message)
+    ctx.restart(None)
+
+
+def restarts_early_and_returns(ctx: RunContext, message: Message | None) -> None:
+    with contextlib.suppress(BaseException):
+        restarts_early(ctx, message)
+
+
+@pytest.mark.parametrize("code", [ends_early, restarts_early, restarts_early_and_returns])
+def test_an_end_before_the_history_ends_is_a_mismatch(code: Flow) -> None:
+    """R9: no end and no restart drops a request; the code that began the run then goes on."""
     tape = old()
-    tape.answer(tape.again(calls("a", "b", "c")), "c/0")
-    assert caplog.messages == []
+    with pytest.raises(HistoryMismatch) as raised:
+        tape.again(code)
+    assert str(raised.value) == (
+        "run n/w/r/0: the code ends, but event 4 of its history requests b/0, which the code does"
+        " not: restore the code that began this run"
+    )
+    right = tape.again(calls("a", "b", "c"))
+    assert tape.answer(right, "c/0") == ["RUN_COMPLETED n/w/r/0 -"]
+
+
+def test_an_early_end_is_found_when_the_last_response_comes() -> None:
+    """R9: a run that is replayed and then goes on is compared at its end, not only at its start."""
+    tape = old()
+    created, *_ = tape.events
+    run = Run(ends_early, created, History(tape.events), make)
+    run.start()
+    with pytest.raises(HistoryMismatch, match=r"event 4 of its history requests b/0"):
+        run.feed(tape.events[2])
+    assert tape.take(run) == []
 
 
 def emits(*names: str) -> Flow:
@@ -833,6 +867,68 @@ def test_an_eviction_survives_a_workflow_that_exits() -> None:
     tape.take(run)
     run.evict()
     assert run.ended
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), asyncio.CancelledError(), Evicted()])
+def test_a_workflow_may_raise_anything_while_it_is_evicted(error: BaseException) -> None:
+    """P18, R10: an exception of another library, whatever its base class, ends nobody else."""
+
+    def flow(ctx: RunContext, message: None) -> None:
+        try:
+            ctx.exec_activity("a", None)
+        finally:
+            raise error
+
+    tape = Tape()
+    run = tape.begin(flow)
+    tape.take(run)
+    run.evict()
+    assert run.ended
+
+
+def never_ends(ctx: RunContext, message: Message | None) -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            ctx.exec_activity("a", message)
+
+
+def restarts_for_ever(ctx: RunContext, message: Message | None) -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            ctx.restart(message)
+
+
+UNENDING = "run n/w/r/0 goes on after its end: catch Exception, and let BaseException pass"
+
+
+def test_an_eviction_ends_although_the_workflow_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    """P18, R10: a workflow that catches everything in an endless loop is left where it is."""
+    tape = Tape()
+    run = tape.begin(never_ends)
+    tape.take(run)
+    run.evict()
+    assert caplog.messages == [UNENDING]
+    run.evict()
+    assert tape.take(run) == []
+
+
+def test_a_restart_that_is_caught_for_ever_fails_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    """P18, R5: the run is parked with an error that says why, and holds up no other."""
+    tape = Tape()
+    run = Run(restarts_for_ever, tape.events[0], None, make)
+    with pytest.raises(WillNotEnd) as raised:
+        run.start()
+    assert str(raised.value) == UNENDING
+    run.evict()
+    assert tape.take(run) == []
+
+
+def test_a_mismatch_that_is_caught_for_ever_is_one() -> None:
+    """P18, R4: a workflow that tries for ever cannot hide that its code does not fit."""
+    tape = old()
+    with pytest.raises(HistoryMismatch) as raised:
+        tape.again(lambda ctx, m: (ctx.exec_activity("a", m), never_ends(ctx, m)))
+    assert str(raised.value) == mismatch(4, "b/0", "a/1")
 
 
 def test_an_error_while_evicting_is_logged(caplog: pytest.LogCaptureFixture) -> None:

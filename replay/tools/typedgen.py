@@ -35,7 +35,6 @@ from google.protobuf.message import Message
 
 from .. import typed
 from ..client import BadSignature, check_signature
-from ..consumer import FAILURES
 from ..signal import InvalidSignal, check_signal
 from ..storage.event import InvalidName, check_name, check_target
 from ..typed import DefinitionError, Part
@@ -79,7 +78,9 @@ def _imported(module: str, place: str) -> ModuleType:
     """Import a module that the definition at `place` needs.  Raises `DefinitionError`."""
     try:
         return importlib.import_module(module)
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it may raise anything, sys.exit() included
         reason = f"{module} cannot be imported: {type(error).__name__}: {error}"
         if isinstance(error, ImportError) and f".{error.name}".endswith(f".{GENERATED}"):
             reason = (
