@@ -33,6 +33,19 @@ from .storage.event import Event, EventType, MessageError, check_name
 _log = logging.getLogger("replay.activity")
 
 
+class _RequestLog(logging.LoggerAdapter[logging.Logger]):
+    """Puts the request in front of each message, where a plain format shows it too."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """As in `LoggerAdapter`."""
+        assert self.extra is not None
+        request = f"{self.extra['request']}, attempt {self.extra['attempt']}"
+        if args:  # only then is the message a format
+            request = request.replace("%", "%%")
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # not this line, but the caller's
+        super().log(level, f"{request}: {msg}", *args, **kwargs)
+
+
 class ActivityContext:
     """The request that an activity executes, as the activity sees it."""
 
@@ -45,8 +58,11 @@ class ActivityContext:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that adds `request` and `attempt` to its records, as extra fields."""
-        return logging.LoggerAdapter(_log, {"request": self._event.text, "attempt": self.attempt})
+        """A logger whose messages begin with the request's key and the attempt.
+
+        Its records also have them as the extra fields `request` and `attempt`.
+        """
+        return _RequestLog(_log, {"request": self._event.text, "attempt": self.attempt})
 
     @property
     def namespace(self) -> str:

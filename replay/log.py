@@ -492,6 +492,16 @@ class Log:
             )
             self.database.write([Statement(sql, (until, *names, *owners))])
 
+    def served(self, consumer: str) -> bool:
+        """Return whether a live process owns this consumer, or a shard of it."""
+        shards = f"{consumer}/"[:190]  # a longer name of a shard is shortened
+        rows = self.database.query(
+            "SELECT 1 FROM replay_cursors WHERE (id = ? OR SUBSTR(id, 1, ?) = ?)"
+            " AND lease_until > ? LIMIT 1",
+            (consumer, len(shards), shards, to_text(self.database.now())),
+        )
+        return bool(rows)
+
     def parked(self, consumer: str) -> list[Parked]:
         """Return what a consumer has parked, by event id."""
         rows = self.database.query(

@@ -34,9 +34,50 @@ from .storage.event import Event, EventType, Key, MessageError, check_name
 
 log = logging.getLogger("replay")
 
+_SILENCE = timedelta(seconds=10)  # until a look whether anybody serves an activity
+
 
 class WrongInput(MessageError):
     """A run whose input its workflow does not take."""
+
+
+class _Unanswered:
+    """The activities that runs of this workflow wait for and that have never answered.
+
+    Their requests would wait in silence if you forgot to register the activity.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        # When each was first called; None if it needs no further look.
+        self._since: dict[str, datetime | None] = {}
+
+    def called(self, activity: str, now: datetime) -> None:
+        """Take note of a call."""
+        if not activity.startswith("replay_"):
+            self._since.setdefault(activity, now)
+
+    def answered(self, activity: str) -> None:
+        """Take note of a response."""
+        self._since[activity] = None
+
+    def due(self) -> datetime | None:
+        """When to look next."""
+        moments = (later(since, _SILENCE) for since in self._since.values() if since is not None)
+        return min(moments, default=None)
+
+    def look(self, events: Log, now: datetime) -> None:
+        """Warn once of each activity that has not answered for long and that nobody serves."""
+        for activity, since in self._since.items():
+            if since is not None and later(since, _SILENCE) <= now:
+                self._since[activity] = None
+                if not events.served(consumer_name("activity", self._namespace, activity)):
+                    log.warning(
+                        "nobody serves activity %s of namespace %s, so its requests wait: call"
+                        " register_activity in a process that runs",
+                        activity,
+                        self._namespace,
+                    )
 
 
 class WorkflowConsumer(Consumer):
@@ -65,6 +106,7 @@ class WorkflowConsumer(Consumer):
         self._runs: OrderedDict[RunKey, tuple[Run, datetime]] = OrderedDict()
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
         self._parked_runs: set[RunKey] = set()
+        self._unanswered = _Unanswered(namespace)
         self._begun: set[Key] = set()  # iterations of this batch that have a history
         self._now = events.now()
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
@@ -98,6 +140,8 @@ class WorkflowConsumer(Consumer):
         )
         for event in events:
             key: RunKey = event.key[:4]
+            if event.type is EventType.ACTIVITY_RESPONSE:
+                self._unanswered.answered(event.key.target)
             if key in self._parked_runs:
                 continue  # the next attempt finds the event in the history
             history = self._history_for(key, event)
@@ -111,6 +155,7 @@ class WorkflowConsumer(Consumer):
             except BaseException as error:
                 self._park_run(key, event.id, 1, error, batch)
         self._evict_idle()
+        self._unanswered.look(self._log, self._now)
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`: replay the run."""
@@ -202,6 +247,9 @@ class WorkflowConsumer(Consumer):
             run.feed(event)
 
     def _collect(self, run: Run, batch: Batch) -> None:
+        for event in run.added:
+            if event.type is EventType.ACTIVITY_REQUEST:
+                self._unanswered.called(event.key.target, self._now)
         batch.events += run.added
         run.added = []
         if run.ended:
@@ -224,7 +272,12 @@ class WorkflowConsumer(Consumer):
             found[0].evict()
 
     def due(self) -> datetime | None:
-        """As in `Consumer`: when the run that has waited longest is evicted."""
+        """As in `Consumer`."""
+        moments = (self._eviction_due(), self._unanswered.due())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _eviction_due(self) -> datetime | None:
+        """When the run that has waited longest is evicted."""
         for _, used in self._runs.values():
             return later(used, self._await_timeout)
         return None
@@ -232,7 +285,7 @@ class WorkflowConsumer(Consumer):
     def _evict_idle(self) -> None:
         """Evict runs that have waited too long, and those beyond `max_cached` (R10)."""
         now = self._log.now()
-        while (due := self.due()) is not None and (
+        while (due := self._eviction_due()) is not None and (
             due <= now or len(self._runs) > self._max_cached
         ):
             self._evict(next(iter(self._runs)))

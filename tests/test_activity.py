@@ -441,17 +441,20 @@ def test_a2_an_activity_may_raise_anything(url: str, error: type[BaseException])
 def test_an_activity_has_a_logger_that_names_its_request(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A2: what it logs bears the request's key and the attempt."""
+    """A2: what it logs begins with the request's key and the attempt, whatever signs it holds."""
 
     def talk(ctx: ActivityContext, backends: None, message: Any) -> None:
-        ctx.log.info("here")
+        ctx.log.info("here: 100 %")
+        ctx.log.warning("%s: %d %%", "here", 100)
 
     with stepped(url) as client, caplog.at_level(logging.INFO, "replay.activity"):
-        request(client, place("r"))
+        request(client, place("50%s"))
         drain(register_activity(client, "ns", talk, name="act", start=False))
-    (record,) = (each for each in caplog.records if each.name == "replay.activity")
-    found = (record.getMessage(), vars(record)["request"], vars(record)["attempt"])
-    assert found == ("here", "ns/flow/r/0/act/0", 1)
+    key = "ns/flow/50%s/0/act/0"
+    records = [each for each in caplog.records if each.name == "replay.activity"]
+    assert [each.getMessage() for each in records] == [f"{key}, attempt 1: here: 100 %"] * 2
+    assert {(vars(each)["request"], vars(each)["attempt"]) for each in records} == {(key, 1)}
+    assert {(each.filename, each.funcName) for each in records} == {("test_activity.py", "talk")}
 
 
 # A3, P4: none in another's way.

@@ -47,6 +47,7 @@ from tests.support import (
     rows,
     stepped,
     take_over,
+    with_options,
 )
 
 pytestmark = pytest.mark.contract
@@ -551,6 +552,68 @@ def test_late_answer_is_ignored_and_logged(url: str, caplog: pytest.LogCaptureFi
             f"{event!r} is ignored: its run has completed, or never began"
             for event in (first, second, third)
         ]
+
+
+# An activity that nobody serves.
+
+UNSERVED = (
+    "nobody serves activity double of namespace ns, so its requests wait: call register_activity in"
+    " a process that runs"
+)
+
+
+def test_an_activity_that_nobody_serves_is_named_once(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A1: its requests wait, and after ten seconds the log says why; it says so once."""
+    with stepped(url, clock := Clock()) as client:
+        workflow = work(client, calls("double"))
+        begin(client, "r1", "r2")
+        drain(workflow)
+        clock.forward(seconds=9.999)
+        drain(workflow)
+        assert (caplog.messages, workflow.due()) == ([], clock.now + timedelta(milliseconds=1))
+        clock.forward(seconds=0.001)
+        drain(workflow)
+        assert caplog.messages == [UNSERVED]
+        begin(client, "r3")
+        drain(workflow)
+        clock.forward(minutes=1)
+        drain(workflow)
+        assert caplog.messages == [UNSERVED]
+        drain(*hire(client), workflow)
+        assert listing(client, NS, "w", "r1") == called("r1", "double")
+
+
+@pytest.mark.parametrize("shard", [None, Shard("1_of_2", bool)])
+def test_an_activity_that_is_slow_is_served(
+    url: str, shard: Shard | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A1: an owner of the activity, or of a shard of it, that lives is enough."""
+    with stepped(with_options(url, lease=20), clock := Clock()) as client:
+        register_activity(client, NS, double, start=False, shard=shard).step()
+        workflow = work(client, calls("double"))
+        begin(client, "r")
+        drain(workflow)
+        clock.forward(seconds=10)
+        drain(workflow)
+        assert caplog.messages == []
+
+
+def test_an_activity_whose_process_has_stopped_is_not_served(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A1, L7: a name that was given up, or whose lease has run out, counts for nothing."""
+    with stepped(url, clock := Clock()) as client:
+        activity = register_activity(client, NS, double, start=False)
+        activity.step()
+        activity.stop()
+        workflow = work(client, calls("double"))
+        begin(client, "r")
+        drain(workflow)
+        clock.forward(seconds=10)
+        drain(workflow)
+        assert caplog.messages == [UNSERVED]
 
 
 # Failures.

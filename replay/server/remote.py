@@ -395,6 +395,10 @@ class RemoteLog(Log):
     def leave(self) -> None:
         """As in `Log`.  Does nothing: no thread has a connection of its own."""
 
+    def served(self, consumer: str) -> bool:
+        """As in `Log`."""
+        return bool(self._call("Served", pb.ServedRequest(consumer=consumer)).served)
+
     def parked(self, consumer: str) -> list[Parked]:
         """As in `Log`."""
         reply = self._call("ListParked", pb.ListParkedRequest(consumer=consumer))

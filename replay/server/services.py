@@ -458,6 +458,12 @@ class LogService:
         await session.host.release(session, stored_name(who, request.consumer), old, new)
         return log_pb2.ReleaseReply()
 
+    async def Served(self, who: Principal, request: log_pb2.ServedRequest) -> log_pb2.ServedReply:
+        """Whether anybody serves a consumer."""
+        session = await self._session(who, request.session)
+        host, name = session.host, stored_name(who, request.consumer)
+        return log_pb2.ServedReply(served=await host.run(host.log.served, name))
+
     async def ListParked(
         self, who: Principal, request: log_pb2.ListParkedRequest
     ) -> log_pb2.ListParkedReply:

@@ -409,7 +409,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
     server: Serving, metadata: list[tuple[str, str]]
 ) -> None:
     """G4: no method of any service, health and reflection too, nor one that there is not."""
-    assert len(METHODS) == 9 + 12 + len([path for path in METHODS if path.startswith("/grpc.")])
+    assert len(METHODS) == 9 + 13 + len([path for path in METHODS if path.startswith("/grpc.")])
     before = tables(server)
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
         for path in (*METHODS, *UNKNOWN):
@@ -499,6 +499,7 @@ def about(namespace: str) -> list[tuple[str, Message]]:
         *(("Claim", pb.ClaimRequest(consumer=name)) for name in consumers),
         *(("Release", pb.ReleaseRequest(consumer=name)) for name in consumers),
         *(("ListParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
+        *(("Served", pb.ServedRequest(consumer=name)) for name in consumers),
         ("Find", pb.FindRequest(type=1, keys=[run])),
         ("Find", pb.FindRequest(type=1, keys=["a/w/r/0", run])),
         ("Begun", pb.BegunRequest(keys=[run])),
@@ -774,6 +775,7 @@ def test_g4_names_that_are_not_a_client_s_cannot_be_claimed(
             ("Commit", pb.CommitRequest(move=pb.Move(consumer=name))),
             ("Release", pb.ReleaseRequest(consumer=name)),
             ("ListParked", pb.ListParkedRequest(consumer=name)),
+            ("Served", pb.ServedRequest(consumer=name)),
         ]
         assert {caller.ask(*each).code for each in requests} == {INVALID}
         assert server.host()._owners == {}

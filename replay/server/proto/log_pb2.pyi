@@ -166,6 +166,20 @@ class ReleaseReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ServedRequest(_message.Message):
+    __slots__ = ("session", "consumer")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ...) -> None: ...
+
+class ServedReply(_message.Message):
+    __slots__ = ("served",)
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    served: bool
+    def __init__(self, served: bool = ...) -> None: ...
+
 class ListParkedRequest(_message.Message):
     __slots__ = ("session", "consumer")
     SESSION_FIELD_NUMBER: _ClassVar[int]
