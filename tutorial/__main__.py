@@ -1,8 +1,11 @@
 """The command `python -m tutorial`: lists, runs and checks the lessons."""
 
 import argparse
+import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import replay
@@ -87,6 +90,17 @@ def checked(lesson: Lesson, args: argparse.Namespace, progress: Progress) -> int
     return 0
 
 
+def end_with_reader(out: int) -> None:
+    """Wait until nobody reads the pipe `out` any more (``| head``), then end this process.
+
+    An activity that prints would fail then, and so would be executed again for ever.
+    """
+    watched = select.poll()
+    watched.register(out, 0)  # errors are reported in any case
+    watched.poll()
+    os._exit(128 + signal.SIGPIPE)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 for a lesson not done yet, 2 for bad input."""
     args = parse(arguments)
@@ -111,4 +125,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    threading.Thread(target=end_with_reader, args=(1,), daemon=True).start()
     sys.exit(main())

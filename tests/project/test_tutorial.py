@@ -378,6 +378,21 @@ def test_list_says_where_one_stands(own: Path) -> None:
     assert (own / name / "start.py").read_text() == LESSONS[1].start.read_text()
 
 
+def test_a_lesson_ends_with_the_reader_of_its_output(own: Path) -> None:
+    """``| head -1``: its activities print, and would fail for ever on a pipe without a reader."""
+    with subprocess.Popen(
+        tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}"),
+        cwd=own,
+        env=os.environ | {"PYTHONPATH": str(own)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Lesson 0, hello world: run-1\n"
+        process.stdout.close()
+        assert process.wait(LIMIT) == 128 + signal.SIGPIPE
+
+
 def test_a_run_that_has_ended_is_not_begun_again(own: Path) -> None:
     """After the end of a run the same command begins the next; a name chooses one."""
     url = f"sqlite:///{own / 'other.db'}"
