@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -106,6 +107,22 @@ def connected(url: str) -> Iterator[Client]:
     assert not closing.is_alive()
 
 
+@contextmanager
+def in_time() -> Iterator[None]:
+    """What the block calls has to return: a call that hangs is broken off, and fails the test."""
+
+    def break_off(number: int, frame: FrameType | None) -> None:
+        raise AssertionError("a call hangs")
+
+    before = signal.signal(signal.SIGALRM, break_off)
+    signal.alarm(LIMIT)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_an_interrupted_call_hurts_nobody_else(url: str) -> None:
     """P1, L6: wherever Ctrl-C comes, other threads and later calls go on as if it had not."""
     seen: SimpleQueue[Event] = SimpleQueue()
@@ -115,8 +132,9 @@ def test_an_interrupted_call_hurts_nobody_else(url: str) -> None:
         while interrupted:
             number += 1 if url.startswith("sqlite:") else SPARSE
             call = partial(everything, client, f"r{number}", last)
-            interrupted = Interrupt(number).during(call)
-            client.run_workflow("ns", "flow", f"r{number}", Int(value=1))
+            with in_time():
+                interrupted = Interrupt(number).during(call)
+                client.run_workflow("ns", "flow", f"r{number}", Int(value=1))
             event = seen.get(timeout=LIMIT)
             assert (event.type, event.key.run) == (EventType.RUN_CREATED, f"r{number}")
             last = event.id

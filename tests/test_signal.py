@@ -680,6 +680,22 @@ def test_s2_a_signal_that_commits_late_is_waited_for(server_url: str) -> None:
 
 
 @pytest.mark.one_server
+def test_s2_an_await_that_begins_waits_for_a_signal_that_commits_late(server_url: str) -> None:
+    """S2, L1: it takes none that is stored behind one whose transaction is open."""
+    with stepped(server_url, Clock()) as client, raw(server_url) as other:
+        hold(other, 1)
+        send(client, 2)
+        wait(client, 0)
+        wait(client, 1)
+        matcher(client).step()
+        assert answers(client) == []
+        other.run("COMMIT")
+        drain(matcher(client))
+        assert answers(client) == ["0:0 1", "0:1 2"]
+        assert takers(client) == ["0:0", "0:1"]
+
+
+@pytest.mark.one_server
 def test_s2_a_signal_that_was_rolled_back_is_not_waited_for(server_url: str) -> None:
     """S2, P2: the gap is closed by a row that no await takes; the next signal comes at once."""
     with stepped(server_url, Clock()) as client, raw(server_url) as other:

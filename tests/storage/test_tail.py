@@ -16,7 +16,7 @@ from replay.storage.database import Unavailable
 from replay.storage.tail import PAUSE_MAX, PAUSE_MIN, Tail, Waiter
 from tests.support import START
 
-PATIENCE = 60.0  # seconds until a thread that should have been woken counts as forgotten
+PATIENCE = 20.0  # seconds until a thread that should have been woken counts as forgotten
 
 
 def event(id: int, run: str = "r", size: int = 0) -> Event:

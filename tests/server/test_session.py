@@ -1,0 +1,203 @@
+"""A session of a remote client: what ends it, what does not, and what it owns meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
+
+from replay import Client, Consumer, Event, EventType, Key, consume
+from replay.server.proto import log_pb2 as pb
+from replay.server.remote import RemoteLog
+from replay.server.wire import TooBusy
+from replay.storage.database import Statement, Unavailable
+from tests.serving import Serving, serving
+from tests.support import behind, cursor, drain, start_runs, stepped
+
+NAME = "consumer/mine"
+LIMIT = 20.0  # seconds until something that has to happen has not happened
+SOON = 5.0  # and until something has not happened that waits for no time to pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Serving]:
+    """Give a server on an empty database."""
+    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server:
+        yield server
+
+
+def mine(client: Client, seen: list[str]) -> Consumer:
+    return consume(client, "mine", lambda event: seen.append(event.key.run), start=False)
+
+
+def log_of(client: Client) -> RemoteLog:
+    assert isinstance(client.log, RemoteLog)
+    return client.log
+
+
+class NextCall:
+    """The next call of a method of a server: something happens before it or after it."""
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._methods, self._name = log_of(client)._stubs._methods, name
+        self._method, self._before, self._after = self._methods[name], before, after
+        self._methods[name] = self
+
+    def __call__(self, request: Any, **options: Any) -> Any:
+        self._begin()
+        reply = self._method(request, **options)
+        self._after()
+        return reply
+
+    def future(self, request: Any, **options: Any) -> Any:
+        """As in gRPC: a call that can be cancelled."""
+        self._begin()
+        return self._method.future(request, **options)
+
+    def _begin(self) -> None:
+        self._methods[self._name] = self._method
+        self._before()
+
+
+class Refused(grpc.RpcError):
+    """What gRPC raises when a server has too much to do."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def details(self) -> str:
+        return "Concurrent RPC limit exceeded!"
+
+    def trailing_metadata(self) -> tuple[()]:
+        return ()
+
+
+def test_g1_l7_a_server_that_is_busy_ends_no_session(server: Serving) -> None:
+    """G1, L7: a call that was refused may be repeated: the client keeps names and memory."""
+    seen: list[str] = []
+
+    def refuse() -> None:
+        raise Refused
+
+    with stepped(server.url) as client:
+        consumer = mine(client, seen)
+        start_runs(client, "1")
+        drain(consumer)
+        session, owner = log_of(client)._session, cursor(client, NAME)
+        NextCall(client, "Get", before=refuse)
+        with pytest.raises(TooBusy, match="limit exceeded"):
+            client.log.get(1)
+        assert (log_of(client)._session, client.log.losses) == (session, 0)
+        assert cursor(client, NAME) == owner
+        start_runs(client, "2")
+        drain(consumer)
+        assert seen == ["1", "2"]
+
+
+def test_l1_what_was_read_before_a_loss_is_not_put_into_the_new_tail(server: Serving) -> None:
+    """L1: a reply that was under way when the session ended tells of a log that is gone."""
+    seen: list[str] = []
+    with stepped(server.url) as client, stepped(server.url) as other:
+        start_runs(client, "1", "2")
+        client.log.poll()
+        assert client.log.tail.end == 2
+
+        def lose() -> None:
+            host = server.host()
+            host.log.database.write(
+                [
+                    Statement("DELETE FROM replay_events WHERE id = 3"),
+                    Statement("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'replay_events'"),
+                ]
+            )
+            host.log.database.losses += 1
+            host.log.refresh()
+            with pytest.raises(Unavailable):
+                client.log.get(1)
+            client.log.refresh()
+
+        NextCall(client, "Read", after=lose)
+        start_runs(other, "lost")
+        client.log.poll()
+        assert client.log.tail.end == 2
+        start_runs(other, "3")
+        drain(mine(client, seen))
+        assert seen == ["1", "2", "3"]
+
+
+def test_g1_a_client_that_closes_does_not_wait_for_a_read_that_begins(server: Serving) -> None:
+    """G1: closed between the decision to read and the call, it cancels the call."""
+    with stepped(server.url) as client:
+        closing = threading.Event()
+        closer = threading.Thread(target=client.close, daemon=True)
+        close = client.log.tail.close
+
+        def close_tail() -> None:
+            closing.set()  # what was under way has been cancelled by now
+            close()
+
+        def close_first() -> None:
+            closer.start()
+            assert closing.wait(LIMIT)
+
+        client.log.tail.close = close_tail  # type: ignore[method-assign]
+        NextCall(client, "Read", before=close_first)
+        client.log.tail.keep_polling(client.log.poll)
+        assert closing.wait(LIMIT)
+        closer.join(SOON)  # a read waits at the server twice as long
+        late = closer.is_alive()
+        closer.join()
+        assert not late
+
+
+def test_l7_a_name_that_is_released_goes_to_the_next_session_at_once(server: Serving) -> None:
+    """L7, G1: the server wakes the claim that waits, long before its time is over."""
+    with stepped(server.url) as owner, stepped(server.url) as heir:
+        consumer = mine(owner, [])
+        drain(consumer)
+        found: list[int | None] = []
+        claim = threading.Thread(
+            target=lambda: found.append(heir.log.claim(NAME, LIMIT)), daemon=True
+        )
+        claim.start()
+        while not server.host()._released._waiting:
+            server.call(lambda: None)
+        consumer.stop()
+        claim.join(SOON)
+        assert found == [0]
+
+
+def big(client: Client, sizes: list[int]) -> list[Event]:
+    key = Key("ns", "flow", "r", 0, "out")
+    return [
+        client.log.event(
+            EventType.RUN_OUTPUT, key._replace(sequence=str(n)), BytesValue(value=b"x" * size)
+        )
+        for n, size in enumerate(sizes)
+    ]
+
+
+def test_l1_a_reply_has_at_most_a_megabyte_of_events(server: Serving) -> None:
+    """L1, G1: or a single larger one.  The next reply goes on after it, and skips none."""
+    sizes = [400_000] * 5 + [3_000_000, 1, 900_000, 200_000]
+    with stepped(server.url) as client:
+        log = log_of(client)
+        behind(client).commit(big(client, sizes))
+        after, replies = 0, []
+        while not replies or replies[-1]:
+            request = pb.ReadRequest(session=log._session, after=after, limit=1000)
+            reply = log._stubs.method("Read")(request, timeout=LIMIT)
+            replies.append([event.id for event in reply.events])
+            after = reply.end
+        assert replies == [[1, 2], [3, 4], [5], [6], [7, 8], [9], []]
