@@ -11,11 +11,14 @@ import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from replay import Event, EventType, Key, connect
 from replay.tools.typedgen import main as typedreplay
+from tests.project.mistakes import MISTAKES
 from tutorial import __main__, checking, lessons
 from tutorial.lessons import Lesson, blanked
 
@@ -133,10 +136,46 @@ def has(lines: list[str], wanted: list[str]) -> bool:
 @pytest.mark.slow_on_servers
 @each_lesson
 def test_solution_passes_its_check(
-    lesson: Lesson, url: str, capsys: pytest.CaptureFixture[str]
+    lesson: Lesson,
+    url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The solution passes its check on every database, killed on the way."""
+    """The solution passes its check on every database, killed on the way; mistakes do not."""
+    rules = lesson.module("check")
+    ends, end = [], checking.Children.end
+
+    def noted(self: checking.Children, number: signal.Signals) -> None:
+        ends.append(number)
+        end(self, number)
+
+    monkeypatch.setattr(checking.Children, "end", noted)
     assert checking.check(lesson, "solution", url), capsys.readouterr().out
+    assert ends == [*([signal.SIGKILL] if rules.KILL_AFTER else []), signal.SIGINT]
+    with connect(url, loops=False) as client:
+        log = list(client.stream(rules.NAMESPACE, to_head=True))
+    for _, text, change, claims in (each for each in MISTAKES if each.lesson == lesson.number):
+        missing = {n for n, claim in enumerate(rules.check(change(log))) if not claim.holds}
+        assert (text, missing) == (text, claims)
+
+
+def test_a_check_reads_its_own_run_only() -> None:
+    """On a log that others use, too: all iterations of the run that began first."""
+    keys = [("mine", 0), ("other", 0), ("mine", 1), ("other", 1)]
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    events = [
+        Event(id, EventType.RUN_CREATED, Key("ns", "flow", run, iteration), moment, None)
+        for id, (run, iteration) in enumerate(keys, 2)
+    ]
+    later = Event(1, EventType.RUN_CREATED, Key("ns", "flow", "older", 7), moment, None)
+    assert [event.id for event in checking.own([later, *events])] == [2, 4]
+
+
+@each_lesson
+def test_every_claim_has_its_mistake(lesson: Lesson) -> None:
+    """A claim that no mistake breaks might hold whatever a learner does."""
+    broken = {n for each in MISTAKES if each.lesson == lesson.number for n in each.claims}
+    assert broken == set(range(len(lesson.module("check").check([]))))
 
 
 @pytest.mark.slow  # the check waits for what does not come

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from replay import Client, Consumer, Event, EventType, Key, consume
+from replay.log import LostOwnership, Move
 from replay.server.proto import log_pb2 as pb
 from replay.server.remote import RemoteLog
 from replay.server.wire import TooBusy
-from replay.storage.database import Statement, Unavailable
+from replay.storage.database import DatabaseError, Statement, Unavailable
 from tests.serving import Serving, serving
-from tests.support import behind, cursor, drain, start_runs, stepped
+from tests.support import Faults, behind, cursor, drain, start_runs, stepped
 
 NAME = "consumer/mine"
 LIMIT = 20.0  # seconds until something that has to happen has not happened
@@ -194,10 +196,121 @@ def test_l1_a_reply_has_at_most_a_megabyte_of_events(server: Serving) -> None:
     with stepped(server.url) as client:
         log = log_of(client)
         behind(client).commit(big(client, sizes))
-        after, replies = 0, []
+        after = 0
+        replies: list[list[int]] = []
         while not replies or replies[-1]:
             request = pb.ReadRequest(session=log._session, after=after, limit=1000)
             reply = log._stubs.method("Read")(request, timeout=LIMIT)
             replies.append([event.id for event in reply.events])
             after = reply.end
         assert replies == [[1, 2], [3, 4], [5], [6], [7, 8], [9], []]
+
+
+# Names.
+
+
+def test_l7_a_session_gives_its_names_up_after_its_commits(server: Serving) -> None:
+    """L7, L6: the commit that is under way when its session ends is stored."""
+    with stepped(server.url) as client:
+        consumer, host = mine(client, []), server.host()
+        start_runs(client, "1")
+        drain(consumer)
+        session, commit = host.sessions[log_of(client)._session], host.log.commit
+
+        def ending(events: Sequence[Event], move: Move | None = None) -> list[bool]:
+            server.call(lambda: host.end(session))
+            server.call(lambda: None)  # by now the end has begun to give up the name
+            host._keeper.submit(lambda: None).result(LIMIT)  # or would have given it up
+            return commit(events, move)
+
+        with patch.object(host.log, "commit", ending):
+            assert client.log.commit(big(client, [1]), Move(NAME, 1, 1)) == [True]
+        server.settle(0)
+        assert cursor(client, NAME) == (1, "")
+
+
+def test_l7_a_commit_that_waits_for_a_release_is_refused(server: Serving) -> None:
+    """L7: another session may have the name by then, in the same server."""
+    with stepped(server.url) as client, stepped(server.url) as heir:
+        consumer, host = mine(client, []), server.host()
+        start_runs(client, "1")
+        drain(consumer)
+        release, commit = host.log.release, host.log.commit
+        refused: list[str] = []
+        claimed = threading.Event()
+
+        def move() -> None:
+            try:
+                client.log.commit([], Move(NAME, 1, 1))
+            except LostOwnership as error:
+                refused.append(str(error))
+
+        mover = threading.Thread(target=move, daemon=True)
+
+        def slow_release(name: str, old: int, new: int) -> None:
+            mover.start()
+            claim = host.sessions[log_of(client)._session].claims[name]
+            while not claim.busy._waiters:
+                server.call(lambda: None)
+            release(name, old, new)
+
+        def late_commit(events: Sequence[Event], move: Move | None = None) -> list[bool]:
+            assert claimed.wait(LIMIT)
+            return commit(events, move)
+
+        with (
+            patch.object(host.log, "release", slow_release),
+            patch.object(host.log, "commit", late_commit),
+        ):
+            client.log.release(NAME, 1, 1)
+            assert heir.log.claim(NAME, LIMIT) == 1
+            claimed.set()
+            mover.join(LIMIT)
+        assert refused == [f"consumer {NAME} is not owned by this session"]
+
+
+def test_l7_a_release_that_fails_frees_the_name_for_other_sessions(server: Serving) -> None:
+    """L7: the database was away for a moment; nobody waits for a session that has let go."""
+    with stepped(server.url) as owner, stepped(server.url) as heir:
+        drain(mine(owner, []))
+        Faults(server.database()).before = 1
+        with pytest.raises(Unavailable):
+            owner.log.release(NAME, 0, 0)
+        assert heir.log.claim(NAME, 0) == 0
+
+
+def test_l7_one_thread_of_a_server_takes_and_gives_back_all_locks(server: Serving) -> None:
+    """L7: a lock belongs to a connection, and each thread has its own."""
+    threads: list[str] = []
+    database = server.database()
+    lock, unlock = database.lock, database.unlock
+
+    def noting_lock(name: str, wait: float) -> str:
+        threads.append(threading.current_thread().name)
+        return lock(name, wait)
+
+    def noting_unlock(name: str) -> None:
+        threads.append(threading.current_thread().name)
+        unlock(name)
+
+    with (
+        stepped(server.url) as client,
+        patch.object(database, "lock", noting_lock),
+        patch.object(database, "unlock", noting_unlock),
+    ):
+        assert client.log.claim(NAME, 0) == 0
+        client.log.release(NAME, 0, 0)
+    assert threads == ["replay-locks-_0"] * 2
+
+
+def test_l5_a_client_cannot_move_a_cursor_backwards(server: Serving) -> None:
+    """L5, G4: neither by a commit nor by a release; nothing is stored."""
+    with stepped(server.url) as client:
+        start_runs(client, "1", "2")
+        drain(mine(client, []))
+        before = cursor(client, NAME)
+        with pytest.raises(DatabaseError, match="numbers or texts that cannot be stored"):
+            client.log.commit([], Move(NAME, 2, 1))
+        with pytest.raises(DatabaseError, match="a cursor moves forwards"):
+            client.log.release(NAME, 2, 1)
+        assert cursor(client, NAME) == before
