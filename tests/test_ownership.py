@@ -13,6 +13,7 @@ from replay.log import LostOwnership
 from replay.storage.database import OutcomeUnknown, Row, Statement, Unavailable, to_text
 from tests import journey
 from tests.servers import connect as connect_to_server
+from tests.servers import fresh_database
 from tests.support import (
     Clock,
     Faults,
@@ -341,6 +342,23 @@ def test_l7_a_stand_by_in_its_thread_takes_over_when_the_lease_is_over(url: str)
         clock.forward(hours=1)
         assert team.done.wait(LIMIT)
     assert team.seen == [("a", "1")]
+
+
+@pytest.mark.one_server
+def test_l7_two_databases_of_a_server_have_their_own_locks(server_url: str) -> None:
+    """L7: consumers of one name in both are owned with a lock: a death is noticed at once."""
+    with fresh_database(server_url) as other, stepped(server_url) as a, stepped(other) as b:
+        for client in (a, b):
+            drain(mine(client, []))
+        owners = [cursor(client, NAME)[1].partition("|")[0] for client in (a, b)]
+        assert owners == [database(a)._local.domain] * 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.one_server
+def test_l7_a_server_closes_no_idle_connection_of_ours(server_url: str) -> None:
+    """L7: by default it would after eight hours, and the locks of consumers would go with it."""
+    with stepped(server_url) as client:
+        assert rows(client, "SELECT @@SESSION.wait_timeout") == [(365 * 24 * 3600,)]
 
 
 @pytest.mark.one_server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from replay.server.remote import RemoteLog
 from replay.server.wire import TooBusy
 from replay.storage.database import DatabaseError, Statement, Unavailable
 from tests.serving import Serving, serving
-from tests.support import Faults, behind, cursor, drain, start_runs, stepped
+from tests.support import behind, cursor, drain, listing, start_runs, stepped
 
 NAME = "consumer/mine"
 LIMIT = 20.0  # seconds until something that has to happen has not happened
@@ -269,12 +270,26 @@ def test_l7_a_commit_that_waits_for_a_release_is_refused(server: Serving) -> Non
         assert refused == [f"consumer {NAME} is not owned by this session"]
 
 
+@contextmanager
+def failing_release(server: Serving, failing: str) -> Iterator[None]:
+    """The database cannot be reached when a name is released."""
+    log = server.host().log
+    release = log.release
+
+    def faulty(name: str, old: int, new: int) -> None:
+        if name == failing:
+            raise Unavailable("fault: the connection was lost before the transaction")
+        release(name, old, new)
+
+    with patch.object(log, "release", faulty):
+        yield
+
+
 def test_l7_a_release_that_fails_frees_the_name_for_other_sessions(server: Serving) -> None:
     """L7: the database was away for a moment; nobody waits for a session that has let go."""
     with stepped(server.url) as owner, stepped(server.url) as heir:
         drain(mine(owner, []))
-        Faults(server.database()).before = 1
-        with pytest.raises(Unavailable):
+        with failing_release(server, NAME), pytest.raises(Unavailable):
             owner.log.release(NAME, 0, 0)
         assert heir.log.claim(NAME, 0) == 0
 
@@ -314,3 +329,27 @@ def test_l5_a_client_cannot_move_a_cursor_backwards(server: Serving) -> None:
         with pytest.raises(DatabaseError, match="a cursor moves forwards"):
             client.log.release(NAME, 2, 1)
         assert cursor(client, NAME) == before
+
+
+def test_g3_a_session_adds_nothing_to_the_log_of_another(tmp_path: Path) -> None:
+    """G3: events of a namespace with its own database are refused by the common one."""
+    urls = {each: f"sqlite:///{tmp_path / each}.db" for each in ("", "own")}
+    with serving(databases=urls) as server, stepped(server.url) as client:
+        event = client.log.event(EventType.RUN_CREATED, Key("own", "flow", "r"))
+        with pytest.raises(DatabaseError, match="'own' is in another log than this session"):
+            client.log.commit([event])
+        assert (listing(client), listing(client, "own")) == ([], [])
+        assert client.log_of("own").commit([event]) == [True]
+        assert (listing(client), len(listing(client, "own"))) == ([], 1)
+
+
+def test_l7_a_name_that_cannot_be_released_keeps_no_other(server: Serving) -> None:
+    """L7: a session that ends gives up all its other names; the lease ends that one."""
+    names = [f"consumer/{n}" for n in range(3)]
+    with stepped(server.url) as other, failing_release(server, names[0]):
+        with stepped(server.url) as client:
+            for name in names:
+                assert client.log.claim(name, 0) == 0
+        server.settle(1)
+        assert [cursor(other, name)[1] == "" for name in names] == [False, True, True]
+        assert server.host()._owners == {}
