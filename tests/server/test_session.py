@@ -75,7 +75,7 @@ class NextCall:
 
 
 class Refused(grpc.RpcError):
-    """What gRPC raises when a server has too much to do."""
+    """The error of gRPC when a server has too much to do."""
 
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.RESOURCE_EXHAUSTED
