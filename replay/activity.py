@@ -15,11 +15,14 @@ row is due.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from google.protobuf.message import Message
@@ -28,6 +31,7 @@ from .client import Client, check_signature, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics, Window
 from .log import Log, Parked
 from .shard import Shard
+from .storage.database import Error
 from .storage.event import Event, EventType, MessageError, check_name
 
 _log = logging.getLogger("replay.activity")
@@ -101,6 +105,42 @@ class _Running:
     result: Future[Message | None]
 
 
+class _Workers:
+    """Threads that execute requests.
+
+    A process that exits waits for the threads of a `ThreadPoolExecutor`, but not for these.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._left, self._name = count, name
+        self._threads = 0
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """Execute `function` in a thread."""
+        result: Future[Any] = Future()
+        self._tasks.put((result, function))
+        if self._left:
+            self._left, self._threads = self._left - 1, self._threads + 1
+            name = f"{self._name}_{self._threads}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        return result
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            result, function = task
+            if result.set_running_or_notify_cancel():
+                try:
+                    result.set_result(function())
+                except BaseException as error:  # whoever takes the result meets it
+                    result.set_exception(error)
+
+    def end(self) -> None:
+        """Have each thread end after what it executes."""
+        for _ in range(self._threads):
+            self._tasks.put(None)
+
+
 class ActivityConsumer(Consumer):
     """Executes the requests of one activity."""
 
@@ -125,7 +165,8 @@ class ActivityConsumer(Consumer):
         self._shard = shard
         self._workers = workers
         self._running: dict[int, _Running] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._executing: set[str] = set()
+        self._pool: _Workers | None = None
         name = consumer_name("activity", namespace, activity, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -141,14 +182,20 @@ class ActivityConsumer(Consumer):
     def claimed(self) -> None:
         """As in `Consumer`."""
         if self._workers > 1:
-            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix=self.name)
+            self._pool = _Workers(self._workers, self.name)
 
     def forget(self) -> None:
         """As in `Consumer`.  Requests that run now count as not executed."""
+        for running in self._running.values():
+            running.result.cancel()
         self._running.clear()
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.end()
             self._pool = None
+
+    def executing(self) -> Sequence[str]:
+        """As in `Consumer`."""
+        return sorted(self._executing)
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
@@ -195,7 +242,11 @@ class ActivityConsumer(Consumer):
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`."""
         event = self._log.get(parked.event_id)
-        if event is None or self._log.exists(EventType.ACTIVITY_RESPONSE, event.key):
+        if (
+            event is None
+            or not self.wants(event)
+            or self._log.exists(EventType.ACTIVITY_RESPONSE, event.key)
+        ):
             batch.unparked.append(parked.event_id)
         elif self._pool is None:
             attempt = parked.attempts + 1
@@ -205,7 +256,7 @@ class ActivityConsumer(Consumer):
 
     def _submit(self, event: Event, attempts: int) -> None:
         assert self._pool is not None
-        result = self._pool.submit(self._execute, event, attempts + 1)
+        result = self._pool.submit(partial(self._execute, event, attempts + 1))
         self._running[event.id] = _Running(event, attempts, result)
         result.add_done_callback(lambda _: self.wake())
 
@@ -215,7 +266,30 @@ class ActivityConsumer(Consumer):
                 del self._running[id]
                 self._conclude(running.event, running.attempts, running.result.result, batch)
 
+    def _leave(self) -> None:
+        """As in `Consumer`, after the workers have ended, or when it is time to stop."""
+        try:
+            while self._position is not None and self._running:
+                futures = [running.result for running in self._running.values()]
+                left = min(self._stop_by - time.monotonic(), threading.TIMEOUT_MAX)
+                if not wait(futures, max(0.0, left), FIRST_COMPLETED).done:
+                    break
+                batch = Batch(self._position)
+                self._harvest(batch)
+                self._commit(batch)
+        except Error as error:
+            _log.warning("%s: what it executed is executed again: %s", self.name, error)
+            self._forget()
+        super()._leave()
+
     def _execute(self, event: Event, attempt: int) -> Message | None:
+        self._executing.add(event.text)
+        try:
+            return self._call(event, attempt)
+        finally:
+            self._executing.discard(event.text)
+
+    def _call(self, event: Event, attempt: int) -> Message | None:
         message = event.message
         if self._takes is not None and not isinstance(message, self._takes | None):
             raise WrongMessage(

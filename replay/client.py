@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import logging
 import random
 import threading
 import time
@@ -31,12 +32,18 @@ from . import signal as signals
 from .consumer import Consumer, Handler
 from .log import Log
 from .sleep import Sleeper
-from .storage.database import Error, OutcomeUnknown, Unavailable
+from .storage.database import Error, OutcomeUnknown, Unavailable, entered
 from .storage.event import Event, EventType, Key, check_name, check_run, check_target
 from .storage.open import open_database
 from .storage.tail import Waiter
 
+_log = logging.getLogger("replay")
+
 T = TypeVar("T")
+
+#: How long `Client.close` waits for activities: within what Docker and Kubernetes allow.
+GRACE = timedelta(seconds=8)
+_LAST_STEP = 0.5  # seconds after that in which consumers may still give up their names
 
 
 class BadFilter(Error, ValueError):
@@ -96,7 +103,8 @@ class Client:
     """A client of one log: safe to use from any thread, and a context manager that closes itself.
 
     Calls raise `Unavailable` while the database cannot be reached.  You may repeat them, and also a
-    call that was interrupted (Ctrl-C).
+    call that was interrupted (Ctrl-C).  Do not call a client in a signal handler: if the handler
+    has interrupted a call of the same thread, the call raises `Reentered` and does nothing.
     """
 
     def __init__(self, log: Log, *, loops: bool = True) -> None:
@@ -104,7 +112,7 @@ class Client:
         self._start_loops = loops
         self._loops = self._serving()
         self._consumers: dict[str, Consumer] = {}
-        self._registering = threading.Lock()
+        self._registering = threading.RLock()
         self._closed = False
 
     def _serving(self) -> list[Consumer]:
@@ -230,6 +238,7 @@ class Client:
         if isinstance(timeout, timedelta):
             timeout = timeout.total_seconds()
         deadline = None if timeout is None else time.monotonic() + timeout
+        self._refuse_reentry()
         check_run(namespace, workflow, run)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
         log = self.log_of(namespace)
@@ -266,7 +275,8 @@ class Client:
 
     def add(self, consumer: Consumer, start: bool) -> Consumer:
         """Keep a consumer until `close`.  With `start`, start it and the loops.  Returns it."""
-        with self._registering:
+        self._refuse_reentry()
+        with entered(self._registering):
             if self._closed:
                 raise Closed("the client is closed: connect again")
             if consumer.name in self._consumers:
@@ -276,21 +286,36 @@ class Client:
                 each.start()
         return consumer
 
-    def close(self) -> None:
+    def close(self, grace: timedelta = GRACE) -> None:
         """Stop all consumers after their current step, and close the database.
 
-        Other processes take over at once (L7).
+        Other processes take over at once (L7).  It waits at most `grace` for the activities and
+        other functions of yours that run, and half a second for names to be given up.  It logs
+        what still runs then and leaves it behind: that cannot be stored any more, and another
+        process executes it again (A1).  Raises `Reentered` in a signal handler that has
+        interrupted a call; nothing is closed then.
         """
-        with self._registering:
+        seconds = max(0.0, grace.total_seconds())
+        self._refuse_reentry()
+        with entered(self._registering):
             if self._closed:
                 return
             self._closed = True
         consumers = [*self._consumers.values(), *self._loops]
         for consumer in consumers:
-            consumer.ask_to_stop()
+            consumer.ask_to_stop(seconds)
+        deadline = time.monotonic() + seconds + _LAST_STEP
         for consumer in consumers:
-            consumer.stop()
+            ended = consumer.stop(max(0.0, deadline - time.monotonic()))
+            if (running := ", ".join(consumer.executing())) or not ended:
+                text = "%s still runs after %g s and is left behind; others do it again: %s"
+                _log.warning(text, consumer.name, seconds, running or "a step")
         self._close()
+
+    def _refuse_reentry(self) -> None:
+        """Raise `Reentered` if this is a signal handler that has interrupted a call."""
+        entered(self._registering)
+        self.log.refuse_reentry()
 
     def _close(self) -> None:
         self.log.close()
@@ -303,6 +328,7 @@ class Client:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Try twice, because the server may have closed an idle connection."""
+        self._refuse_reentry()
         if self._closed:
             raise Closed("the client is closed: connect again")
         try:

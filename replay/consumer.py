@@ -22,6 +22,7 @@ Left to the modules that follow: what an event means.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -94,6 +95,7 @@ class Consumer:
         self._parked: dict[int, Parked] = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._stop_by = math.inf  # on the monotonic clock
 
     # Methods that each kind of consumer defines.
 
@@ -126,6 +128,10 @@ class Consumer:
 
     def forget(self) -> None:
         """Forget everything that is in memory."""
+
+    def executing(self) -> Sequence[str]:
+        """Return the keys of the requests that are executed just now."""
+        return ()
 
     # The loop.
 
@@ -257,21 +263,31 @@ class Consumer:
         if self._thread is None:
             self._log.tail.keep_polling(self._log.poll)
             self._stop.clear()
+            self._stop_by = math.inf
             self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """End after the current step, and let others take over at once (L7)."""
-        self.ask_to_stop()
+    def stop(self, timeout: float | None = None) -> bool:
+        """End after the current step, and let others take over at once (L7).
+
+        Waits up to `timeout` seconds.  Returns whether the thread has ended.
+        """
+        self.ask_to_stop(timeout)
         if self._thread is None:
             self._leave()
         elif self._thread is not threading.current_thread():
             if self._thread.is_alive():  # unless its start was interrupted
-                self._thread.join()
+                self._thread.join(timeout)
+                if self._thread.is_alive():
+                    return False
             self._thread = None
+        return True
 
-    def ask_to_stop(self) -> None:
-        """Make the thread end, without waiting for it."""
+    def ask_to_stop(self, timeout: float | None = None) -> None:
+        """Make the thread end, without waiting for it: within `timeout` seconds if it can."""
+        self._log.refuse_reentry()
+        if timeout is not None:
+            self._stop_by = min(self._stop_by, time.monotonic() + timeout)
         self._stop.set()
         self.wake()
 

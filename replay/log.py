@@ -20,7 +20,6 @@ Left to `replay.consumer`: the loop that reads, decides what to add, and commits
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import socket
@@ -30,11 +29,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from google.protobuf.message import Message
 
 from .storage.database import (
     Database,
+    DatabaseError,
     Duplicate,
     Error,
     IdTaken,
@@ -44,14 +45,22 @@ from .storage.database import (
     Statement,
     Unavailable,
     chunks,
+    entered,
     from_text,
     placeholders,
     to_text,
 )
-from .storage.event import TYPES, UNKNOWN, Event, EventType, InvalidName, Key, pack
+from .storage.event import (
+    UNKNOWN,
+    Event,
+    EventType,
+    InvalidName,
+    Key,
+    Unreadable,
+    pack,
+    read_event,
+)
 from .storage.tail import BATCH, Tail
-
-log = logging.getLogger("replay")
 
 
 class LostOwnership(Error):
@@ -85,6 +94,24 @@ class Parked:
     attempts: int
     next_at: datetime
     error: str
+
+
+def checked_cursor(name: str, cursor: object) -> int:
+    """Return a stored cursor.  Raises `DatabaseError` if it is no id, because it was changed."""
+    if not isinstance(cursor, int) or cursor < 0:
+        raise DatabaseError(
+            f"the cursor of {name} in replay_cursors is {cursor!r:.300}: set last_event_id to 0,"
+            " or to the id up to which it is done"
+        )
+    return cursor
+
+
+def _has_ended(lease: Any, now: datetime) -> bool:
+    """Whether a lease is over.  One that nobody can read is: a commit is fenced by the owner."""
+    try:
+        return lease is None or from_text(lease) <= now
+    except (TypeError, ValueError):
+        return True
 
 
 @dataclass(slots=True)
@@ -151,6 +178,18 @@ class Log:
     def newest(self) -> int:
         """The largest id of an event, also beyond a gap."""
         return self.database.newest()[0]
+
+    def refuse_reentry(self) -> None:
+        """Raise `Reentered` if the calling thread is inside this log already.
+
+        Before a call that stores or waits: to fail later would be too late.
+        """
+        for lock in self._entries():
+            entered(lock)
+
+    def _entries(self) -> Sequence[threading.RLock]:
+        """What a thread holds while it is inside."""
+        return self.tail.lock, self._polling, self.database.inside()
 
     def close(self) -> None:
         """Wake everybody who waits here, and close the database."""
@@ -305,9 +344,10 @@ class Log:
         return {event.key for event in later if event.type is EventType.ACTIVITY_RESPONSE} & keys
 
     def get(self, id: int) -> Event | None:
-        """Return the event with this id; None if there is none."""
+        """Return the event with this id; None if there is none, or a no-op."""
         rows = self.database.query(f"{_SELECT} WHERE id = ?", (id,))
-        return _event(rows[0]) if rows else None
+        event = self._event(rows[0]) if rows else None
+        return event if event is not None and event.type is not EventType.NOOP else None
 
     def begun(self, runs: Sequence[Key]) -> set[Key]:
         """Return those of one workflow's iterations that have added events, or have ended."""
@@ -333,7 +373,7 @@ class Log:
             " AND run = ? AND iteration = ? ORDER BY id",
             key[:4],
         )
-        events = [_event(row) for row in rows]
+        events = [self._event(row) for row in rows]
         return [event for event in events if event.key[:4] == key[:4]]
 
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
@@ -341,6 +381,7 @@ class Log:
         query = (
             "SELECT iteration FROM replay_events"
             " WHERE type = ? AND namespace = ? AND workflow = ? AND run = ?"
+            " AND iteration BETWEEN 0 AND 2147483647"  # SQLite would also store text there
             # Some collations take different names for equal (L8).
             " AND HEX(namespace) = ? AND HEX(workflow) = ? AND HEX(run) = ?"
             " ORDER BY iteration DESC LIMIT 1"
@@ -365,11 +406,19 @@ class Log:
             rows = self.database.query(sql, (after, limit))
             gap = first_gap(after, [row[0] for row in rows])
             if gap is None:
-                return [_event(row) for row in rows]
+                return [self._event(row) for row in rows]
             if gap.start > after + 1:
-                return [_event(row) for row in rows[: gap.start - after - 1]]
+                return [self._event(row) for row in rows[: gap.start - after - 1]]
             if not self._fence(gap[:BATCH]):
                 return []
+
+    def _event(self, row: Row) -> Event:
+        try:
+            return read_event(row)
+        except Unreadable as error:
+            # Only another program can have written it.  One such row must not stop the log (L3).
+            self.database.pass_over("replay_events", row[0], error)
+            return Event(row[0], EventType.NOOP, Key("", "", ""), UNKNOWN, None)
 
     def _fence(self, ids: range) -> bool:
         """Fill a gap with no-ops; return whether reading on is worthwhile."""
@@ -392,6 +441,9 @@ class Log:
             before = self.tail.end
             while newest > self.tail.end and (found := self._read(self.tail.end, BATCH)):
                 self.tail.extend(found)
+                self._renew()  # much to read must cost no lease
+                if self.tail.closed:
+                    break
             return self.tail.saw_signals(signals) or newest > before
 
     # Cursors.
@@ -423,8 +475,8 @@ class Log:
                 )
             )
             rows = self.database.query(query, (name,))
-        cursor, owner, lease = rows[0]
-        expired = lease is None or from_text(lease) <= now
+        cursor, owner, lease = checked_cursor(name, rows[0][0]), str(rows[0][1] or ""), rows[0][2]
+        expired = _has_ended(lease, now)
         dead = domain != "" and owner.partition("|")[0] == domain
         # Ours also if the outcome of an earlier claim was unknown.
         ours = owner == "" or owner.endswith(self._process)
@@ -443,7 +495,7 @@ class Log:
         except NotFound:  # another process was faster
             return None
         self._owners[name] = mine
-        return int(cursor)
+        return cursor
 
     def release(self, name: str, old: int, new: int) -> None:
         """Move the cursor to `new` and stop being its owner, so that others take over at once."""
@@ -509,7 +561,17 @@ class Log:
             " WHERE consumer = ? ORDER BY event_id",
             (consumer,),
         )
-        return [Parked(n, key, tries, from_text(at), why) for n, key, tries, at, why in rows]
+        found = (self._parked(consumer, row) for row in rows)
+        return [parked for parked in found if parked is not None]
+
+    def _parked(self, consumer: str, row: Row) -> Parked | None:
+        event_id, key, attempts, next_at, error = row
+        try:
+            Key.parse(str(key))
+            return Parked(event_id, key, int(attempts), from_text(next_at), str(error))
+        except (TypeError, ValueError) as problem:
+            self.database.pass_over("replay_parked", f"{event_id} of {consumer}", problem)
+            return None
 
 
 def _row(event: Event, now: str) -> Row:
@@ -524,12 +586,3 @@ def _row(event: Event, now: str) -> Row:
         now,
         event.raw,
     )
-
-
-def _event(row: Row) -> Event:
-    try:
-        return Event(row[0], TYPES[row[1]], Key.parse(row[2]), from_text(row[3]), row[4], row[2])
-    except (InvalidName, IndexError) as error:
-        # Only another program can have written it.  One such row must not stop the log (L3).
-        log.warning("event %d is unreadable and passed over: %s", row[0], error)
-        return Event(row[0], EventType.NOOP, Key("", "", ""), from_text(row[3]), None)

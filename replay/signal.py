@@ -30,14 +30,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
 from .consumer import Batch, Consumer, Metrics
-from .log import Log, Parked, first_gap
+from .log import Log, Parked, checked_cursor, first_gap
 from .server.proto.replaypb_pb2 import SleepDone
-from .sleep import Timers, requested_duration
+from .sleep import Timers, read_timer, requested_duration
 from .storage.database import (
     Duplicate,
     Error,
@@ -49,12 +49,22 @@ from .storage.database import (
     later,
     to_text,
 )
-from .storage.event import Event, EventType, InvalidName, Key, MessageError, check_run, pack
+from .storage.event import (
+    Event,
+    EventType,
+    InvalidName,
+    Key,
+    MessageError,
+    check_run,
+    pack,
+    read_message,
+)
 from .storage.tail import BATCH
 
 TARGET = "replay_signal"
 PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
+_SENT = "id, namespace, workflow, run, type, message, created_at"
 _CURSOR = "replay_signal/seen"
 Run = tuple[str, str, str]
 
@@ -160,6 +170,7 @@ class _Sent(NamedTuple):
     """A signal that no await has taken yet."""
 
     id: int
+    run: Run
     type: int
     raw: bytes
     created_at: datetime
@@ -195,7 +206,7 @@ class Matcher(Consumer):
         """As in `Consumer`."""
         query = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
         rows = self._log.database.query(query, (_CURSOR,))
-        self._seen = self._stored_seen = int(rows[0][0]) if rows else 0
+        self._seen = self._stored_seen = checked_cursor(_CURSOR, rows[0][0]) if rows else 0
         self._timers.reload()
 
     def forget(self) -> None:
@@ -208,13 +219,13 @@ class Matcher(Consumer):
             return self._log.database.now() + timedelta(milliseconds=30 if self._blocked else 0)
         return self._timers.next()
 
-    def _load(self, limit: int) -> list[tuple[datetime, str]]:
+    def _load(self, limit: int) -> list[tuple[datetime, str] | None]:
         rows = self._log.database.query(
             "SELECT timeout_at, `key` FROM replay_signal_awaits WHERE status = 1"
             " ORDER BY timeout_at, `key` LIMIT ?",
             (limit,),
         )
-        return [(from_text(at), key) for at, key in rows]
+        return [read_timer(self._log, "replay_signal_awaits", TARGET, row) for row in rows]
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
@@ -256,25 +267,33 @@ class Matcher(Consumer):
         if self._log.tail.signals <= self._seen and not (due is not None and due <= now):
             self._blocked = self._behind = False
             return arrived
-        query = (
-            "SELECT id, namespace, workflow, run, check_id, type, message, created_at"
-            " FROM replay_signals WHERE id > ? ORDER BY id LIMIT ?"
-        )
+        query = f"SELECT {_SENT}, check_id FROM replay_signals WHERE id > ? ORDER BY id LIMIT ?"
         while True:
             rows = self._log.database.query(query, (self._seen, BATCH))
             gap = first_gap(self._seen, [row[0] for row in rows])
-            for id, namespace, workflow, run, taken, type, raw, created_at in rows:
-                if gap is not None and id >= gap.stop:
+            for *row, taken in rows:
+                if gap is not None and row[0] >= gap.stop:
                     break
-                self._seen = id
-                if taken is None:
-                    sent = _Sent(id, type, raw or b"", from_text(created_at))
-                    arrived.setdefault((namespace, workflow, run), []).append(sent)
+                self._seen = row[0]
+                if taken is None and (sent := self._sent(row)) is not None:
+                    arrived.setdefault(sent.run, []).append(sent)
             # It stays blocked while an open transaction holds the missing id.
             self._blocked = gap is not None and not self._fence(gap[:BATCH])
             self._behind = self._blocked or len(rows) == BATCH
             if gap is None or self._blocked:
                 return arrived
+
+    def _sent(self, row: Sequence[Any]) -> _Sent | None:
+        """Read a signal; None if nobody can, because another program wrote it."""
+        id, namespace, workflow, run, type, message, created_at = row
+        to, raw = (namespace, workflow, run), read_message(message) or b""
+        try:
+            if not all(isinstance(name, str) for name in to):
+                raise InvalidName(f"it is for the run {to!r:.300}")
+            return _Sent(id, to, check_signal(type), raw, from_text(created_at))
+        except (TypeError, ValueError) as error:
+            self._log.database.pass_over("replay_signals", id, error)
+            return None
 
     def _fence(self, ids: range) -> bool:
         """Fill a gap in the ids of signals; return whether it is filled."""
@@ -341,21 +360,32 @@ class Matcher(Consumer):
         """Return a run's awaits that have no answer, in the order in which they began."""
         start = "/".join(run)
         rows = self._log.database.query(
-            "SELECT `key`, created_at, timeout_at, EXISTS (SELECT 1 FROM replay_events e"
-            " WHERE e.type = 5 AND e.`key` = a.`key`) FROM replay_signal_awaits a"
+            "SELECT `key`, created_at, timeout_at FROM replay_signal_awaits"
             " WHERE status = 1 AND `key` > ? AND `key` < ? ORDER BY id",
             (start + "/", start + "0"),  # 0 is the character behind the slash
         )
-        stored = {
-            key: _Await(Key.parse(key), from_text(begun), from_text(until))
-            for key, begun, until, _ in rows
-        }
-        known = {key for key, *_, answered in rows if answered}
+        found = (self._await(*row) for row in rows)
+        stored = {str(each.key): each for each in found if each is not None}
+        # No join: the server refuses it if the tables have different collations (L8).
+        awaits = [each.key for each in stored.values()]
+        known = self._log.among(EventType.ACTIVITY_RESPONSE, awaits)
         begun = {key: found for key, found in step.begun.items() if found.key[:3] == run}
         pending = {key: f for key, f in (stored | begun).items() if f.key[:3] == run}
         for key in known & pending.keys() if not self._behind else ():
             self._settle(pending[key], step)
         return [found for key, found in pending.items() if key not in known]
+
+    def _await(self, key: str, begun: Any, until: Any) -> _Await | None:
+        """Read an await; None if nobody can, because another program wrote it."""
+        if (timer := read_timer(self._log, "replay_signal_awaits", TARGET, (until, key))) is None:
+            return None
+        try:
+            found = _Await(Key.parse(key), from_text(begun), timer[0])
+            signal_type(found.key)
+            return found
+        except (TypeError, ValueError) as error:
+            self._log.database.pass_over("replay_signal_awaits", key, error)
+            return None
 
     def _settle(self, found: _Await, step: _Step) -> None:
         """Mark an await that another system answered before it died."""
@@ -375,15 +405,15 @@ class Matcher(Consumer):
         taken, after = {id for _, id in step.taken}, 0
         while True:
             rows = self._log.database.query(
-                "SELECT id, message, created_at, namespace, workflow, run FROM replay_signals"
+                f"SELECT {_SENT} FROM replay_signals"
                 " WHERE namespace = ? AND workflow = ? AND run = ? AND type = ?"
                 " AND check_id IS NULL AND id > ? AND id <= ? ORDER BY id LIMIT ?",
                 (*run, type, after, self._seen, chunk),
             )
-            for id, message, created_at, *names in rows:
+            for sent in map(self._sent, rows):
                 # A table that another system made may take different names for equal (L8).
-                if tuple(names) == run and id not in taken:
-                    yield _Sent(id, type, message or b"", from_text(created_at))
+                if sent is not None and sent.run == run and sent.id not in taken:
+                    yield sent
             if len(rows) < chunk:
                 return
             after = rows[-1][0]

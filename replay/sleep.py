@@ -31,11 +31,14 @@ LONGEST = timedelta(seconds=315_576_000_000)
 
 
 class Timers:
-    """The next due times of a table, by key.  `load` reads the first n, in order."""
+    """The next due times of a table, by key.
+
+    `load` reads the first n rows, in order, and returns None for a row that nobody can read.
+    """
 
     LIMIT = 10_000
 
-    def __init__(self, load: Callable[[int], list[tuple[datetime, str]]]) -> None:
+    def __init__(self, load: Callable[[int], Sequence[tuple[datetime, str] | None]]) -> None:
         self._load = load
         self._heap: list[tuple[datetime, str]] = []
         self._complete = False  # whether the heap holds all rows
@@ -43,8 +46,9 @@ class Timers:
 
     def reload(self) -> None:
         """Read the next due times from the table."""
-        self._heap = self._load(self.LIMIT)  # in order, which is a heap
-        self._complete = len(self._heap) < self.LIMIT
+        rows = self._load(self.LIMIT)
+        self._heap = [row for row in rows if row is not None]  # in order, which is a heap
+        self._complete = len(rows) < self.LIMIT
         if self._heap:
             self._last = self._heap[-1][0]
 
@@ -75,6 +79,20 @@ class Timers:
         # what it takes out still is.
         if not self._heap and not self._complete:
             self.reload()
+
+
+def read_timer(log: Log, table: str, target: str, row: Row) -> tuple[datetime, str] | None:
+    """Read when a row is due, and its key; None for a row of no request of `target` (L3)."""
+    at, key = row
+    try:
+        due = from_text(at)
+        if Key.parse(str(key)).target == target:
+            return due, key
+        problem: object = f"its key {key!r} is not that of a {target}"
+    except (TypeError, ValueError) as error:
+        problem = error
+    log.database.pass_over(table, key, problem)
+    return None
 
 
 def requested_duration(event: Event) -> timedelta:
@@ -109,13 +127,13 @@ class Sleeper(Consumer):
         """As in `Consumer`."""
         return self._timers.next()
 
-    def _load(self, limit: int) -> list[tuple[datetime, str]]:
+    def _load(self, limit: int) -> list[tuple[datetime, str] | None]:
         rows = self._log.database.query(
             "SELECT complete_at, `key` FROM replay_sleeps WHERE completed = 0"
             " ORDER BY complete_at, `key` LIMIT ?",
             (limit,),
         )
-        return [(from_text(at), key) for at, key in rows]
+        return [read_timer(self._log, "replay_sleeps", TARGET, row) for row in rows]
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""

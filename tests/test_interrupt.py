@@ -26,11 +26,17 @@ SPARSE = 7
 LOOKS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD", "RESUME"}
 
 
-class Interrupt:
-    """Raises KeyboardInterrupt in a call, at the n-th place where a signal could be noticed."""
+def interrupt() -> None:
+    """Do what Ctrl-C does."""
+    raise KeyboardInterrupt
 
-    def __init__(self, count: int) -> None:
+
+class Interrupt:
+    """Handles a signal in a call, at the n-th place where it could be noticed: raises, say."""
+
+    def __init__(self, count: int, handler: Callable[[], None] = interrupt) -> None:
         self._left = count
+        self._handler = handler
 
     def during(self, call: Callable[[], object]) -> bool:
         """Call it; whether it was interrupted."""
@@ -44,7 +50,7 @@ class Interrupt:
         finally:
             sys.settrace(before)
             gc.enable()
-        return self._left == 0
+        return self._left < 0
 
     def _enter(self, frame: FrameType, what: str, value: object) -> Any:
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
@@ -59,7 +65,8 @@ class Interrupt:
                 at = handler(frame)
                 self._left -= last in LOOKS and at == before
                 if self._left == 0:
-                    raise KeyboardInterrupt
+                    self._left = -1
+                    self._handler()
                 last, before = dis.opname[code[frame.f_lasti]], at
             return trace
 

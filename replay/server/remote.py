@@ -41,10 +41,12 @@ from ..storage.database import (
     BadUrl,
     DatabaseError,
     Error,
+    Inside,
     OutcomeUnknown,
     ServerClock,
     Unavailable,
     chunks,
+    entered,
 )
 from ..storage.event import (
     Event,
@@ -170,7 +172,8 @@ class RemoteLog(Log):
         self._session = ""
         self._hold: Any = None
         self._long_poll: Any = None
-        self._holding = threading.Lock()
+        self._holding = threading.RLock()
+        self._inside = Inside()
         self._lost = self._losses = 0
         self._limit = 0
         self._lines: list[_Line] = []
@@ -182,7 +185,7 @@ class RemoteLog(Log):
 
     def _end(self) -> int:
         """As in `Log`, in a new session.  The server releases the names of the old one."""
-        with self._holding:
+        with entered(self._holding):
             return self._open()
 
     def _open(self) -> int:
@@ -200,7 +203,7 @@ class RemoteLog(Log):
     def _opened(self) -> str:
         """The session's id; opens a session if there is none."""
         if not self._session:
-            with self._holding:
+            with entered(self._holding):
                 if not self._session:
                     self._open()
         return self._session
@@ -214,7 +217,7 @@ class RemoteLog(Log):
         except TooBusy:
             raise
         except Unavailable:
-            with self._holding:
+            with entered(self._holding):
                 if session == self._session and session:
                     self._session = ""
                     self._lost += 1
@@ -231,7 +234,7 @@ class RemoteLog(Log):
         """Call a method of this session.  `keep` receives the call, and can cancel it."""
         session = request.session = self._opened()  # type: ignore[attr-defined]
         stub, metadata = self._stubs.method(method), self._stubs.metadata
-        with self._within(session):
+        with entered(self._inside.lock), self._within(session):
             if keep is None:  # `future` is slower: it waits in another thread
                 return stub(request, timeout=timeout, metadata=metadata)
             call = stub.future(request, timeout=timeout, metadata=metadata)
@@ -263,13 +266,17 @@ class RemoteLog(Log):
         """As in `Log`."""
         return int(self._look(self.tail.end, 0).newest)
 
+    def _entries(self) -> Sequence[threading.RLock]:
+        """As in `Log`."""
+        return self.tail.lock, self._polling, self._holding, self._inside.lock
+
     def close(self) -> None:
         """As in `Log`."""
         self._closed = True
         if (call := self._long_poll) is not None:
             call.cancel()
         self.tail.close()
-        with self._holding:
+        with entered(self._holding):
             if self._hold is not None:
                 self._hold.cancel()
         while self._lines:
@@ -282,7 +289,7 @@ class RemoteLog(Log):
         if not events and move is None:
             return []
         session = self._opened()
-        with self._within(session, committing=True):
+        with entered(self._inside.lock), self._within(session, committing=True):
             line = self._line(session)
             try:
                 reply = line.commit(_requests(session, events, move))
@@ -330,7 +337,7 @@ class RemoteLog(Log):
         session = self._opened()
         request = pb.HistoryRequest(session=session, key=str(Key(*key[:4])))
         stub, metadata = self._stubs.method("History"), self._stubs.metadata
-        with self._within(session):
+        with entered(self._inside.lock), self._within(session):
             portions = list(stub(request, timeout=TIMEOUT, metadata=metadata))
         return [event_from(event) for portion in portions for event in portion.events]
 
@@ -474,7 +481,8 @@ class RemoteClient(Client):
         self._stubs = stubs
         self._logs: dict[str, RemoteLog] = {}
         self._names: dict[str, str] = {"": ""}
-        self._locating = threading.Lock()
+        self._locating = threading.RLock()
+        self._inside = Inside()
         self._closed = False
         super().__init__(self.log_of(""), loops=False)
 
@@ -486,7 +494,7 @@ class RemoteClient(Client):
         """As in `Client`."""
         if self._closed and namespace not in self._names:
             raise Closed("the client is closed: connect again")
-        with self._locating:
+        with entered(self._locating):
             if (name := self._names.get(namespace)) is None:
                 name = self._names[namespace] = self._locate(namespace)
             if name not in self._logs:
@@ -522,7 +530,7 @@ class RemoteClient(Client):
         return self._patiently(lambda: self._signal(request))
 
     def _signal(self, request: replaypb_pb2.SignalRequest) -> bool:
-        with self._stubs.meant(committing=True):
+        with entered(self._inside.lock), self._stubs.meant(committing=True):
             return bool(self._stubs.call("SignalRun", request).ok)
 
     def _patiently(self, call: Callable[[], T]) -> T:
@@ -537,6 +545,14 @@ class RemoteClient(Client):
                 ready.result(timeout=_RECONNECT)
             ready.cancel()
             return call()
+
+    def _refuse_reentry(self) -> None:
+        """As in `Client`."""
+        super()._refuse_reentry()
+        entered(self._inside.lock)
+        entered(self._locating)
+        for log in list(self._logs.values()):
+            log.refuse_reentry()
 
     def _close(self) -> None:
         for log in list(self._logs.values()):

@@ -41,6 +41,7 @@ LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = 10  # seconds
 _ATTEMPTS = 20
 _QUIET = 60  # seconds between two warnings that the database cannot be reached
+_TOLD = 1000  # rows that nobody can read and that a process names in its log
 _MOST = 2**31 - 1  # the largest protobuf message in bytes; as seconds, a lifetime
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -76,6 +77,18 @@ class SchemaTooNew(DatabaseError):
     """A newer version of this library has made or upgraded the tables."""
 
 
+class FileReplaced(DatabaseError):
+    """A database file was deleted or replaced while it was open.  Nothing was stored."""
+
+
+class Reentered(Error, RuntimeError):
+    """A signal handler called while its thread was inside the library.  Nothing was done.
+
+    The interrupted call holds locks that the handler would wait for, and it cannot go on before
+    the handler returns.  So do not call the library in a signal handler: raise SystemExit there.
+    """
+
+
 class NotFound(DatabaseError):
     """A statement did not find the rows that it must find.  The modules above handle it."""
 
@@ -90,6 +103,27 @@ class RolledBack(DatabaseError):
 
 class IdTaken(DatabaseError):
     """Another row has the id that this row was to get.  The modules above handle it."""
+
+
+def entered(lock: threading.RLock) -> threading.RLock:
+    """Return `lock`, to enter it.  Raises `Reentered` if this thread is inside of it.
+
+    The check stands before the ``with``, because the methods of a lock cannot be interrupted there,
+    and a function written in Python can.
+    """
+    if lock._is_owned():  # type: ignore[attr-defined]
+        raise Reentered(
+            "a signal handler called the library while its thread was inside a call: raise"
+            " SystemExit in the handler instead (sys.exit), and close the client afterwards"
+        )
+    return lock
+
+
+class Inside(threading.local):
+    """A lock for each thread, where a thread shares nothing that needs one: see `entered`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
 
 
 def to_text(moment: datetime) -> str:
@@ -183,9 +217,10 @@ class Database(ABC):
             raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
             raise BadUrl(f"unknown option {', '.join(sorted(options))} in the URL of {name}")
-        self._warning = threading.Lock()
+        self._inside = Inside()
         self._warn_at = -math.inf
         self._prepared = False
+        self._unreadable: set[tuple[str, object]] = set()
         #: How many connections were lost.  A server that comes back may have lost commits that it
         #: had acknowledged (`innodb_flush_log_at_trx_commit` other than 1, a failover).
         self.losses = 0
@@ -198,7 +233,7 @@ class Database(ABC):
         """Return all rows of one query, outside of a transaction.  Raises as `write` does."""
         for attempt in itertools.count(1):
             try:
-                with self._translated():
+                with entered(self.inside()), self._translated():
                     return self._execute(sql, parameters)
             except RolledBack as error:
                 self._pause(error, attempt, _ATTEMPTS)
@@ -219,7 +254,7 @@ class Database(ABC):
         """
         for attempt in itertools.count(1):
             try:
-                with self._translated(committing=True):
+                with entered(self.inside()), self._translated(committing=True):
                     return self._write(statements, insert)
             except RolledBack as error:
                 self._pause(error, attempt, attempts)
@@ -237,6 +272,10 @@ class Database(ABC):
         """Make statements that insert those rows whose unique key does not exist yet."""
         ending = self.skip_duplicates
         return [insertion(table, columns, some, ending) for some in chunks(rows)]
+
+    def inside(self) -> threading.RLock:
+        """The lock that the calling thread holds while it is inside a query or a transaction."""
+        return self._inside.lock
 
     @abstractmethod
     def _translated(self, committing: bool = False) -> contextlib.AbstractContextManager[None]:
@@ -284,10 +323,18 @@ class Database(ABC):
 
     def unreachable(self, error: object) -> None:
         """Warn that the database cannot be reached, at most once a minute for all threads (P16)."""
-        with self._warning:
-            if self._prepared and time.monotonic() >= self._warn_at:
-                self._warn_at = time.monotonic() + _QUIET
-                log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
+        if self._prepared and time.monotonic() >= self._warn_at:
+            self._warn_at = time.monotonic() + _QUIET
+            log.warning("%s cannot be reached, waiting for it: %s", self.name, error)
+
+    def pass_over(self, table: str, row: object, error: object) -> None:
+        """Warn of a row that nobody can read: once in this process, and of 1,000 rows (L3)."""
+        known = len(self._unreadable)
+        if known < _TOLD:
+            self._unreadable.add((table, row))
+        if known < len(self._unreadable):
+            rest = "; further such rows are not logged" if known + 1 == _TOLD else ""
+            log.warning("%s row %s is unreadable and passed over: %s%s", table, row, error, rest)
 
     def prepare(self) -> None:
         """Create or upgrade the tables where that is needed.
@@ -308,7 +355,13 @@ class Database(ABC):
         if "name" not in self._columns("replay_meta"):
             return 0
         rows = self.query("SELECT value FROM replay_meta WHERE name = 'schema_version'")
-        return int(rows[0][0]) if rows else 0
+        try:
+            return int(rows[0][0]) if rows else 0
+        except (TypeError, ValueError) as error:
+            raise DatabaseError(
+                f"{self.name}: the schema_version in replay_meta is {rows[0][0]!r:.300}, which is"
+                f" no number: restore it; this library writes {SCHEMA_VERSION}"
+            ) from error
 
     def _create(self) -> None:
         """Add missing tables, columns and indexes, so that another system's tables are usable."""

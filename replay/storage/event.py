@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, EncodeError, Message
 
-from .database import Error
+from .database import Error, Row, from_text
 
 
 class InvalidName(Error, ValueError):
@@ -39,6 +39,10 @@ class UnknownMessageType(MessageError):
     """A stored message whose type this process has not imported."""
 
 
+class Unreadable(Error, ValueError):
+    """A row that is no event, because another program wrote or changed it (L3)."""
+
+
 class EventType(IntEnum):
     """The types of events (L3).  The log stores the numbers."""
 
@@ -51,6 +55,8 @@ class EventType(IntEnum):
 
 
 TYPES = tuple(EventType)
+_BY_NUMBER = {int(type): type for type in EventType}
+_LAST_ITERATION = 2**31 - 1  # what the column holds
 
 
 def check_name(what: str, name: str) -> str:
@@ -111,11 +117,15 @@ class Key(NamedTuple):
     def parse(cls, text: str) -> Key:
         """Read the key that `str` wrote.  Raises `InvalidName` for any other text."""
         parts = text.split("/")
-        if len(parts) in (4, 6) and parts[3].isdecimal():
-            return cls(parts[0], parts[1], parts[2], int(parts[3]), *parts[4:])
         if len(parts) == 2:  # a no-op: replay_noop/id
             return cls("", "", "", 0, parts[0], parts[1])
-        raise InvalidName(f"{text!r} is not the key of an event")
+        named = "" not in parts[:3] or parts[4:5] == ["replay_noop"]
+        fits = len(text) <= 512 and max(map(len, parts[:3])) <= 255
+        if len(parts) in (4, 6) and named and fits and parts[3].isdecimal():
+            key = cls(parts[0], parts[1], parts[2], int(parts[3]), *parts[4:])
+            if str(key.iteration) == parts[3] and key.iteration <= _LAST_ITERATION:
+                return key
+        raise InvalidName(f"{text[:300]!r} is not the key of an event")
 
     def iteration_key(self) -> Key:
         """Return the key of the iteration alone, without target and sequence."""
@@ -153,6 +163,27 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.type.name} {self.key}>"
+
+
+def read_event(row: Row) -> Event:
+    """Read an event from its row: id, type, key, timestamp, message.  Raises `Unreadable` (L3)."""
+    id, number, text, moment, message = row
+    if number not in _BY_NUMBER:
+        raise Unreadable(f"its type is {number!r:.300}")
+    if not isinstance(text, str):
+        raise Unreadable(f"its key is {text!r:.300}")
+    try:
+        key, timestamp = Key.parse(text), from_text(moment)
+    except InvalidName as error:
+        raise Unreadable(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"its timestamp is {moment!r:.300}") from error
+    return Event(id, _BY_NUMBER[number], key, timestamp, read_message(message), text)
+
+
+def read_message(value: Any) -> bytes | None:
+    """Return a column's message.  SQLite may also hold text or a number, which `unpack` refuses."""
+    return value if value is None or isinstance(value, bytes) else str(value).encode()
 
 
 def pack(message: Message | None, limit: int, what: object) -> bytes | None:

@@ -41,6 +41,7 @@ from .database import (
     ServerClock,
     Statement,
     Unavailable,
+    entered,
     from_text,
     insertion,
 )
@@ -74,7 +75,8 @@ class MySQL(Database):
         self._arguments = arguments
         self._local = threading.local()
         self._open: weakref.WeakSet[pymysql.connections.Connection[Any]] = weakref.WeakSet()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._closed = False
         self._timeout: float | None = 30  # seconds until a silent server counts as gone
         self._clock = ServerClock()
         self._step = 1  # between the ids of an INSERT of many rows; 0 if that is unknown
@@ -99,6 +101,8 @@ class MySQL(Database):
         return self._clock.now()
 
     def _connection(self) -> pymysql.connections.Connection[Any]:
+        if self._closed:
+            raise Unavailable(f"{self.name} has been closed")
         connection = getattr(self._local, "connection", None)
         if connection is None:
             try:
@@ -108,7 +112,7 @@ class MySQL(Database):
                 if self._is_away(error):
                     self.unreachable(error.args[-1] if error.args else error)
                 raise
-            with self._mutex:
+            with entered(self._mutex):
                 self._open.add(connection)
             self._local.connection = connection
         return connection
@@ -167,10 +171,9 @@ class MySQL(Database):
             yield
         except (pymysql.err.Error, OSError) as error:
             raise self._meaning(error, committing) from error
-        except Exception:
-            raise
         except BaseException:
-            # Interrupted in the middle of an exchange: the next answer would be to an old question.
+            # A signal handler raised it, perhaps in the middle of an exchange: the next answer
+            # would be to an old question.
             self._discard()
             raise
 
@@ -204,7 +207,7 @@ class MySQL(Database):
         connection = getattr(self._local, "connection", None)
         self._local.connection = None
         if connection is not None:
-            with self._mutex:
+            with entered(self._mutex):
                 self._open.discard(connection)
             connection._force_close()
 
@@ -226,7 +229,7 @@ class MySQL(Database):
         script.append("COMMIT")
         try:
             first = self._send(cursor, script)[-len(chunks) - 1 : -1]
-        except Exception:
+        except (pymysql.err.Error, OSError):
             self._rollback()
             raise
         ids: list[int] = []
@@ -303,7 +306,8 @@ class MySQL(Database):
 
     def close(self) -> None:
         """As in `Database`."""
-        with self._mutex:
+        with entered(self._mutex):
+            self._closed = True
             for connection in list(self._open):
                 connection._force_close()  # type: ignore[attr-defined]
             self._open.clear()

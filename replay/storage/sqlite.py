@@ -6,6 +6,9 @@ With one connection, ``data_version`` also says exactly whether another process 
 
 A consumer's lock is a lock on a file beside the database.  It ends with the process.
 
+A commit into a file that was deleted or replaced would be acknowledged and lost.  So each query and
+each commit looks whether the names still lead to the files that are open.
+
 Left to `replay.log`: what the rows mean.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -25,6 +29,7 @@ from .database import (
     Database,
     DatabaseError,
     Duplicate,
+    FileReplaced,
     Insert,
     NotFound,
     ReadOnly,
@@ -32,7 +37,9 @@ from .database import (
     Statement,
     Unavailable,
     chunks,
+    entered,
     insertion,
+    log,
 )
 
 try:
@@ -59,9 +66,15 @@ class Sqlite(Database):
     def __init__(self, path: str, options: dict[str, str]) -> None:
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
         self._path = path if path == ":memory:" else os.path.realpath(path)
+        # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
+        self._files = [os.path.abspath(path), f"{self._path}-wal", f"{self._path}-shm"]
+        self._opened: list[tuple[int, int]] = []
         self._locks: dict[str, int] = {}
         self._mutex = threading.RLock()
+        self._lockless = False
         self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        if path != ":memory:":
+            _make_private(self._path)
         with self._translated():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -70,6 +83,8 @@ class Sqlite(Database):
                 self._use_wal()
                 self._connection.execute("PRAGMA synchronous=NORMAL")
                 self._require_write()
+                if path != ":memory:":
+                    self._opened = self._found()
             except BaseException:
                 self._connection.close()
                 raise
@@ -96,6 +111,29 @@ class Sqlite(Database):
                 self._connection.execute("PRAGMA user_version = 0")
             finally:
                 self._connection.execute("ROLLBACK")
+
+    def inside(self) -> threading.RLock:
+        """As in `Database`: all threads share one connection."""
+        return self._mutex
+
+    def _found(self) -> list[tuple[int, int]]:
+        return [(found.st_dev, found.st_ino) for found in map(os.stat, self._files)]
+
+    def _require_files(self) -> None:
+        """Raise `FileReplaced` if one of the open files no longer has its name."""
+        try:
+            same = not self._opened or self._opened == self._found()
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        except OSError as error:
+            self.unreachable(error)
+            raise Unavailable(f"{self.name}: {error}") from error
+        if not same:
+            raise FileReplaced(
+                f"{self.name}: {self._files[0]}, its -wal or its -shm was deleted, moved or"
+                " replaced while it was open, so nothing is stored any more: stop every process"
+                " that uses it, put the file in its place, and start again"
+            )
 
     @contextlib.contextmanager
     def _translated(self, committing: bool = False) -> Any:
@@ -124,23 +162,33 @@ class Sqlite(Database):
         return DatabaseError(f"{self.name}: {error}")
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
-        with self._mutex:
+        self._require_files()
+        try:
             return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "Could not decode to UTF-8" not in str(error):
+                raise
+        # Another program wrote it.  That one text comes as bytes, which nobody takes for a text.
+        self._connection.text_factory = _text
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        finally:
+            self._connection.text_factory = str
 
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
-        with self._mutex:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                for sql, parameters, must_find in statements:
-                    found = self._connection.execute(sql, parameters).rowcount
-                    if must_find not in (None, found):
-                        raise NotFound(f"{found} rows instead of {must_find}")
-                ids = self._insert(insert) if insert else []
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for sql, parameters, must_find in statements:
+                found = self._connection.execute(sql, parameters).rowcount
+                if must_find not in (None, found):
+                    raise NotFound(f"{found} rows instead of {must_find}")
+            ids = self._insert(insert) if insert else []
+            self._require_files()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
         return ids
 
     def _insert(self, insert: Insert) -> list[int]:
@@ -150,7 +198,8 @@ class Sqlite(Database):
         While other threads compute, getting it back takes 5 ms.
         """
         table, columns, rows = insert
-        found = self._execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        query = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+        found = self._connection.execute(query, (table,)).fetchall()
         first = found[0][0] + 1 if found else 1
         ids = list(range(first, first + len(rows)))
         for some in chunks([(id, *row) for id, row in zip(ids, rows, strict=True)]):
@@ -159,16 +208,17 @@ class Sqlite(Database):
 
     def newest(self) -> tuple[int, int]:
         """As in `Database`.  It reads the ids only after somebody has committed."""
-        with self._mutex, self._translated():
+        with entered(self._mutex), self._translated():
+            self._require_files()
             # Read before the ids, so that a commit in between makes the next call look again.
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             own = self._connection.total_changes
             if self._seen[0] != version + own:
-                ids = [
-                    self._execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}", ())[0][0]
-                    for table in ("replay_events", "replay_signals")
-                ]
-                self._seen = (version + own, (ids[0], ids[1]))
+                sql = (
+                    "SELECT (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
+                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals)"
+                )
+                self._seen = (version + own, self._connection.execute(sql).fetchone())
             return self._seen[1]
 
     def lock(self, name: str, wait: float) -> str:
@@ -179,17 +229,43 @@ class Sqlite(Database):
             time.sleep(min(wait, 0.5))
             return ""
         directory = f"{self._path}-locks"
-        os.makedirs(directory, exist_ok=True)
         file = f"{directory}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        deadline = time.monotonic() + wait
-        while not _flock(handle):
-            if time.monotonic() >= deadline:
+        try:
+            os.makedirs(directory, 0o700, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            self.unreachable(error)
+            raise Unavailable(f"{self.name}: no lock for {name}: {error}") from error
+        taken = False
+        try:
+            taken = self._flock(handle, time.monotonic() + wait)
+        finally:
+            if not taken:
                 os.close(handle)
-                return ""
+        if taken:
+            self._locks[name] = handle
+        return _DOMAIN if taken else ""
+
+    def _flock(self, handle: int, deadline: float) -> bool:
+        """Lock a file.  Where the file system has no locks, only the lease decides (L7)."""
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                pass
+            except OSError as error:  # ENOLCK, ENOTSUP
+                if not self._lockless:
+                    self._lockless = True
+                    log.warning(
+                        "%s-locks: %s: only the lease shows that a consumer has died: keep the"
+                        " database on a local disk",
+                        self._path,
+                        error,
+                    )
+            if time.monotonic() >= deadline:
+                return False
             time.sleep(0.05)
-        self._locks[name] = handle
-        return _DOMAIN
 
     def unlock(self, name: str) -> None:
         """As in `Database`."""
@@ -201,14 +277,11 @@ class Sqlite(Database):
 
     def close(self) -> None:
         """As in `Database`."""
-        with self._mutex:
+        with entered(self._mutex):
             for name in list(self._locks):
                 self.unlock(name)
+            self._opened = []  # SQLite deletes -wal and -shm
             self._connection.close()
-
-    def _create(self) -> None:
-        with self._mutex:
-            super()._create()
 
     def _columns(self, table: str) -> set[str]:
         return {row[1] for row in self.query(f"PRAGMA table_info({table})")}
@@ -229,9 +302,25 @@ class Sqlite(Database):
         self.query(f"CREATE {kind} IF NOT EXISTS {table}_{name} ON {table} ({on})")
 
 
-def _flock(handle: int) -> bool:
+def _make_private(path: str) -> None:
+    """Make an empty file that only this user may read; SQLite gives its mode to those beside it.
+
+    It appears under its name only after it was closed.  To close a file that SQLite has open would
+    end the locks that SQLite has on it.
+    """
+    if fcntl is None or os.path.exists(path):
+        return
+    draft = f"{path}-{secrets.token_hex(8)}"
+    with contextlib.suppress(OSError):  # SQLite then makes the file, or says why it cannot
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            os.link(draft, path)
+        finally:
+            os.unlink(draft)
+
+
+def _text(raw: bytes) -> str | bytes:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 
-from .database import Unavailable
+from .database import Unavailable, entered
 from .event import Event
 
 log = logging.getLogger("replay")
@@ -80,7 +80,7 @@ class Tail:
     """
 
     def __init__(self, end: int) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.end = end  # the id of the newest event in the tail
         self.signals = 0
         self._events: list[Event] = []
@@ -89,24 +89,24 @@ class Tail:
         self._left: deque[Waiter] = deque()  # of those, to be forgotten
         self._poller: threading.Thread | None = None
         self._poke = Alarm()
-        self._closed = False
+        self.closed = False
 
     def reset(self, end: int) -> None:
         """Forget all events, and go on after id `end`."""
-        with self.lock, self._interruptible():
+        with entered(self.lock), self._interruptible():
             self._events, self._bytes = [], 0
             self.end, self.signals = end, 0
             self._wake_all()
 
     def slice(self, after: int, limit: int) -> list[Event] | None:
         """Return up to `limit` events after id `after`; None if the tail begins later."""
-        with self.lock:
+        with entered(self.lock):
             skip = len(self._events) - (self.end - after)
             return self._events[skip : skip + limit] if skip >= 0 else None
 
     def extend(self, events: Iterable[Event]) -> None:
         """Add events that were read after the end; those that are in the tail are passed over."""
-        with self.lock, self._interruptible():
+        with entered(self.lock), self._interruptible():
             self._put([event for event in events if event.id > self.end])
 
     def join(self, events: list[Event]) -> None:
@@ -115,7 +115,7 @@ class Tail:
         It does not fit if others have committed in between, or if `events` is empty because their
         ids are unknown.
         """
-        with self.lock, self._interruptible():
+        with entered(self.lock), self._interruptible():
             if events and events[0].id == self.end + 1 and self._dense(events):
                 self._put(events)
             elif not events or events[-1].id > self.end:
@@ -158,7 +158,7 @@ class Tail:
 
         Returns whether it is.
         """
-        with self.lock, self._interruptible():
+        with entered(self.lock), self._interruptible():
             changed, self.signals = newest > self.signals, max(newest, self.signals)
             for waiter in self._waiters if changed else ():
                 if waiter.signals:
@@ -167,12 +167,12 @@ class Tail:
 
     def wake_all(self) -> None:
         """Wake every waiter."""
-        with self.lock:
+        with entered(self.lock):
             self._wake_all()
 
     def wake(self, waiter: Waiter) -> None:
         """Wake one waiter."""
-        with self.lock:
+        with entered(self.lock):
             self._wake(waiter)
 
     def _wake_all(self) -> None:
@@ -190,19 +190,19 @@ class Tail:
 
         It returns at once if such an event came since the waiter's last look (P1).
         """
-        with self.lock:
+        with entered(self.lock):
             waiter.position = position
             self._forget_left()
             self._waiters.add(waiter)
             unseen = len(self._events) - (self.end - position)
             if unseen < 0:  # it reads the database and stands before a gap: it has to look again
                 timeout = PAUSE_MAX
-            elif self._closed or self._concerns(waiter, self._events[unseen:]):
+            elif self.closed or self._concerns(waiter, self._events[unseen:]):
                 self._wake(waiter)
         try:
             waiter.alarm.wait(timeout)
         finally:
-            with self.lock:  # only after the thread that woke it has noted that it did
+            with entered(self.lock):  # only after the thread that woke it has noted that it did
                 waiter.woken = False
 
     def leave(self, waiter: Waiter) -> None:
@@ -218,8 +218,8 @@ class Tail:
 
     def keep_polling(self, poll: Callable[[float], bool]) -> None:
         """Have a thread call `poll` from now on: often while others commit, rarely otherwise."""
-        with self.lock:
-            if self._poller is None and not self._closed:
+        with entered(self.lock):
+            if self._poller is None and not self.closed:
                 poller = threading.Thread(
                     target=self._poll_loop, args=(poll,), name="replay-poll", daemon=True
                 )
@@ -228,7 +228,7 @@ class Tail:
 
     def _poll_loop(self, poll: Callable[[float], bool]) -> None:
         pause = PAUSE_MIN
-        while not self._closed:
+        while not self.closed:
             if self._poke.wait(pause):
                 time.sleep(PAUSE_MIN)  # an earlier commit of this process is probably on its way
             try:
@@ -241,8 +241,8 @@ class Tail:
 
     def close(self) -> None:
         """Stop polling and wake everybody."""
-        with self.lock:
-            self._closed = True
+        with entered(self.lock):
+            self.closed = True
         self._poke.ring()
         self.wake_all()
         if self._poller is not None:

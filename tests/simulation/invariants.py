@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from replay import Event, EventType, Key
-from replay.log import _event
 from replay.storage.database import from_text
+from replay.storage.event import read_event
 from tests.simulation.backend import Backend
 from tests.simulation.program import Program
 
@@ -47,7 +47,7 @@ class Audit:
         for row in self._backend.query(_EVENTS, (self.settled,)):
             if row[0] in self._rows:
                 continue
-            found, event = True, _event(row)
+            found, event = True, read_event(row)
             self._rows[event.id] = row
             self.events[event.id] = event
             self.seen_at[event.id] = self.tick

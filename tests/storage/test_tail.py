@@ -306,6 +306,9 @@ class Noticed:
         self._lock = threading.Lock()
         self._coming = coming
 
+    def _is_owned(self) -> bool:
+        return False
+
     def __enter__(self) -> None:
         self._coming()
         self._lock.acquire()
@@ -452,7 +455,7 @@ class Pauses:
     def wait(self, pause: float) -> bool:
         """As in `Alarm`, without waiting."""
         self.taken.append(pause)
-        self._tail._closed = len(self.taken) == self._most
+        self._tail.closed = len(self.taken) == self._most
         return False
 
 
