@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from replay import Client, Consumer, Event, connect, consume
+from replay import Client, Consumer, Event, EventType, Key, connect, consume
 from replay.log import LostOwnership
 from replay.storage.database import OutcomeUnknown, Row, Statement, Unavailable, to_text
 from tests import journey
@@ -380,3 +380,49 @@ def test_l7_on_a_server_the_lock_dies_with_the_connection(server_url: str) -> No
         drain(first)
         assert (seen_a, seen_b, cursor(b, NAME)) == ([], ["1"], (1, b.log._owners[NAME]))
         assert log.lines == []
+
+
+@pytest.mark.embedded
+def test_l7_a_poll_with_much_to_read_renews_its_leases(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L7: else a healthy owner would lose its names to a stand-by."""
+    clock = Clock()
+    with stepped(url, clock) as a, stepped(url, clock) as b:
+        drain(mine(a, []))
+        events = [
+            b.log.event(EventType.RUN_CREATED, Key("ns", "flow", f"r{n}")) for n in range(2500)
+        ]
+        b.log.commit(events)
+        read = a.log._read
+
+        def slow(after: int, limit: int) -> list[Event]:
+            clock.forward(seconds=6)
+            a.log._renew_at = 0  # the real clock has not moved
+            return read(after, limit)
+
+        monkeypatch.setattr(a.log, "_read", slow)
+        a.log.poll()
+        assert a.log.tail.end == 2500
+        assert lease_until(a) == to_text(clock.now + timedelta(seconds=10))
+
+
+@pytest.mark.embedded
+def test_l7_a_poll_with_much_to_read_ends_when_its_client_is_closed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`close` waits for the poll: filling ten million missing ids takes minutes."""
+    with stepped(url) as a, stepped(url) as b:
+        events = [
+            b.log.event(EventType.RUN_CREATED, Key("ns", "flow", f"r{n}")) for n in range(2500)
+        ]
+        b.log.commit(events)
+        read = a.log._read
+
+        def closing(after: int, limit: int) -> list[Event]:
+            a.log.tail.close()
+            return read(after, limit)
+
+        monkeypatch.setattr(a.log, "_read", closing)
+        a.log.poll()
+        assert a.log.tail.end == 1000

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from replay import Client, EventType, Key, connect
+from replay import Client, EventType, Key, connect, consume
 from replay.log import LostOwnership, Move
-from replay.storage.database import DatabaseError, Statement, Unavailable
-from replay.storage.sqlite import Sqlite
-from tests.support import listing, raw, rows, stepped
+from replay.storage.database import DatabaseError, FileReplaced, Statement, Unavailable
+from replay.storage.sqlite import Sqlite, _make_private
+from tests.support import (
+    Clock,
+    LogLines,
+    cursor,
+    drain,
+    listing,
+    raw,
+    rows,
+    stepped,
+)
 
 PATIENCE = 60.0
 ROOT = Path(__file__).parent.parent.parent
@@ -441,3 +451,180 @@ def test_a_database_in_memory_is_for_one_client() -> None:
         client.run_workflow("n", "w", "r", None)
         assert listing(client) == ["RUN_CREATED n/w/r/0 -"]
     assert set(os.listdir()) == before
+
+
+# The files.
+
+
+GONE = "was deleted, moved or replaced while it was open, so nothing is stored any more"
+
+
+def replace(path: Path) -> None:
+    """Put another database in the place of a file, as restoring a backup does."""
+    with connect(f"sqlite:///{path}.new", loops=False):
+        pass
+    os.replace(f"{path}.new", path)
+
+
+def unlink(ending: str) -> Callable[[Path], None]:
+    """Delete a file of the database."""
+    return lambda path: os.unlink(f"{path}{ending}")
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        *map(unlink, ("", "-wal", "-shm")),
+        lambda path: os.rename(path, f"{path}.old"),
+        lambda path: os.rename(path.parent, f"{path.parent}.old"),
+        replace,
+    ],
+    ids=["deleted", "wal deleted", "shm deleted", "moved", "directory moved", "replaced"],
+)
+def test_a_file_that_is_gone_acknowledges_nothing(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    """R1, L1: neither a commit nor an answer comes from a file that nobody else can open."""
+    (tmp_path / "own").mkdir()
+    file = tmp_path / "own" / "replay.db"
+    with stepped(f"sqlite:///{file}") as client:
+        client.run_workflow("ns", "flow", "before", None)
+        consumer = consume(client, "c", print, start=False)
+        drain(consumer)
+        lose(file)
+        calls = (
+            lambda: client.run_workflow("ns", "flow", "after", None),
+            lambda: client.run_workflow("ns", "flow", "before", None),
+            lambda: client.signal_run("ns", "flow", "r", 1, None, "x"),
+            lambda: list(client.stream(to_head=True)),
+            consumer.step,
+        )
+        for call in calls:
+            with pytest.raises(FileReplaced, match=GONE):
+                call()
+
+
+def test_a_file_that_is_gone_before_the_commit_takes_none(client: Client, tmp_path: Path) -> None:
+    """L6: what a transaction has written by then is rolled back."""
+    database = sqlite(client)
+    insert = database._insert
+
+    def slow(rows: Any) -> list[int]:
+        ids = insert(rows)
+        os.rename(tmp_path / "replay.db", tmp_path / "old.db")
+        return ids
+
+    database._insert = slow  # type: ignore[method-assign]
+    with pytest.raises(FileReplaced, match=GONE):
+        client.log.commit([client.log.event(EventType.RUN_CREATED, Key("ns", "flow", "r"))])
+    os.rename(tmp_path / "old.db", tmp_path / "replay.db")
+    assert listing(client) == []
+
+
+def test_a_link_that_leads_elsewhere_is_another_file(tmp_path: Path) -> None:
+    """L1: other processes go where the link leads now."""
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "one.db")
+    with stepped(f"sqlite:///{link}") as client:
+        client.run_workflow("ns", "flow", "r", None)
+        with stepped(f"sqlite:///{tmp_path}/two.db"):
+            (tmp_path / "new").symlink_to(tmp_path / "two.db")
+            os.replace(tmp_path / "new", link)
+            with pytest.raises(FileReplaced, match=f"{link}, its -wal or its -shm {GONE}"):
+                client.run_workflow("ns", "flow", "lost", None)
+    assert not (tmp_path / "link.db-wal").exists()
+
+
+def test_a_relative_path_is_followed_from_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may change its directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    with stepped("sqlite:///replay.db") as client:
+        monkeypatch.chdir(tmp_path / "other")
+        client.run_workflow("ns", "flow", "r", None)
+        drain(consume(client, "c", print, start=False))
+        assert os.listdir() == []
+
+
+def modes(directory: Path) -> dict[str, str]:
+    """The rights on each file of a directory, and of those in it."""
+    return {
+        str(path.relative_to(directory)): f"{path.stat().st_mode & 0o777:o}"
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+@contextmanager
+def umask(bits: int) -> Iterator[None]:
+    """Have the process make files without these rights."""
+    before = os.umask(bits)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_new_files_are_for_their_user_only(tmp_path: Path) -> None:
+    """No other user reads messages or holds a lock, whatever the umask allows."""
+    with umask(0), stepped(f"sqlite:///{tmp_path}/r.db") as client:
+        drain(consume(client, "c", print, start=False))
+        (lock,) = (tmp_path / "r.db-locks").iterdir()
+        assert modes(tmp_path) == {
+            **dict.fromkeys(["r.db", "r.db-wal", "r.db-shm"], "600"),
+            "r.db-locks": "700",
+            f"r.db-locks/{lock.name}": "600",
+        }
+
+
+def test_a_stricter_umask_counts(tmp_path: Path) -> None:
+    """It takes rights from the user, too."""
+    with umask(0o277):
+        _make_private(str(tmp_path / "r.db"))
+    assert modes(tmp_path) == {"r.db": "400"}
+
+
+def test_the_rights_on_a_file_that_exists_stay(tmp_path: Path) -> None:
+    """Its owner has chosen them; SQLite gives them to the files beside it."""
+    file = tmp_path / "r.db"
+    file.touch()
+    file.chmod(0o640)
+    with stepped(f"sqlite:///{file}") as client:
+        client.run_workflow("ns", "flow", "r", None)
+        assert modes(tmp_path) == dict.fromkeys(["r.db", "r.db-wal", "r.db-shm"], "640")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_l7_without_file_locks_the_lease_decides(
+    client: Client, file: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """L7: as where Python has no fcntl; it is said once, and no descriptor is lost."""
+
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    clock = Clock()
+    clock.rule(client)
+    with stepped(file, clock) as other, LogLines() as log:
+        first, second = (consume(each, "c", print, start=False) for each in (client, other))
+        drain(first, second)
+        assert cursor(client, "consumer/c")[1] == client.log._process
+        clock.forward(seconds=10)
+        assert (second.step(), second._position) == (0, 0)
+        assert cursor(client, "consumer/c")[1] == other.log._process
+        for each in (client, other):
+            assert sqlite(each)._locks == {}
+    handles = [os.readlink(each.path) for each in os.scandir("/proc/self/fd") if each.is_symlink()]
+    assert not any(handle.startswith(f"{sqlite(client)._path}-locks") for handle in handles)
+    assert len(log.of("only the lease shows that a consumer has died")) == 2
+
+
+def test_a_lock_file_that_cannot_be_made_is_an_outage(client: Client, tmp_path: Path) -> None:
+    """P16: the consumer waits and tries again, and the warning says why."""
+    (tmp_path / "replay.db-locks").touch()
+    with LogLines() as log:
+        with pytest.raises(Unavailable, match=r"no lock for consumer/c: .*File exists"):
+            consume(client, "c", print, start=False).step()
+        assert len(log.of("File exists")) == 1
