@@ -132,7 +132,7 @@ class _Workers:
             if result.set_running_or_notify_cancel():
                 try:
                     result.set_result(function())
-                except BaseException as error:  # whoever takes the result meets it
+                except BaseException as error:  # for the thread that takes the result
                     result.set_exception(error)
 
     def end(self) -> None:

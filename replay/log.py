@@ -188,7 +188,7 @@ class Log:
             entered(lock)
 
     def _entries(self) -> Sequence[threading.RLock]:
-        """What a thread holds while it is inside."""
+        """The locks that a thread holds while it is inside."""
         return self.tail.lock, self._polling, self.database.inside()
 
     def close(self) -> None:

@@ -211,8 +211,8 @@ class Database(ABC):
 
     def __init__(self, name: str, options: dict[str, str]) -> None:
         self.name = name
-        self.max_message = _number(options.pop("max_message", MAX_MESSAGE), "max_message")
-        self.lease = timedelta(seconds=_number(options.pop("lease", LEASE), "lease"))
+        self.max_message = number(options.pop("max_message", MAX_MESSAGE), "max_message")
+        self.lease = timedelta(seconds=number(options.pop("lease", LEASE), "lease"))
         if self.max_message > LARGEST_MESSAGE:
             raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
@@ -429,11 +429,12 @@ INDEXES = (
 )
 
 
-def _number(text: object, option: str) -> int:
+def number(text: object, option: str) -> int:
+    """Read an option of a URL.  Raises `BadUrl`."""
     try:
-        number = int(str(text))
+        found = int(str(text))
     except ValueError:
-        number = 0
-    if not 1 <= number <= _MOST:
+        found = 0
+    if not 1 <= found <= _MOST:
         raise BadUrl(f"{option}={text} in the URL: expected a whole number from 1 to {_MOST}")
-    return number
+    return found

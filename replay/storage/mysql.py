@@ -44,9 +44,11 @@ from .database import (
     entered,
     from_text,
     insertion,
+    number,
 )
 
 _ROWS_PER_INSERT = 500
+_TIMEOUT = 30
 
 
 class MySQL(Database):
@@ -71,13 +73,14 @@ class MySQL(Database):
     _READ_ONLY = (1044, 1142, 1143, 1227, 1792, 1836)
 
     def __init__(self, name: str, arguments: dict[str, Any], options: dict[str, str]) -> None:
+        #: Seconds until a silent server counts as gone.
+        self._timeout: int | None = number(options.pop("timeout", _TIMEOUT), "timeout")
         super().__init__(name, options)
         self._arguments = arguments
         self._local = threading.local()
         self._open: weakref.WeakSet[pymysql.connections.Connection[Any]] = weakref.WeakSet()
         self._mutex = threading.RLock()
         self._closed = False
-        self._timeout: float | None = 30  # seconds until a silent server counts as gone
         self._clock = ServerClock()
         self._step = 1  # between the ids of an INSERT of many rows; 0 if that is unknown
         self._cluster = False
@@ -196,7 +199,12 @@ class MySQL(Database):
             return ReadOnly(f"{text}: give this account the right to read, write and create tables")
         if self._is_away(error):
             self._discard()
+            # A server that does not answer may have been restarted meanwhile, so this is a loss.
             self.losses += 1
+            if isinstance(error.__context__, TimeoutError):  # else nobody would know, as it repeats
+                self.unreachable(
+                    f"no answer for {self._timeout} s: if it is only slow, raise timeout in the URL"
+                )
             unsent = code in self._UNCONNECTED or not committing
             return Unavailable(text) if unsent else OutcomeUnknown(text)
         if code in (1045, 1049, 1698):
@@ -315,11 +323,11 @@ class MySQL(Database):
     def _create(self) -> None:
         """As in `Database`, without a timeout: to index a large table takes long."""
         self._discard()
-        self._timeout = None
+        timeout, self._timeout = self._timeout, None
         try:
             super()._create()
         finally:
-            self._timeout = 30
+            self._timeout = timeout
             self._discard()
 
     def _columns(self, table: str) -> set[str]:

@@ -68,7 +68,7 @@ class Sqlite(Database):
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
         self._files = [os.path.abspath(path), f"{self._path}-wal", f"{self._path}-shm"]
-        self._opened: list[tuple[int, int]] = []
+        self._opened: list[tuple[str, int, int]] = []  # name, device, inode
         self._locks: dict[str, int] = {}
         self._mutex = threading.RLock()
         self._lockless = False
@@ -84,7 +84,8 @@ class Sqlite(Database):
                 self._connection.execute("PRAGMA synchronous=NORMAL")
                 self._require_write()
                 if path != ":memory:":
-                    self._opened = self._found()
+                    for file, found in [(each, os.stat(each)) for each in self._files]:
+                        self._opened.append((file, found.st_dev, found.st_ino))
             except BaseException:
                 self._connection.close()
                 raise
@@ -116,23 +117,25 @@ class Sqlite(Database):
         """As in `Database`: all threads share one connection."""
         return self._mutex
 
-    def _found(self) -> list[tuple[int, int]]:
-        return [(found.st_dev, found.st_ino) for found in map(os.stat, self._files)]
+    def _require_files(self, count: int = 3) -> None:
+        """Raise `FileReplaced` if one of the first `count` files no longer has its name.
 
-    def _require_files(self) -> None:
-        """Raise `FileReplaced` if one of the open files no longer has its name."""
-        try:
-            same = not self._opened or self._opened == self._found()
-        except (FileNotFoundError, NotADirectoryError):
-            same = False
-        except OSError as error:
-            self.unreachable(error)
-            raise Unavailable(f"{self.name}: {error}") from error
-        if not same:
+        One look costs a microsecond or two, so a mere query looks for the first file only.
+        """
+        for file, device, inode in self._opened[:count]:
+            try:
+                found = os.stat(file)
+                if found.st_ino == inode and found.st_dev == device:
+                    continue
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:
+                self.unreachable(error)
+                raise Unavailable(f"{self.name}: {error}") from error
             raise FileReplaced(
-                f"{self.name}: {self._files[0]}, its -wal or its -shm was deleted, moved or"
-                " replaced while it was open, so nothing is stored any more: stop every process"
-                " that uses it, put the file in its place, and start again"
+                f"{self.name}: {file} was deleted, moved or replaced while it was open, so nothing"
+                " is stored any more: stop every process that uses the database, put its files in"
+                " their place, and start again"
             )
 
     @contextlib.contextmanager
@@ -162,7 +165,7 @@ class Sqlite(Database):
         return DatabaseError(f"{self.name}: {error}")
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
-        self._require_files()
+        self._require_files(1)
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError as error:

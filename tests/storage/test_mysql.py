@@ -27,7 +27,7 @@ from replay.storage.database import (
 from replay.storage.mysql import MySQL
 from tests.example_pb2 import Int, String
 from tests.servers import Server, fresh_database
-from tests.support import Clock, Raw, drain, listing, raw, rows, stepped
+from tests.support import Clock, LogLines, Raw, drain, listing, raw, rows, stepped, with_options
 
 pytestmark = pytest.mark.one_server
 
@@ -278,8 +278,13 @@ def test_what_follows_a_statement_without_its_rows_is_not_run(client: Client) ->
     assert rows(client, POSITIONS) == [("a", 1)]
 
 
+class Alarm(Exception):
+    """Raised by a program's own signal handler."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Alarm])
 def test_an_interrupt_in_a_transaction_leaves_no_connection(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     """L6: who is interrupted between a question and its answer does not read the answer later."""
     database = client.log.database
@@ -287,11 +292,11 @@ def test_an_interrupt_in_a_transaction_leaves_no_connection(
 
     def interrupted(cursor: Any, script: Sequence[str]) -> list[int]:
         cursor.connection._execute_command(COMMAND.COM_QUERY, "SET @a = 1")
-        raise KeyboardInterrupt
+        raise kind
 
     with monkeypatch.context() as patched:
         patched.setattr(database, "_send", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(kind):
             client.log.commit(created(client, "r"))
     assert database.query("SELECT 5") == ((5,),)
     assert client.log.commit(created(client, "r")) == [True]
@@ -757,3 +762,15 @@ def test_l1_a_stream_from_the_head_waits_for_what_is_on_its_way(client: Client, 
     stream = client.stream(from_head=True, to_head=True)
     other.run("COMMIT")
     assert [event.key.run for event in stream] == ["late", "early"]
+
+
+def test_a_query_that_is_too_slow_is_a_lost_connection_that_is_told(server_url: str) -> None:
+    """L1, P16: the server may have been restarted; a warning says how to wait longer."""
+    with stepped(with_options(server_url, timeout=1)) as client, LogLines() as log:
+        database, losses = client.log.database, client.log.losses
+        with pytest.raises(Unavailable, match="timed out"):
+            database.query("SELECT SLEEP(30)")
+        assert (client.log.losses, database.query("SELECT 5")) == (losses + 1, ((5,),))
+        assert [line.partition("for it: ")[2] for line in log.lines] == [
+            "no answer for 1 s: if it is only slow, raise timeout in the URL"
+        ]
