@@ -36,6 +36,8 @@ from .storage.event import Event, EventType, MessageError, check_name
 
 _log = logging.getLogger("replay.activity")
 
+_BUSY = 0.25  # seconds that a consumer waits for a worker before it looks whether it has to stop
+
 
 class _RequestLog(logging.LoggerAdapter[logging.Logger]):
     """Puts the request in front of each message, where a plain format shows it too."""
@@ -227,13 +229,18 @@ class ActivityConsumer(Consumer):
                 break
             futures = [running.result for running in self._running.values()]
             # With nothing left to hand out, wait only for requests that began in this step.
-            if not waiting and all(id in self._parked for id in self._running):
+            if not waiting and not self._new():
                 break
-            wait(futures, left, FIRST_COMPLETED)
+            # With all workers busy, and all they do parked, there is nothing to commit for a while.
+            idle = len(futures) == self._workers and not batch.size() and not self._new()
+            wait(futures, _BUSY if idle else left, FIRST_COMPLETED)
         now = self._log.now()
-        for id, running in self._running.items():
-            if id not in self._parked:
-                batch.parked.append(Parked(id, running.event.text, 0, now, "running"))
+        for running in self._new():
+            batch.parked.append(Parked(running.event.id, running.event.text, 0, now, "running"))
+
+    def _new(self) -> list[_Running]:
+        """Return what runs and is not parked yet."""
+        return [running for id, running in self._running.items() if id not in self._parked]
 
     def can_retry(self, parked: Parked) -> bool:
         """As in `Consumer`: not while the request runs, or while all workers are busy."""

@@ -18,7 +18,13 @@ import pytest
 
 from replay import Client, EventType, Key, connect, consume
 from replay.log import LostOwnership, Move
-from replay.storage.database import DatabaseError, FileReplaced, Statement, Unavailable
+from replay.storage.database import (
+    DatabaseError,
+    FileReplaced,
+    Insert,
+    Statement,
+    Unavailable,
+)
 from replay.storage.sqlite import Sqlite, _make_private
 from tests.support import (
     Clock,
@@ -511,17 +517,19 @@ def test_a_file_that_is_gone_answers_nothing(client: Client, tmp_path: Path) -> 
         client.run_workflow("ns", "flow", "r", None)
 
 
-def test_a_file_that_is_gone_before_the_commit_takes_none(client: Client, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_before_the_commit_takes_none(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """L6: what a transaction has written by then is rolled back."""
     database = sqlite(client)
     insert = database._insert
 
-    def slow(rows: Any) -> list[int]:
-        ids = insert(rows)
+    def slow(insertion: Insert) -> list[int]:
+        ids = insert(insertion)
         os.rename(tmp_path / "replay.db", tmp_path / "old.db")
         return ids
 
-    database._insert = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(database, "_insert", slow)
     with pytest.raises(FileReplaced, match=GONE):
         client.log.commit([client.log.event(EventType.RUN_CREATED, Key("ns", "flow", "r"))])
     os.rename(tmp_path / "old.db", tmp_path / "replay.db")
