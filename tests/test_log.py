@@ -295,8 +295,8 @@ def test_rows_of_another_program_that_cannot_be_read(
     other.add(run("d"))
     assert Reader(client).look() == ["a", "d"]
     assert [line for line in caplog.messages if "unreadable" in line] == [
-        "event 2 is unreadable and passed over: 'nonsense' is not the key of an event",
-        "event 3 is unreadable and passed over: tuple index out of range",
+        "replay_events row 2 is unreadable and passed over: 'nonsense' is not the key of an event",
+        "replay_events row 3 is unreadable and passed over: its type is 9",
     ]
 
 
