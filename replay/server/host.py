@@ -27,11 +27,11 @@ from typing import Any, TypeVar
 
 from ..client import Client
 from ..log import LostOwnership
-from ..storage.database import DatabaseError, Unavailable
+from ..storage.database import DatabaseError
 from ..storage.event import Event, EventType
 from ..storage.tail import Alarm, Waiter
 from .access import Principal
-from .wire import SessionLost
+from .wire import SessionLost, Stopping
 
 log = logging.getLogger("replay")
 
@@ -167,9 +167,9 @@ class Host:
         return await self.run(self.log.read, after, limit) if found is None else found
 
     async def refresh(self) -> int:
-        """As `Log.refresh`.  Raises `Unavailable` if the server stops."""
+        """As `Log.refresh`.  Raises `Stopping` if the server stops."""
         if self.stopping:
-            raise Unavailable("the server is stopping")
+            raise Stopping("the server is stopping")
         if self.log.losses != self._losses:
             self._losses = await self.run(self.log.refresh)
         return self._losses
@@ -199,7 +199,7 @@ class Host:
     # Sessions.
 
     async def begin(self, who: Principal) -> Session:
-        """Begin a session.  Raises `Unavailable`."""
+        """Begin a session.  Raises `Stopping`."""
         session = Session(self, who, await self.refresh())
         self.sessions[session.id] = session
         return session

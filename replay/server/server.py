@@ -40,7 +40,7 @@ from .host import Host
 from .options import BadSetup, Options
 from .proto import log_pb2, replaypb_pb2
 from .services import AtHead, BadRequest, Hosts, LogService, ReplayService
-from .wire import ERROR_KEY, message_class, public_name
+from .wire import ERROR_KEY, Stopping, jettison_details, message_class, public_name
 
 log = logging.getLogger("replay")
 
@@ -66,6 +66,12 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (LostOwnership, grpc.StatusCode.ABORTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (Error, grpc.StatusCode.INTERNAL),
+)
+
+#: The codes by which the Go system's clients know an error.
+_JETTISON: Sequence[tuple[type[Exception], str]] = (
+    (AtHead, "ERR_b4b155d2a91cfcd0"),
+    (Stopping, "ERR_09290f5944cb8671"),
 )
 
 
@@ -173,7 +179,7 @@ class _Dispatcher:
             finally:
                 self._idle.discard(task)
             yield _parsed(kind, raw)
-        raise Unavailable("the server is stopping")
+        raise Stopping("the server is stopping")
 
     def stop(self) -> None:
         """End the calls that wait for a request."""
@@ -215,9 +221,12 @@ async def _abort(context: Any, error: Exception) -> NoReturn:
     if code is None:
         log.error("a call failed", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
-    name = public_name(error)
-    metadata = ((ERROR_KEY, name),) if name else ()
-    await context.abort(code, str(error)[:1000], metadata)
+    name, text = public_name(error), str(error)[:1000]
+    metadata = [(ERROR_KEY, name)] if name else []
+    for kind, known_as in _JETTISON:
+        if isinstance(error, kind):
+            metadata.append(jettison_details(code, text, known_as))
+    await context.abort(code, text, tuple(metadata))
     raise AssertionError
 
 

@@ -12,7 +12,7 @@ import ipaddress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.protobuf import message_factory
+from google.protobuf import any_pb2, message_factory
 
 from ..client import BadFilter
 from ..log import LostOwnership, NameCollision, Parked
@@ -26,6 +26,7 @@ from ..storage.event import (
     MessageError,
     MessageTooLarge,
 )
+from .proto import jettison_pb2
 from .proto import log_pb2 as pb
 
 ERROR_KEY = "replay-error"  # metadata: the name of an error's class
@@ -41,6 +42,10 @@ class WrongServer(Error):
 
 class TooBusy(Unavailable):
     """The server's calls, or this client's streams, are at their limit.  Nothing was done."""
+
+
+class Stopping(Unavailable):
+    """The server is stopping.  Nothing was done."""
 
 
 class SessionLost(Unavailable):
@@ -70,6 +75,17 @@ ERRORS: dict[str, type[Error]] = {
 def public_name(error: BaseException) -> str:
     """The name of an error on the wire: its class, or the nearest class with a known name."""
     return next((each.__name__ for each in type(error).__mro__ if each.__name__ in ERRORS), "")
+
+
+def jettison_details(code: Any, text: str, known_as: str) -> tuple[str, bytes]:
+    """Make the trailing metadata by which the Go system's clients know an error (G2).
+
+    `code` is a `grpc.StatusCode`.  Code and text repeat the call's, or Go takes them for damaged.
+    """
+    hop = jettison_pb2.Hop(errors=[jettison_pb2.Error(message=text, code=known_as)])
+    detail = any_pb2.Any(type_url="type.googleapis.com/jettisonpb.Hop", value=hop.SerializeToString())
+    status = jettison_pb2.Status(code=code.value[0], message=text, details=[detail])
+    return "grpc-status-details-bin", status.SerializeToString()
 
 
 def to_us(moment: datetime) -> int:

@@ -287,6 +287,47 @@ def test_g2_l4_a_stream_to_the_head_ends_there_out_of_range(url: str) -> None:
         assert whole(streamed(stub, after="99", toHead=True)) == ([], AT_HEAD)
 
 
+def field(number: int, content: bytes | str) -> bytes:
+    """A short field of bytes, as protobuf writes it."""
+    raw = content.encode() if isinstance(content, str) else content
+    return bytes([number << 3 | 2, len(raw)]) + raw
+
+
+def go_details(text: str, code: int, known_as: str) -> bytes:
+    """The status that the Go system's server sends: google.rpc.Status, with one jettisonpb.Hop."""
+    hop = field(2, field(1, text) + field(4, known_as))
+    detail = field(1, "type.googleapis.com/jettisonpb.Hop") + field(2, hop)
+    return bytes([1 << 3, code]) + field(2, text) + field(3, detail)
+
+
+def trailing(error: Any) -> dict[str, Any]:
+    """The metadata with which a call ended, but for the name of our own error."""
+    found = {key: value for key, value in error.trailing_metadata()}
+    return {key: value for key, value in found.items() if key != "replay-error"}
+
+
+def test_g2_clients_of_the_go_system_know_how_a_stream_ended(url: str) -> None:
+    """G2: at the head, as the server stops, and refused: they look at the code in the details."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(url))
+        with bare(server.url) as stub:
+            with pytest.raises(grpc.RpcError) as at_head:
+                list(streamed(stub, toHead=True))
+            with pytest.raises(grpc.RpcError) as refused:
+                list(streamed(stub, after="x"))
+            live = streamed(stub)
+            stub.RunWorkflow(run_request("n/w/a/0"))
+            next(live)
+            stack.close()
+            with pytest.raises(grpc.RpcError) as stopped:
+                next(live)
+    head = go_details("the stream has come to the head", 11, "ERR_b4b155d2a91cfcd0")
+    stop = go_details("the server is stopping", 14, "ERR_09290f5944cb8671")
+    assert trailing(at_head.value) == {"grpc-status-details-bin": head}
+    assert trailing(stopped.value) == {"grpc-status-details-bin": stop}
+    assert trailing(refused.value) == {}
+
+
 BAD_STREAMS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("", "w"), {}),
     (("n", "", "r"), {}),
