@@ -166,8 +166,12 @@ class Sleeper(Consumer):
         batch.also += self._log.database.insert_missing("replay_sleeps", columns, rows)
 
     def _respond(self, batch: Batch) -> None:
-        """Answer the sleeps that are due, also those that this very step has begun."""
+        """Answer the sleeps that are due, also those that this very step has begun.
+
+        A row of the Go system may have its answer already, because that system marks none.
+        """
         keys = [key for _, key in self._timers.pop(self._log.now())]
+        answered = self._log.among(EventType.ACTIVITY_RESPONSE, list(map(Key.parse, keys)))
         for some in chunks(keys):
             listed = placeholders(len(some))
             sql = f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({listed})"
@@ -175,4 +179,5 @@ class Sleeper(Consumer):
         batch.events += [
             self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
             for key in keys
+            if key not in answered
         ]

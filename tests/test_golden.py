@@ -288,6 +288,21 @@ def test_a_run_is_taken_up_wherever_it_was_left(url: str, scenario: str) -> None
                 empty(other)
 
 
+def test_r7_a_sleep_that_was_answered_there_is_marked_and_uses_up_no_id(url: str) -> None:
+    """R7, L2: that system marks no sleep; the first start looks for the answers."""
+    left = recorded("sleep_short")
+    with raw(url) as other:
+        make_tables(other, "")
+        fill(other, left)
+    with stepped(url, Clock()) as client:
+        drain(*client.loops())
+        assert rows(client, "SELECT completed FROM replay_sleeps") == [(1,)] * 4
+        assert client.run_workflow("ns", "ShortSleepWorkflow", "next", Empty())
+        newest = left.events[-1]["id"] + 1
+        ids = rows(client, "SELECT id FROM replay_events ORDER BY id")
+        assert ids == [(id,) for id in range(1, newest + 1)]
+
+
 def continue_run(url: str, left: Rows, everything: Rows) -> None:
     """Take a run up; its events and tables are in the end what they were there."""
     calls: list[str] = []
