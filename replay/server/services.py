@@ -52,8 +52,10 @@ _WAIT = 30.0  # seconds that a call waits, at most
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
 _NUMBER = r"(?:0|[1-9]\d{0,9})"
+_PART = r"(?!\.\.?/)[^/\0-\x1f\x7f-\x9f]+"  # of a target; an output's may hold slashes (G2)
 _KEY = re.compile(
-    rf"([^/]+)/([^/]+)/([^/]+)/({_NUMBER})(?:/([^/]+)/(?:({_NUMBER})|(-?{_NUMBER}:{_NUMBER})))?",
+    rf"([^/]+)/([^/]+)/([^/]+)/({_NUMBER})"
+    rf"(?:/({_PART}(?:/{_PART})*)/(?:({_NUMBER})|(-?{_NUMBER}:{_NUMBER})))?",
     re.ASCII,
 )
 _CONSUMERS = ("workflow", "activity", "consumer")
@@ -104,7 +106,6 @@ def parse_key(text: str, *, target: bool) -> Key:
         raise InvalidName(f"the key {text!r} has an iteration beyond {_LARGEST}")
     if not target:
         return Key(namespace, workflow, run, int(iteration))
-    check_name("target", name)
     sequence = of_type if name == signals.TARGET else count
     if sequence is None:
         raise InvalidName(f"the key {text!r} has a sequence that is none")
@@ -140,14 +141,14 @@ def incoming(type: EventType, text: str, raw: bytes | None, log: Log) -> Event:
     """Check a peer's event.  Raises `InvalidName`, `MessageError`, `MessageTooLarge`."""
     key = parse_key(text, target=has_target(type))
     event = Event(0, type, key, UNKNOWN, checked_raw(raw, log, text), text)
-    if type is EventType.RUN_OUTPUT:
-        check_target("output", key.target)
-    elif type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
+    if type is not EventType.RUN_OUTPUT and "/" in key.target:
+        raise InvalidName(f"the key {text!r} has a slash in its target: choose another name")
+    if type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
         requested_duration(event)  # else its consumer would park it
         if key.target == signals.TARGET:
             signals.signal_type(key)
     elif type is EventType.ACTIVITY_REQUEST:
-        check_target("activity", key.target)
+        check_target("activity", key.target.strip())  # the Go system allows outer white space
     return event
 
 

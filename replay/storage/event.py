@@ -115,8 +115,13 @@ class Key(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Key:
-        """Read the key that `str` wrote.  Raises `InvalidName` for any other text."""
+        """Read the key that `str` wrote.  Raises `InvalidName` for any other text.
+
+        A target may hold slashes: the Go system lets an output have such a name.
+        """
         parts = text.split("/")
+        if len(parts) > 6:
+            parts[4:-1] = ["/".join(parts[4:-1])]
         if len(parts) == 2:  # a no-op: replay_noop/id
             return cls("", "", "", 0, parts[0], parts[1])
         named = "" not in parts[:3] or parts[4:5] == ["replay_noop"]

@@ -472,8 +472,10 @@ def test_p8_names_that_look_alike_are_told_apart_over_the_wire(url: str) -> None
 
 
 BAD_NAMES = ["", "r ", " r", ".", "..", "r\0", "r\n", "x" * 256]
+BAD_ACTIVITIES = ["a/b", "replay_mine", " replay_mine", "x" * 256, " "]
+BAD_TARGETS = ["", ".", "..", "a/../b", "a/./b", "a//b", "/a", "a/", "r\0", "r\n", "\x9f", "x" * 512]
 BAD_KEYS = [
-    "n/w/r/0/a/b/0",
+    *(f"n/w/r/0/{bad}/0" for bad in BAD_TARGETS),
     "n/w/r/0/a/0/",
     "n/w/r/0/a",
     "n/w/r/0/a/x",
@@ -481,15 +483,15 @@ BAD_KEYS = [
     "n/w/r/-1/a/0",
     "n/w/r/01/a/0",
     "n/w/r/99999999999/a/0",
-    "n/w/r/0/replay_mine/0",
     "n/w/r/0",
+    "n/w/r/0/a/b/1:0",
     "replay_noop/1",
     "",
 ]
 
 
 def test_p8_n2_names_that_cannot_be_stored_are_refused_over_the_wire(url: str) -> None:
-    """P8, N2: in each place of a key, and of a signal; an output with a slash, too."""
+    """P8, N2: in each place of a key, and of a signal."""
     with serving(url) as server, bare(server.url) as stub, raw(url) as other:
         for bad in BAD_NAMES:
             for names in ((bad, "w", "r"), ("n", bad, "r"), ("n", "w", bad)):
@@ -503,18 +505,43 @@ def test_p8_n2_names_that_cannot_be_stored_are_refused_over_the_wire(url: str) -
                     status(stub.SignalRun, request),
                 ]
                 assert (names, answers) == (names, [REFUSED] * 5)
-            bad_output = key_message(f"n/w/r/0/{bad}/0")
-            assert (bad, status(stub.EmitOutput, bad_output)) == (bad, REFUSED)
         for bad in BAD_KEYS:
             answers = [
                 status(stub.EmitOutput, key_message(bad)),
                 status(stub.RequestActivity, key_message(bad)),
             ]
             assert (bad, answers) == (bad, [REFUSED] * 2)
+        for bad in BAD_ACTIVITIES:
+            key = f"n/w/r/0/{bad}/0"
+            assert (bad, status(stub.RequestActivity, key_message(key))) == (bad, REFUSED)
         for key in ("n/w/r/1", "n/w/r/0/a/0"):
             assert status(stub.RunWorkflow, run_request(key)) is REFUSED
         assert log(stub) == []
         assert other.run("SELECT id FROM replay_signals") == []
+
+
+#: What a workflow of the Go system may call its outputs.
+GO_OUTPUTS = ["a/b", "a/b/c", " a", "a ", "a / b", "replay_mine", "x" * 300]
+
+
+def test_g2_l3_outputs_of_the_go_system_are_taken_and_streamed(url: str) -> None:
+    """G2, L3, O1: also those that another process has stored; and activities in white space."""
+    keys = [f"n/w/r/0/{name}/0" for name in GO_OUTPUTS]
+    expected = [("1", REQUEST, "n/w/r/0/ act /0"), ("2", RESPONSE, "n/w/r/0/ act /0")]
+    expected += [(str(n), OUTPUT, key) for n, key in enumerate(keys, 3)]
+    with serving(url) as server, bare(server.url) as stub, raw(url) as other:
+        for _ in range(2):
+            stub.RequestActivity(key_message("n/w/r/0/ act /0"))
+            stub.RespondActivity(key_message("n/w/r/0/ act /0"))
+            for key in keys:
+                stub.EmitOutput(key_message(key, Int(value=1)))
+        assert log(stub, "n", "w", "r") == expected
+        other.add(Key("n", "w", "r", 0, "c/d", "1"), OUTPUT, id=20)
+        assert log(stub, "n", "w", "r") == [*expected, ("20", OUTPUT, "n/w/r/0/c/d/1")]
+        with connect(server.url) as client:
+            found = [event.key[4:] for event in client.stream("n", "w", "r", to_head=True)]
+    names = [" act ", " act ", *GO_OUTPUTS]
+    assert found == [*((name, "0") for name in names), ("c/d", "1")]
 
 
 def test_p11_a_remote_client_says_what_an_embedded_one_says(url: str) -> None:
