@@ -238,7 +238,7 @@ def test_the_key_of_a_noop_has_its_own_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "a/b/c", "a/b/c/x", "a/b/c/-1", "a/b/c/0/t", "a/b/c/0/t/0/x", "a/b/c/²"]
+    "text", ["", "a", "a/b/c", "a/b/c/x", "a/b/c/-1", "a/b/c/0/t", "a/b/c/x/t/0/x", "a/b/c/²"]
 )
 def test_what_is_no_key_is_refused(text: str) -> None:
     """N2: a text that no event can have is an error that shows it."""
