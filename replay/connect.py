@@ -15,8 +15,9 @@ def connect(url: str, *, loops: bool = True) -> Client:
 
     A database: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
     ``mysql://user:password@host:3306/database``.  Its tables are created or upgraded.  Options go
-    after a ``?``: `max_message` (bytes, 4 MiB by default), `lease` (seconds, 10 by default), and
-    for MySQL `timeout` (seconds until a server that does not answer counts as gone, 30 by default),
+    after a ``?``: `max_message` (bytes, 4 MiB by default), `lease` (seconds, 10 by default),
+    `require_message` (namespaces, divided by commas, in which None is refused, N3), and for MySQL
+    `timeout` (seconds until a server that does not answer counts as gone, 30 by default),
     `unix_socket` and `ssl_ca` (a file; TLS is then required and verified).
 
     A server: ``grpc://host:port``, or with TLS ``grpcs://host:port``.  `replay.server.remote`

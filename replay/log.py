@@ -56,6 +56,7 @@ from .storage.event import (
     EventType,
     InvalidName,
     Key,
+    MissingMessage,
     Unreadable,
     pack,
     read_event,
@@ -167,6 +168,11 @@ class Log:
         return self.database.max_message
 
     @property
+    def require_message(self) -> Sequence[str]:
+        """The namespaces in which every event and signal has a message (N3)."""
+        return self.database.require_message
+
+    @property
     def losses(self) -> int:
         """How many connections were lost so far."""
         return self.database.losses
@@ -214,8 +220,26 @@ class Log:
         """Make an event to add.  Raises `InvalidName` if the key is too long, or `MessageError`."""
         if len(text := str(key)) > 512:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
-        raw = pack(message, self.max_message, text)
+        ends = type is EventType.RUN_COMPLETED
+        raw = None if ends else self.pack(key.namespace, message, text)
         return Event(0, type, key, UNKNOWN, raw, text)
+
+    def pack(self, namespace: str, message: Message | None, what: str) -> bytes | None:
+        """Encode the message of an event or signal.  Raises `MessageError` (N3)."""
+        if message is None:
+            self.check_none(namespace, what)
+        return pack(message, self.max_message, what)
+
+    def check_none(self, namespace: str, what: str) -> None:
+        """Refuse to store `what` without a message where a Go worker may read it (N3).
+
+        Raises `MissingMessage`.
+        """
+        if namespace in self.require_message:
+            raise MissingMessage(
+                f"{what} has no message, but {self.name} requires one in namespace {namespace}:"
+                " pass a message"
+            )
 
     # Adding.
 

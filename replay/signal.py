@@ -50,13 +50,13 @@ from .storage.database import (
     to_text,
 )
 from .storage.event import (
+    UNKNOWN,
     Event,
     EventType,
     InvalidName,
     Key,
     MessageError,
     check_run,
-    pack,
     read_message,
 )
 from .storage.tail import BATCH
@@ -106,7 +106,7 @@ def send(
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
     type, mark = checked(run, signal, message, external_id)
-    raw = pack(message, events.max_message, f"signal {type} to {'/'.join(run)}")
+    raw = events.pack(run[0], message, f"signal {type} to {'/'.join(run)}")
     return store(events, run, type, raw, external_id, mark)
 
 
@@ -346,9 +346,8 @@ class Matcher(Consumer):
                     sent = signals.popleft()
                     step.ended.append((SUCCESS, str(found.key)))
                     step.taken.append((str(found.key), sent.id))
-                    event = self._log.event(EventType.ACTIVITY_RESPONSE, found.key)
-                    event.raw = sent.raw
-                    batch.events.append(event)
+                    answer = EventType.ACTIVITY_RESPONSE
+                    batch.events.append(Event(0, answer, found.key, UNKNOWN, sent.raw))
                 elif over and (signals or not self._behind):
                     step.ended.append((TIMED_OUT, str(found.key)))
                     batch.events.append(self._no_signal(found.key))

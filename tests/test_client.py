@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ from replay.client import (
     consumer_name,
 )
 from replay.storage.database import Error, OutcomeUnknown, Unavailable
-from replay.storage.event import InvalidName, MessageTooLarge, NotAMessage
+from replay.storage.event import InvalidName, MessageTooLarge, MissingMessage, NotAMessage
 from tests import journey
 from tests.example_pb2 import Empty, Int, String
 from tests.servers import connect as connect_to_server
@@ -198,6 +199,53 @@ def test_n2_n3_a_bad_key_or_message_stores_nothing(url: str) -> None:
 
 
 # L4: streams.
+
+
+def give_none(ctx: ActivityContext, backends: None, message: Int) -> None:
+    """Give no answer, which is None."""
+
+
+def call_with_none(ctx: RunContext, message: Int) -> None:
+    ctx.exec_activity(give_none, None)
+
+
+def answer_with_none(ctx: RunContext, message: Int) -> None:
+    ctx.exec_activity(give_none, message)
+
+
+def restart_with_none(ctx: RunContext, message: Int) -> None:
+    ctx.restart(None)
+
+
+def emit_none(ctx: RunContext, message: Int) -> None:
+    ctx.emit_output("out", None)
+
+
+NO_MESSAGE = "has no message, but .* requires one in namespace go: pass a message"
+
+
+def test_n3_none_is_refused_in_a_namespace_that_requires_messages(url: str) -> None:
+    """N3: at the call, in each place; a run and its activity are parked until they are repaired."""
+    with stepped(with_options(url, require_message="other,go")) as client:
+        flows = [call_with_none, answer_with_none, restart_with_none, emit_none]
+        consumers = [register_workflow(client, "go", each, start=False) for each in flows]
+        consumers.append(register_activity(client, "go", give_none, None, start=False))
+        with pytest.raises(MissingMessage, match=NO_MESSAGE):
+            client.run_workflow("go", "emit_none", "r", None)
+        with pytest.raises(MissingMessage, match=NO_MESSAGE):
+            client.signal_run("go", "emit_none", "r", 1, None, "x")
+        assert_nothing_stored(client)
+        for each in flows:
+            client.run_workflow("go", each.__name__, "r", Int(value=1))
+        drain(*consumers)
+        lines = [f"RUN_CREATED go/{each.__name__}/r/0 value: 1" for each in flows]
+        lines.append("ACTIVITY_REQUEST go/answer_with_none/r/0/give_none/0 value: 1")
+        assert listing(client) == lines
+        errors = rows(client, "SELECT error FROM replay_parked ORDER BY id")
+        assert len(errors) == 4
+        assert all(re.search(NO_MESSAGE, error) for (error,) in errors)
+        assert client.run_workflow("n", "emit_none", "r", None)
+        assert client.signal_run("n", "emit_none", "r", 1, None, "x")
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 What the files in `golden` hold is said in the README beside them.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,9 +25,11 @@ from replay import (
     register_workflow,
 )
 from replay.signal import InvalidSignal
+from replay.storage.database import TABLES as EVERYTHING
 from replay.storage.database import from_text
 from replay.storage.event import unpack
 from tests.example_pb2 import Empty, Int, String
+from tests.servers import fresh_database
 from tests.support import Clock, Raw, drain, raw, rows, stepped
 
 Row = dict[str, Any]
@@ -375,6 +380,74 @@ def make_tables(other: Raw, collation: str) -> None:
                 "id BIGINT NOT NULL AUTO_INCREMENT", "id INTEGER PRIMARY KEY AUTOINCREMENT"
             )
             other.run(f"CREATE TABLE {table} ({first}, UNIQUE {unique.partition(' ')[2]})")
+
+
+def migrate(other: Raw) -> None:
+    """Make the tables and the ledger of them, as truss does for the Go system."""
+    other.run("DROP TABLE IF EXISTS migrations")
+    make_tables(other, "")
+    other.run(
+        "CREATE TABLE migrations (id BIGINT NOT NULL AUTO_INCREMENT, query_hash CHAR(64) NOT NULL,"
+        " schema_hash CHAR(64) NOT NULL, created_at DATETIME(3) NOT NULL, PRIMARY KEY (id))"
+    )
+    for each in ("an older one", schema_of(other)):
+        other.run("INSERT INTO migrations VALUES (NULL, 'q', ?, '2029-01-01')", each)
+
+
+def schema_of(other: Raw) -> str:
+    """What truss compares with the last migration's before it migrates on."""
+    tables = sorted(name for (name,) in other.run("SHOW TABLES"))
+    made = (other.run(f"SHOW CREATE TABLE {table}")[0][1] for table in tables)
+    text = "\n\n".join(re.sub(r"\sAUTO_INCREMENT=\d+", "", each) for each in made)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+LEDGER = "SELECT schema_hash FROM migrations ORDER BY id"
+
+
+def test_the_go_system_migrates_on_after_we_have_added_our_tables(server_url: str) -> None:
+    """Its tool finds the tables as its ledger says, whoever came first; ours get no index twice."""
+    with raw(server_url) as other:
+        migrate(other)
+        fill(other, recorded("await"))
+        with stepped(server_url):
+            assert other.run(LEDGER) == [("an older one",), (schema_of(other),)]
+        indexes = other.run(
+            "SELECT table_name, GROUP_CONCAT(column_name ORDER BY seq_in_index)"
+            " FROM information_schema.statistics WHERE table_schema = DATABASE()"
+            " GROUP BY table_name, index_name"
+        )
+        assert len(set(indexes)) == len(indexes)
+
+
+def test_the_rows_of_our_database_move_into_one_of_the_go_system(server_url: str) -> None:
+    """R2: as docs/operations.md says it is done: a run goes on there, and no id comes twice."""
+    calls = list[str]()
+    with raw(server_url) as other, fresh_database(server_url) as theirs:
+        with stepped(server_url) as client:
+            client.run_workflow("ns", "GreetingWorkflow", "run", String(value="World"))
+            drain(*staff(client, "GreetingWorkflow", calls)[:2])
+        with raw(theirs) as empty_one:
+            migrate(empty_one)
+        with stepped(theirs) as client:
+            new = urlsplit(theirs).path[1:]
+            for table in EVERYTHING.keys() - {"replay_meta"}:
+                names = ", ".join(f"`{name}`" for name in client.log.database._columns(table))
+                other.run(f"INSERT INTO {new}.{table} ({names}) SELECT {names} FROM {table}")
+        with stepped(theirs) as client:
+            drain(*staff(client, "GreetingWorkflow", calls))
+            assert events_of(client) == expected_events(recorded("greeting"))
+        assert len(calls) == 6
+
+
+def test_a_ledger_that_does_not_fit_is_left_alone(server_url: str) -> None:
+    """That somebody else has changed the tables is not covered up."""
+    with raw(server_url) as other:
+        migrate(other)
+        left = other.run(LEDGER)
+        other.run("ALTER TABLE replay_events ADD COLUMN note INT")
+        with stepped(server_url):
+            assert other.run(LEDGER) == left
 
 
 def empty(other: Raw) -> None:

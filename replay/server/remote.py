@@ -52,7 +52,6 @@ from ..storage.event import (
     Event,
     EventType,
     Key,
-    pack,
 )
 from ..storage.tail import BATCH, Tail
 from .proto import log_pb2 as pb
@@ -176,6 +175,7 @@ class RemoteLog(Log):
         self._inside = Inside()
         self._lost = self._losses = 0
         self._limit = 0
+        self._require_message: Sequence[str] = ()
         self._lines: list[_Line] = []
         self._closed = False
         self._polling = threading.RLock()
@@ -198,6 +198,7 @@ class RemoteLog(Log):
             reply: pb.OpenReply = next(self._hold)
         self._clock.adjust(began, from_us(reply.now_us))
         self._session, self._limit = reply.session, reply.max_message
+        self._require_message = tuple(reply.require_message)
         return int(reply.end)
 
     def _opened(self) -> str:
@@ -252,6 +253,11 @@ class RemoteLog(Log):
     def max_message(self) -> int:
         """As in `Log`."""
         return self._limit
+
+    @property
+    def require_message(self) -> Sequence[str]:
+        """As in `Log`."""
+        return self._require_message
 
     @property
     def losses(self) -> int:
@@ -518,7 +524,7 @@ class RemoteClient(Client):
         """As in `Client`."""
         to = (namespace, workflow, run)
         type, _ = signals.checked(to, signal, message, external_id)
-        raw = pack(message, self.log_of(namespace).max_message, f"signal {type} to {'/'.join(to)}")
+        raw = self.log_of(namespace).pack(namespace, message, f"signal {type} to {'/'.join(to)}")
         request = replaypb_pb2.SignalRequest(
             namespace=namespace,
             workflow=workflow,

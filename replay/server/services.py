@@ -141,6 +141,8 @@ def incoming(type: EventType, text: str, raw: bytes | None, log: Log) -> Event:
     """Check a peer's event.  Raises `InvalidName`, `MessageError`, `MessageTooLarge`."""
     key = parse_key(text, target=has_target(type))
     event = Event(0, type, key, UNKNOWN, checked_raw(raw, log, text), text)
+    if event.raw is None and type is not EventType.RUN_COMPLETED:
+        log.check_none(key.namespace, text)
     if type is not EventType.RUN_OUTPUT and "/" in key.target:
         raise InvalidName(f"the key {text!r} has a slash in its target: choose another name")
     if type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
@@ -187,7 +189,10 @@ class ReplayService:
         type, mark = signals.checked(run, request.signal_type, content, request.external_id)
         who.require(request.namespace, write=True)
         host = self._hosts.of(request.namespace)
-        raw = checked_raw(_any(request), host.log, f"signal {type} to {'/'.join(run)}")
+        what = f"signal {type} to {'/'.join(run)}"
+        raw = checked_raw(_any(request), host.log, what)
+        if raw is None:
+            host.log.check_none(request.namespace, what)
         arguments = (host.log, run, type, raw, request.external_id, mark)
         return replaypb_pb2.OK(ok=await host.run(signals.store, *arguments))
 
@@ -339,6 +344,7 @@ class LogService:
                 end=host.log.tail.end,
                 now_us=to_us(host.log.now()),
                 max_message=host.log.max_message,
+                require_message=host.log.require_message,
             )
             await session.ended.wait()
         finally:

@@ -83,7 +83,9 @@ def jettison_details(code: Any, text: str, known_as: str) -> tuple[str, bytes]:
     `code` is a `grpc.StatusCode`.  Code and text repeat the call's, or Go takes them for damaged.
     """
     hop = jettison_pb2.Hop(errors=[jettison_pb2.Error(message=text, code=known_as)])
-    detail = any_pb2.Any(type_url="type.googleapis.com/jettisonpb.Hop", value=hop.SerializeToString())
+    detail = any_pb2.Any(
+        type_url="type.googleapis.com/jettisonpb.Hop", value=hop.SerializeToString()
+    )
     status = jettison_pb2.Status(code=code.value[0], message=text, details=[detail])
     return "grpc-status-details-bin", status.SerializeToString()
 

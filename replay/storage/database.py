@@ -213,6 +213,10 @@ class Database(ABC):
         self.name = name
         self.max_message = number(options.pop("max_message", MAX_MESSAGE), "max_message")
         self.lease = timedelta(seconds=number(options.pop("lease", LEASE), "lease"))
+        #: Namespaces in which every event and signal has a message (N3).
+        self.require_message = [
+            name for name in options.pop("require_message", "").split(",") if name
+        ]
         if self.max_message > LARGEST_MESSAGE:
             raise BadUrl(f"max_message={self.max_message}: a column holds {LARGEST_MESSAGE} bytes")
         if options:
@@ -413,14 +417,15 @@ _TYPES = {
     "PRIMARY": "VARCHAR(255) PRIMARY KEY",
     "OWNER": "VARCHAR(255) DEFAULT ''",
 }
-#: Table, name, whether unique, columns.
+#: Table, name, whether unique, columns.  Those that the Go system has, too, have its names: tables
+#: that it made then get none of them twice.
 INDEXES = (
     ("replay_events", "by_type_key", True, "type, `key`"),
-    ("replay_events", "by_run", False, "type, namespace, workflow, run, iteration"),
+    ("replay_events", "type", False, "type, namespace, workflow, run, iteration"),
     ("replay_sleeps", "by_key", True, "`key`"),
-    ("replay_sleeps", "by_completed", False, "completed, complete_at"),
+    ("replay_sleeps", "completed", False, "completed, complete_at"),
     ("replay_signal_awaits", "by_key", True, "`key`"),
-    ("replay_signal_awaits", "by_status", False, "status"),
+    ("replay_signal_awaits", "status", False, "status"),
     ("replay_signal_awaits", "by_status_key", False, "status, `key`"),
     ("replay_signal_awaits", "by_status_timeout", False, "status, timeout_at"),
     ("replay_signals", "uniq", True, "namespace, hash"),

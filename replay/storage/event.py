@@ -31,6 +31,10 @@ class NotAMessage(MessageError, TypeError):
     """A value that is neither a protobuf message nor None."""
 
 
+class MissingMessage(MessageError, ValueError):
+    """None in a namespace in which everything has a message."""
+
+
 class MessageTooLarge(MessageError, ValueError):
     """A message that is larger than the limit."""
 

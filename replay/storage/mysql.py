@@ -26,6 +26,7 @@ import pymysql
 from pymysql.constants import CLIENT, FIELD_TYPE
 from pymysql.converters import conversions
 
+from . import truss
 from .database import (
     BadUrl,
     Database,
@@ -325,7 +326,8 @@ class MySQL(Database):
         self._discard()
         timeout, self._timeout = self._timeout, None
         try:
-            super()._create()
+            with truss.amended(self):
+                super()._create()
         finally:
             self._timeout = timeout
             self._discard()

@@ -421,7 +421,7 @@ def test_missing_tables_and_columns_are_added(url: str) -> None:
     with raw(url) as other:
         make_old_tables(other)
         if not url.startswith("sqlite"):  # a name that exists there already, as by_type_key does
-            other.run("CREATE INDEX by_run ON replay_events (type)")
+            other.run("CREATE INDEX type ON replay_events (type)")
         for _ in range(2):
             with stepped(url) as client:
                 assert columns(client.log.database) == EXPECTED

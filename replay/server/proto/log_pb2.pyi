@@ -25,16 +25,18 @@ class OpenRequest(_message.Message):
     def __init__(self, log: _Optional[str] = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("session", "end", "now_us", "max_message")
+    __slots__ = ("session", "end", "now_us", "max_message", "require_message")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     NOW_US_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     session: str
     end: int
     now_us: int
     max_message: int
-    def __init__(self, session: _Optional[str] = ..., end: _Optional[int] = ..., now_us: _Optional[int] = ..., max_message: _Optional[int] = ...) -> None: ...
+    require_message: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., end: _Optional[int] = ..., now_us: _Optional[int] = ..., max_message: _Optional[int] = ..., require_message: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("id", "type", "key", "time_ms", "message")
