@@ -231,6 +231,7 @@ def test_l7_a_claim_of_unknown_outcome_locks_nobody_out(url: str, stopped: bool)
 
 
 @pytest.mark.embedded
+@pytest.mark.one_server
 def test_l7_a_release_that_fails_leaves_nothing_behind(url: str) -> None:
     """L7: neither the lock nor the lease holds up the next owner."""
     clock, seen = Clock(), list[str]()

@@ -222,7 +222,7 @@ async def _abort(context: Any, error: Exception) -> NoReturn:
         log.error("a call failed", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
     name, text = public_name(error), str(error)[:1000]
-    metadata = [(ERROR_KEY, name)] if name else []
+    metadata: list[tuple[str, str | bytes]] = [(ERROR_KEY, name)] if name else []
     for kind, known_as in _JETTISON:
         if isinstance(error, kind):
             metadata.append(jettison_details(code, text, known_as))

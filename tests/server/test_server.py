@@ -994,6 +994,7 @@ def test_l7_the_process_ends_in_order_when_it_is_told_to(url: str) -> None:
         assert owners(url) == dict.fromkeys(LOOPS + OURS, "")
 
 
+@pytest.mark.one_server
 def test_l7_a_second_server_takes_the_loops_over_when_the_first_is_killed(url: str) -> None:
     """L7: by the lock that dies with its owner: the lease is an hour."""
     place = with_options(url, lease=3600)
