@@ -194,7 +194,9 @@ class MySQL(Database):
             return IdTaken(text) if found and found[1] == "PRIMARY" else Duplicate(text)
         if code == 1242:
             return NotFound(text)
-        if code in self._ROLLED_BACK:
+        # So a node breaks off what is in the way of another node's change of tables.
+        interrupted = code == 1317 and self._cluster
+        if code in self._ROLLED_BACK or interrupted:
             return RolledBack(text)
         if code in self._READ_ONLY or (code == 1290 and "read-only" in text):
             return ReadOnly(f"{text}: give this account the right to read, write and create tables")

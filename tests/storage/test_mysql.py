@@ -15,12 +15,15 @@ from replay import Client, Event, EventType, Key, consume
 from replay.client import EventsLost
 from replay.log import LostOwnership, Move, NameCollision
 from replay.storage.database import (
+    DatabaseError,
     Duplicate,
     IdTaken,
+    Insert,
     NotFound,
     OutcomeUnknown,
     ReadOnly,
     RolledBack,
+    Row,
     Statement,
     Unavailable,
 )
@@ -679,6 +682,37 @@ def test_in_a_cluster_each_statement_is_sent_alone(
     database._know({"wsrep_on": "ON", "wsrep_node_name": "n1", "auto_increment_increment": "1"})
     database.write([update])
     assert sent == ["BEGIN;UPDATE", "BEGIN", "UPDATE", "SET", "COMMIT"]
+
+
+def test_a_cluster_that_interrupts_a_statement_has_it_run_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P20: a node does so for another node's change of tables; elsewhere somebody meant it."""
+    database = client.log.database
+    assert isinstance(database, MySQL)
+    killed = pymysql.err.OperationalError(1317, "Query execution was interrupted")
+    execute, write, errors = database._execute, database._write, [killed] * 2
+
+    def broken_execute(sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        if errors:
+            raise errors.pop()
+        return execute(sql, parameters)
+
+    def broken_write(statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+        if errors:
+            raise errors.pop()
+        return write(statements, insert)
+
+    monkeypatch.setattr(database, "_execute", broken_execute)
+    monkeypatch.setattr(database, "_write", broken_write)
+    database._cluster = False
+    with pytest.raises(DatabaseError, match="interrupted"):
+        database.query("SELECT 1")
+    database._cluster = True
+    assert database.query("SELECT 1") == ((1,),)
+    errors.append(killed)
+    assert client.log.commit(created(client, "r")) == [True]
+    assert errors == []
 
 
 def test_servers_have_different_domains(client: Client) -> None:
