@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -252,6 +253,8 @@ class Raw:
             self.connection = servers.connect(url)
             self.connection.select_db(name)
             self.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            if "REPLAY_TEST_NODES" in os.environ:  # wait for what other nodes have committed
+                self.run("SET SESSION wsrep_sync_wait = 7")
 
     def run(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement; its rows."""

@@ -377,6 +377,7 @@ def test_a_large_commit_with_some_duplicates(client: Client) -> None:
     assert all(stored[event.key.run] == event.id for event in added)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("ending", ["COMMIT", "ROLLBACK"])
 def test_the_same_event_in_an_open_transaction(
     client: Client, other: Raw, ending: str, monkeypatch: pytest.MonkeyPatch

@@ -351,6 +351,7 @@ def test_s2_a_signal_is_for_its_own_run_only(url: str) -> None:
         assert [answers(client, run) for run in runs] == [["0:0 1"], [], [], [], [], [], []]
 
 
+@pytest.mark.one_server
 def test_p6_a_thousand_signals_come_in_one_step(url: str) -> None:
     """P6, S2: a burst is one transaction, not one poll a signal; in order all the same."""
     with stepped(url, Clock()) as client:
