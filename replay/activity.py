@@ -210,7 +210,7 @@ class ActivityConsumer(Consumer):
         if self._pool is not None:
             self._execute_pooled(waiting, window, batch)
         else:
-            while waiting and not self._stop.is_set():
+            while waiting and not self._stop.is_set() and not batch.full():
                 event = waiting.popleft()
                 self._conclude(event, 0, partial(self._execute, event, 1), batch)
                 if not window.left():
@@ -225,7 +225,7 @@ class ActivityConsumer(Consumer):
                 self._submit(waiting.popleft(), 0)
             self._harvest(batch)
             left = window.left()
-            if not self._running or not left or self._stop.is_set():
+            if not self._running or not left or self._stop.is_set() or batch.full():
                 break
             futures = [running.result for running in self._running.values()]
             # With nothing left to hand out, wait only for requests that began in this step.
@@ -269,7 +269,7 @@ class ActivityConsumer(Consumer):
 
     def _harvest(self, batch: Batch) -> None:
         for id, running in list(self._running.items()):
-            if running.result.done():
+            if running.result.done() and not batch.full():
                 del self._running[id]
                 self._conclude(running.event, running.attempts, running.result.result, batch)
 
@@ -319,7 +319,7 @@ class ActivityConsumer(Consumer):
         except BaseException as error:
             self.park(batch, event.id, event.key, attempts + 1, error)
             return
-        batch.events.append(response)
+        batch.add(response)
         if event.id in self._parked:
             batch.unparked.append(event.id)
 

@@ -33,7 +33,7 @@ from datetime import datetime, timedelta
 from .log import Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Unavailable
 from .storage.event import Event, Key
-from .storage.tail import BATCH, Waiter
+from .storage.tail import BATCH, BYTES, Waiter, size
 
 log = logging.getLogger("replay")
 
@@ -45,6 +45,8 @@ WINDOW = 0.02
 _RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until the next attempt of a parked event
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
+#: An error's text has at most this many bytes.
+LONGEST_ERROR = 4000
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 
 
@@ -69,6 +71,17 @@ class Batch:
     also: list[Statement] = field(default_factory=list)
     #: Whether to store the cursor even if nothing is added.
     handled: bool = False
+    #: The size of the events that may be large.
+    bytes: int = 0
+
+    def add(self, event: Event) -> None:
+        """Add an event that may be large."""
+        self.events.append(event)
+        self.bytes += size(event)
+
+    def full(self) -> bool:
+        """Whether it holds 8 MiB (L6).  Then it is committed before further events are handled."""
+        return self.bytes + LONGEST_ERROR * len(self.parked) >= BYTES
 
     def size(self) -> int:
         """How many things there are to store, besides the cursor."""
@@ -93,6 +106,7 @@ class Consumer:
         self._known_up_to = 0  # the newest id when this process became the owner
         self._losses = 0  # of connections, see `Log.refresh`
         self._parked: dict[int, Parked] = {}
+        self._ahead: list[Event] = []  # events that were read, and not handled yet
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop_by = math.inf  # on the monotonic clock
@@ -153,11 +167,16 @@ class Consumer:
             if self._position is None and not self._claim(wait):
                 return 0
             before = self._position or 0
-            events = self._log.read(before)
+            # The rest of the last read is not read again: it may be 8 MiB each time.
+            events = self._ahead or self._log.read(before)
             batch = Batch(events[-1].id if events else before)
             self._retry_due(batch)
-            self.handle([event for event in events if self.wants(event)], batch)
+            wanted = [event for event in events if self.wants(event)]
+            if batch.full():
+                wanted, batch.position = [], before
+            self.handle(wanted, batch)
             self._commit(batch)
+            self._ahead = events[batch.position - before :]  # their ids have no gap
         except BaseException:
             self._forget()
             raise
@@ -169,6 +188,7 @@ class Consumer:
         if cursor is None:
             return False
         self._position = self._committed = cursor
+        self._ahead = []
         self._known_up_to = self._log.newest()
         # Everything parked is due at once (A2): the code may be right again.
         now = self._log.now()
@@ -187,7 +207,7 @@ class Consumer:
         for parked in [p for p in self._parked.values() if p.next_at <= now][:BATCH]:
             if self.can_retry(parked):
                 self.retry(parked, batch)
-                if not window.left():
+                if not window.left() or batch.full():
                     return
 
     def answered(self, requests: Sequence[Event]) -> set[Key]:
@@ -248,13 +268,13 @@ class Consumer:
     def _forget(self) -> None:
         if self._position is not None:
             self._position = None
-            self._parked = {}
+            self._parked, self._ahead = {}, []
             self.forget()
             self._log.unlock(self.name)
 
     def parked(self) -> list[Parked]:
         """Return what is parked now, with attempts, next attempt and error (A2, R4)."""
-        return self._log.parked(self.name)
+        return list(self._log.parked(self.name))
 
     # The thread.
 
@@ -349,13 +369,14 @@ class Consumer:
 
 
 def error_text(error: BaseException) -> str:
-    """Write any error as text that any column and log can take."""
+    """Write any error as text that any column, call and log can take: `LONGEST_ERROR` bytes."""
     try:
         text = str(error)
     except Exception as worse:
         text = f"its text cannot be made: {type(worse).__name__}"
-    text = f"{type(error).__name__}: {text}"[:4000]
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    text = f"{type(error).__name__}: {text}"[:LONGEST_ERROR]  # what follows makes it longer
+    raw = text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\0")
+    return raw[:LONGEST_ERROR].decode("utf-8", "ignore")  # without half a character at the end
 
 
 class Window:

@@ -23,12 +23,13 @@ import contextlib
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import Message
@@ -61,7 +62,7 @@ from .storage.event import (
     pack,
     read_event,
 )
-from .storage.tail import BATCH, Tail
+from .storage.tail import BATCH, BYTES, Tail, fitting
 
 
 class LostOwnership(Error):
@@ -130,6 +131,41 @@ class Move:
 _CONVERT = "for this table: convert replay_events to the collation utf8mb4_bin"
 _COLUMNS = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
 _SELECT = "SELECT id, type, `key`, timestamp, message FROM replay_events"
+#: A message of at most this many bytes comes with its row: so a thousand rows have 8 MiB at most.
+SMALL = BYTES // BATCH
+#: The columns of a message: itself if it is small, and its size in bytes.
+MESSAGE = f"CASE WHEN LENGTH(message) <= {SMALL} THEN message END, LENGTH(message)"
+_PAGE = f"SELECT id, type, `key`, timestamp, {MESSAGE} FROM replay_events"
+_FIRST, _FEW = 128, 16  # rows that are asked for at first, and after large ones
+_HISTORY = 300  # events of a history whose messages come with it if they are small
+_IDS = 500  # events that are read by their ids at a time
+#: The most that one event may add, in bytes: one transaction and one call must be able to hold it.
+LARGEST_STEP = 64 * 1024 * 1024
+
+
+class Pace:
+    """How many rows to ask for: twice as many as were taken last.
+
+    To say how large a message is, InnoDB reads it.  A thousand rows of 4 MiB would take 20 s.
+    """
+
+    def __init__(self) -> None:
+        self._rows = _FIRST
+
+    def ask(self, limit: int = BATCH) -> int:
+        """Return how many rows to ask for.  If the query fails, the next one begins with few."""
+        rows, self._rows = min(limit, self._rows), _FEW
+        return rows
+
+    def took(self, count: int) -> None:
+        """Take into account that this many rows could be used."""
+        self._rows = min(BATCH, max(_FEW, 2 * count))
+
+
+class Unread(Event):
+    """An event whose message is still in the log: see `Log.load`."""
+
+    __slots__ = ()
 
 
 class Log:
@@ -145,6 +181,7 @@ class Log:
         self._owners: dict[str, str] = {}
         self._polling = threading.RLock()
         self._losses = 0
+        self._pace = Pace()
         self._renew_at = time.monotonic()
 
     def _end(self) -> int:
@@ -321,10 +358,12 @@ class Log:
 
     def _new(self, rows: list[Row]) -> list[bool]:
         """For each row, whether it is neither in the log nor earlier among the rows."""
-        wanted: dict[int, list[str]] = {}
+        wanted: dict[int, set[str]] = {}
         for row in rows:
-            wanted.setdefault(row[5], []).append(row[0])
-        known = {(type, key) for type, keys in wanted.items() for key in self._existing(type, keys)}
+            wanted.setdefault(row[5], set()).add(row[0])
+        known = {
+            (type, key) for type, keys in wanted.items() for key in self._existing(type, list(keys))
+        }
         for type, key in known:
             if key not in wanted[type]:
                 raise NameCollision(f"the log's {key!r} and a new key are equal {_CONVERT}")
@@ -361,7 +400,7 @@ class Log:
         keys = {event.key for event in requests}
         later = None
         if requests and requests[0].id > known_up_to:
-            later = self.tail.slice(requests[0].id, sys.maxsize)
+            later = self.tail.since(requests[0].id)
         if later is None:
             responses = self.among(EventType.ACTIVITY_RESPONSE, list(keys))
             return {key for key in keys if str(key) in responses}
@@ -390,15 +429,49 @@ class Log:
         return found
 
     def history(self, key: Key) -> list[Event]:
-        """Return all events of one iteration, in order; requests and outputs without message."""
-        rows = self.database.query(
-            "SELECT id, type, `key`, timestamp, CASE WHEN type IN (1, 5) THEN message END"
-            " FROM replay_events WHERE type IN (1, 2, 3, 4, 5) AND namespace = ? AND workflow = ?"
-            " AND run = ? AND iteration = ? ORDER BY id",
-            key[:4],
+        """Return all events of one iteration, in order; requests and outputs without message.
+
+        The first responses come with their messages if these are small.  The other responses, and
+        a large input, are `Unread`.
+        """
+        where = (
+            "FROM replay_events WHERE type IN (1, 2, 3, 4, 5) AND namespace = ? AND workflow = ?"
+            # Plus 0, or MySQL may read the whole table in the order of its ids.
+            " AND run = ? AND iteration = ? AND id + 0 > ? ORDER BY id + 0"
         )
-        events = [self._event(row) for row in rows]
+        first = f"CASE WHEN type IN (1, 5) AND LENGTH(message) <= {SMALL} THEN message END"
+        unread = f"type IN (1, 5) AND LENGTH(message) > {SMALL}"
+        rows = self.database.query(
+            f"SELECT id, type, `key`, timestamp, {first}, {unread} {where} LIMIT {_HISTORY}",
+            (*key[:4], 0),
+        )
+        if len(rows) == _HISTORY:
+            rest = f"SELECT id, type, `key`, timestamp, NULL, type IN (1, 5) {where}"
+            rows = [*rows, *self.database.query(rest, (*key[:4], rows[-1][0]))]
+        events = [_unread(self._event(row[:5])) if row[5] else self._event(row[:5]) for row in rows]
         return [event for event in events if event.key[:4] == key[:4]]
+
+    def load(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Yield these events of a history, each with its message.  Reads up to 8 MiB ahead."""
+        waiting = deque(events)
+        found: dict[int, Event] = {}
+        while waiting:
+            if isinstance(waiting[0], Unread) and waiting[0].id not in found:
+                unread = (event.id for event in waiting if isinstance(event, Unread))
+                read = self.with_ids(list(islice(unread, self._pace.ask(_IDS))))
+                self._pace.took(len(read))
+                found = {event.id: event for event in read}
+                if waiting[0].id not in found:
+                    raise Unavailable(f"{self.name} has lost event {waiting[0].id}")
+            event = waiting.popleft()
+            yield found.pop(event.id, event)
+
+    def with_ids(self, ids: Sequence[int]) -> list[Event]:
+        """Return the first of the events with these ids, in order, up to 8 MiB and at least one."""
+        if not ids:
+            return []
+        sql = f"{_PAGE} WHERE id IN ({placeholders(len(ids))}) ORDER BY id"
+        return self._events(self.database.query(sql, ids))
 
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
         """Return a run's newest iteration and its newest ended iteration; -1 for none."""
@@ -420,21 +493,32 @@ class Log:
         return begun, ended
 
     def read(self, after: int, limit: int = BATCH) -> list[Event]:
-        """Return the next events after id `after`, no-ops included, up to the first gap (L1)."""
+        """Return the next events after id `after`, no-ops included, up to the first gap (L1).
+
+        They are at most `limit`, and at most 8 MiB unless the first one alone is larger.
+        """
         events = self.tail.slice(after, limit)
         return self._read(after, limit) if events is None else events
 
     def _read(self, after: int, limit: int) -> list[Event]:
-        sql = f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?"
+        sql = f"{_PAGE} WHERE id > ? ORDER BY id LIMIT ?"
         while True:
-            rows = self.database.query(sql, (after, limit))
+            rows = self.database.query(sql, (after, self._pace.ask(limit)))
             gap = first_gap(after, [row[0] for row in rows])
             if gap is None:
-                return [self._event(row) for row in rows]
+                return self._events(rows)
             if gap.start > after + 1:
-                return [self._event(row) for row in rows[: gap.start - after - 1]]
+                return self._events(rows[: gap.start - after - 1])
             if not self._fence(gap[:BATCH]):
                 return []
+
+    def _events(self, rows: Sequence[Row]) -> list[Event]:
+        """Make events of the first of these rows, up to 8 MiB and at least one."""
+        rows = rows[: fitting((row[5] or 0) + len(str(row[2])) for row in rows)]
+        self._pace.took(len(rows))
+        ids = [row[0] for row in rows if (row[5] or 0) > SMALL]
+        large = messages(self.database, "replay_events", ids)
+        return [self._event((*row[:4], large.get(row[0], row[4]))) for row in rows]
 
     def _event(self, row: Row) -> Event:
         try:
@@ -578,12 +662,19 @@ class Log:
         )
         return bool(rows)
 
-    def parked(self, consumer: str) -> list[Parked]:
-        """Return what a consumer has parked, by event id."""
+    def parked(self, consumer: str) -> Iterator[Parked]:
+        """Yield what a consumer has parked, by event id."""
+        after = 0
+        while some := self.parked_after(consumer, after):
+            yield from some
+            after = some[-1].event_id
+
+    def parked_after(self, consumer: str, after: int) -> list[Parked]:
+        """Return up to 1,000 events that a consumer has parked, with ids above `after`."""
         rows = self.database.query(
             "SELECT event_id, `key`, attempts, next_at, error FROM replay_parked"
-            " WHERE consumer = ? ORDER BY event_id",
-            (consumer,),
+            " WHERE consumer = ? AND event_id > ? ORDER BY event_id LIMIT ?",
+            (consumer, after, BATCH),
         )
         found = (self._parked(consumer, row) for row in rows)
         return [parked for parked in found if parked is not None]
@@ -598,6 +689,15 @@ class Log:
             return None
 
 
+def messages(database: Database, table: str, ids: Sequence[int]) -> dict[int, bytes]:
+    """Read the messages that did not come with their rows, of events or of signals."""
+    found: dict[int, bytes] = {}
+    for some in chunks(ids):
+        sql = f"SELECT id, message FROM {table} WHERE id IN ({placeholders(len(some))})"
+        found |= dict(database.query(sql, some))
+    return found
+
+
 def _row(event: Event, now: str) -> Row:
     key = event.key
     return (
@@ -610,3 +710,7 @@ def _row(event: Event, now: str) -> Row:
         now,
         event.raw,
     )
+
+
+def _unread(event: Event) -> Unread:
+    return Unread(event.id, event.type, event.key, event.timestamp, None, event.text)

@@ -37,9 +37,11 @@ from google.protobuf.message import Message
 from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
+from .log import LARGEST_STEP
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from .storage.database import Error
 from .storage.event import Event, EventType, Key, check_target
+from .storage.tail import size
 
 log = logging.getLogger("replay")
 
@@ -63,6 +65,10 @@ class BadDuration(Error, TypeError):
 
 class OutsideOfRun(Error, RuntimeError):
     """A run's context was used outside of its workflow function."""
+
+
+class StepTooLarge(Error, ValueError):
+    """A run adds more than 64 MiB before it waits or ends (R5)."""
 
 
 class Restarted(BaseException):
@@ -161,9 +167,12 @@ class Run:
         "_restart",
         "_waiting",
         "added",
+        "added_bytes",
         "context",
         "created",
         "evicted",
+        "held",
+        "kept",
         "key",
         "last",
         "now",
@@ -176,6 +185,11 @@ class Run:
         self.created = self.last = created
         self.now = created.timestamp
         self.added: list[Event] = []
+        self.added_bytes = 0
+        #: The bytes of messages that the run keeps in memory while it waits (R10): its input, and
+        #: all that came since its function received something.
+        self.held = size(created)
+        self.kept = 0  # those that the consumer has counted
         self.evicted = False
         self.context = RunContext(self)
         self._function = function
@@ -219,12 +233,19 @@ class Run:
         """
         place = response.key[4:]
         self._responses[place] = response.message
+        self.held += size(response)
         self.last = response
         self.now = max(self.now, response.timestamp)
         if self._waiting and place in self._waiting:
             self._waiting.discard(place)
             if not self._waiting:
                 self._go_on()
+                self.held = size(self.created) + size(response)
+
+    def taken(self) -> list[Event]:
+        """Return the events that the function has added, and forget them."""
+        added, self.added, self.added_bytes = self.added, [], 0
+        return added
 
     def evict(self) -> None:
         """Unwind the function: its ``finally`` blocks run, and its context refuses calls (R10)."""
@@ -298,14 +319,29 @@ class Run:
             self._failure = error  # so that no `except` of the function can hide it (R4)
             raise Evicted from error
         if not known:
-            self.added.append(self._make(EventType.ACTIVITY_REQUEST, key, message))
+            self._add(self._make(EventType.ACTIVITY_REQUEST, key, message))
         return key[4:]
 
     def output(self, name: str, message: Message | None) -> None:
         """Add an output unless the history has it (R3)."""
         key = self._next(EventType.RUN_OUTPUT, name, "")
         if self._history is None or key[4:] not in self._history.outputs:
-            self.added.append(self._make(EventType.RUN_OUTPUT, key, message))
+            self._add(self._make(EventType.RUN_OUTPUT, key, message))
+
+    def _add(self, event: Event) -> None:
+        self._count(event)
+        self.added.append(event)
+
+    def _count(self, event: Event) -> None:
+        self.added_bytes += size(event)
+        if self.added_bytes > LARGEST_STEP:
+            self._failure = StepTooLarge(
+                f"run {self.name} adds more than {LARGEST_STEP} bytes before it waits, which is"
+                f" more than one transaction may hold; the event beyond is {event.text}: store"
+                " large data elsewhere and pass references, or wait in between, for instance for"
+                " a sleep of 0 s"
+            )
+            raise Evicted from self._failure
 
     def _next(self, type: EventType, target: str, prefix: str) -> Key:
         count = self._asked[type, target + prefix]
@@ -323,7 +359,9 @@ class Run:
     def restart(self, message: Message | None) -> NoReturn:
         """End this iteration; the next one begins with `message` (R6)."""
         next_key = Key(*self.key[:3], self.key[3] + 1)
-        self._restart = self._make(EventType.RUN_CREATED, next_key, message)
+        created = self._make(EventType.RUN_CREATED, next_key, message)
+        self._count(created)
+        self._restart = created
         raise Restarted
 
 

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from .consumer import Batch, Consumer, Metrics
-from .log import Log, Parked, checked_cursor, first_gap
+from .log import MESSAGE, SMALL, Log, Pace, Parked, checked_cursor, first_gap, messages
 from .server.proto.replaypb_pb2 import SleepDone
 from .sleep import Timers, read_timer, requested_duration
 from .storage.database import (
@@ -59,12 +59,13 @@ from .storage.event import (
     check_run,
     read_message,
 )
-from .storage.tail import BATCH
+from .storage.tail import BATCH, BYTES, fitting
 
 TARGET = "replay_signal"
 PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
-_SENT = "id, namespace, workflow, run, type, message, created_at"
+_SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
+_SIZE = 6  # the column of those that has a message's size
 _CURSOR = "replay_signal/seen"
 Run = tuple[str, str, str]
 
@@ -152,6 +153,7 @@ class _Await:
     key: Key
     created_at: datetime
     timeout_at: datetime
+    event_id: int = 0  # of its request; 0 if its row is stored
 
     @property
     def type(self) -> int:
@@ -172,8 +174,9 @@ class _Sent(NamedTuple):
     id: int
     run: Run
     type: int
-    raw: bytes
     created_at: datetime
+    raw: bytes | None  # None also if it is large
+    size: int | None
 
 
 @dataclass(slots=True)
@@ -194,6 +197,7 @@ class Matcher(Consumer):
         self._timers = Timers(self._load)
         self._seen = 0
         self._stored_seen = 0
+        self._pace = Pace()
         self._blocked = False  # by a gap in the ids of signals
         self._behind = False  # whether there may be signals that were not compared yet
         self._current = _Step()
@@ -234,13 +238,8 @@ class Matcher(Consumer):
             if event.key not in known:
                 self._begin(event, 1, batch)
         step, self._current = self._current, _Step()
-        columns = "`key`, created_at, timeout_at, status"
-        rows: list[Row] = [
-            (key, to_text(found.created_at), to_text(found.timeout_at), PENDING)
-            for key, found in step.begun.items()
-        ]
-        batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, rows)
         self._answer(step, batch)
+        self._store(step, batch)
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`."""
@@ -255,7 +254,7 @@ class Matcher(Consumer):
         except (MessageError, InvalidName) as error:
             self.park(batch, event.id, event.key, attempt, error)
             return False
-        self._current.begun[event.text] = _Await(event.key, event.timestamp, timeout_at)
+        self._current.begun[event.text] = _Await(event.key, event.timestamp, timeout_at, event.id)
         self._timers.add(timeout_at, event.text)
         return True
 
@@ -268,29 +267,38 @@ class Matcher(Consumer):
             self._blocked = self._behind = False
             return arrived
         query = f"SELECT {_SENT}, check_id FROM replay_signals WHERE id > ? ORDER BY id LIMIT ?"
+        total = count = 0
         while True:
-            rows = self._log.database.query(query, (self._seen, BATCH))
+            most = self._pace.ask(BATCH - count)
+            rows = self._log.database.query(query, (self._seen, most))
+            self._behind = len(rows) == most
+            if (some := fitting(row[_SIZE] or 0 for row in rows)) < len(rows):
+                rows, self._behind = rows[:some], True
+            self._pace.took(len(rows))
             gap = first_gap(self._seen, [row[0] for row in rows])
             for *row, taken in rows:
                 if gap is not None and row[0] >= gap.stop:
                     break
                 self._seen = row[0]
+                total, count = total + (row[_SIZE] or 0), count + 1
                 if taken is None and (sent := self._sent(row)) is not None:
                     arrived.setdefault(sent.run, []).append(sent)
             # It stays blocked while an open transaction holds the missing id.
             self._blocked = gap is not None and not self._fence(gap[:BATCH])
-            self._behind = self._blocked or len(rows) == BATCH
-            if gap is None or self._blocked:
+            if self._blocked or total >= BYTES or count >= BATCH:
+                self._behind = True
+                return arrived
+            if gap is None and not self._behind:
                 return arrived
 
     def _sent(self, row: Sequence[Any]) -> _Sent | None:
         """Read a signal; None if nobody can, because another program wrote it."""
-        id, namespace, workflow, run, type, message, created_at = row
-        to, raw = (namespace, workflow, run), read_message(message) or b""
+        id, namespace, workflow, run, type, message, size, created_at = row
+        to, raw = (namespace, workflow, run), read_message(message)
         try:
             if not all(isinstance(name, str) for name in to):
                 raise InvalidName(f"it is for the run {to!r:.300}")
-            return _Sent(id, to, check_signal(type), raw, from_text(created_at))
+            return _Sent(id, to, check_signal(type), from_text(created_at), raw, size)
         except (TypeError, ValueError) as error:
             self._log.database.pass_over("replay_signals", id, error)
             return None
@@ -308,12 +316,34 @@ class Matcher(Consumer):
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
         arrived = self._arrived(now)
-        begun = {found.key[:3] for found in step.begun.values()}
         due = set() if self._behind else {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
-        for run in arrived.keys() | begun | due:
-            # Stored awaits have been compared with all older signals.
-            new = None if run in begun else arrived.get(run, [])
-            self._match(run, new, now, step, batch)
+        begun: dict[Run, list[_Await]] = defaultdict(list)
+        for found in step.begun.values():
+            begun[found.key[:3]].append(found)
+        compared = set()
+        for run, awaits in begun.items():
+            if batch.full() and awaits[0].event_id > (self._position or 0):
+                self._put_off(awaits, step, batch)
+            else:
+                # Stored awaits have been compared with all older signals, these have not.
+                self._match(run, None, now, step, batch)
+                compared.add(run)
+        for run in (arrived.keys() | due) - compared:
+            self._match(run, arrived.get(run, []), now, step, batch)
+
+    def _put_off(self, awaits: Iterable[_Await], step: _Step, batch: Batch) -> None:
+        """Leave these awaits to the next step, since their signals may be large."""
+        for found in awaits:
+            del step.begun[str(found.key)]
+            batch.position = min(batch.position, found.event_id - 1)
+
+    def _store(self, step: _Step, batch: Batch) -> None:
+        columns = "`key`, created_at, timeout_at, status"
+        rows: list[Row] = [
+            (key, to_text(found.created_at), to_text(found.timeout_at), PENDING)
+            for key, found in step.begun.items()
+        ]
+        batch.also += self._log.database.insert_missing("replay_signal_awaits", columns, rows)
         end = "UPDATE replay_signal_awaits SET status = ? WHERE `key` = ?"
         take = (
             "UPDATE replay_signals SET check_id ="
@@ -322,7 +352,7 @@ class Matcher(Consumer):
         batch.also += [Statement(end, row) for row in step.ended]
         batch.also += [Statement(take, row) for row in step.taken]
         if self._seen - self._stored_seen >= BATCH:
-            batch.also += self._store_seen(to_text(now))
+            batch.also += self._store_seen(to_text(self._log.database.now()))
 
     def _match(
         self, run: Run, new: list[_Sent] | None, now: datetime, step: _Step, batch: Batch
@@ -347,7 +377,7 @@ class Matcher(Consumer):
                     step.ended.append((SUCCESS, str(found.key)))
                     step.taken.append((str(found.key), sent.id))
                     answer = EventType.ACTIVITY_RESPONSE
-                    batch.events.append(Event(0, answer, found.key, UNKNOWN, sent.raw))
+                    batch.add(Event(0, answer, found.key, UNKNOWN, self._raw(sent)))
                 elif over and (signals or not self._behind):
                     step.ended.append((TIMED_OUT, str(found.key)))
                     batch.events.append(self._no_signal(found.key))
@@ -388,15 +418,17 @@ class Matcher(Consumer):
 
     def _settle(self, found: _Await, step: _Step) -> None:
         """Mark an await that another system answered before it died."""
-        history = self._log.history(found.key)
-        answered = EventType.ACTIVITY_RESPONSE
-        (raw,) = (e.raw or b"" for e in history if e.type is answered and e.key == found.key)
+        rows = self._log.database.query(
+            "SELECT `key`, message FROM replay_events WHERE type = 5 AND `key` = ?",
+            (str(found.key),),
+        )
+        (raw,) = (message or b"" for key, message in rows if key == str(found.key))
         signals = self._signals(found.key[:3], found.type, BATCH, step)
         if raw == self._no_signal(found.key).raw:
             step.ended.append((TIMED_OUT, str(found.key)))
             return
         step.ended.append((SUCCESS, str(found.key)))
-        if (id := next((sent.id for sent in signals if sent.raw == raw), None)) is not None:
+        if (id := next((sent.id for sent in signals if self._raw(sent) == raw), None)) is not None:
             step.taken.append((str(found.key), id))
 
     def _signals(self, run: Run, type: int, chunk: int, step: _Step) -> Iterator[_Sent]:
@@ -416,6 +448,12 @@ class Matcher(Consumer):
             if len(rows) < chunk:
                 return
             after = rows[-1][0]
+
+    def _raw(self, sent: _Sent) -> bytes:
+        if (sent.size or 0) > SMALL:
+            found = messages(self._log.database, "replay_signals", [sent.id])
+            return read_message(found[sent.id]) or b""
+        return sent.raw or b""
 
     def _store_seen(self, now: str) -> list[Statement]:
         """Store `_seen` now and then.  After a start, later signals are compared once more."""

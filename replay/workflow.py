@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,9 @@ from .storage.event import Event, EventType, Key, MessageError, check_name
 log = logging.getLogger("replay")
 
 _SILENCE = timedelta(seconds=10)  # until a look whether anybody serves an activity
+
+
+_CACHED = 64 * 1024 * 1024  # bytes of messages that the waiting runs of a workflow keep in memory
 
 
 class WrongInput(MessageError):
@@ -104,11 +107,13 @@ class WorkflowConsumer(Consumer):
         self._max_cached = max_cached
         # Runs in memory, with the time of their last use; the least recently used one is first.
         self._runs: OrderedDict[RunKey, tuple[Run, datetime]] = OrderedDict()
+        self._held = 0  # the bytes that they keep
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
         self._parked_runs: set[RunKey] = set()
         self._unanswered = _Unanswered(namespace)
         self._begun: set[Key] = set()  # iterations of this batch that have a history
         self._now = events.now()
+        self._unread: Exception | None = None  # the error that kept a history from being read
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -129,6 +134,7 @@ class WorkflowConsumer(Consumer):
         for run, _ in self._runs.values():
             run.evict()
         self._runs.clear()
+        self._held = 0
         self._ended.clear()
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
@@ -139,6 +145,10 @@ class WorkflowConsumer(Consumer):
             [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
         )
         for event in events:
+            full = batch.full() or self._held > 2 * _CACHED
+            if full and event is not events[0]:
+                batch.position = event.id - 1
+                break
             key: RunKey = event.key[:4]
             if event.type is EventType.ACTIVITY_RESPONSE:
                 self._unanswered.answered(event.key.target)
@@ -177,6 +187,8 @@ class WorkflowConsumer(Consumer):
     def _park_run(
         self, key: RunKey, event_id: int, attempts: int, error: BaseException, batch: Batch
     ) -> None:
+        if error is self._unread:  # an error of the database fails the step, not the run
+            raise error
         self._evict(key)
         self._parked_runs.add(key)
         self.park(batch, event_id, Key(*key), attempts, error)
@@ -225,12 +237,13 @@ class WorkflowConsumer(Consumer):
     def _replay(self, history: History, up_to: int) -> Run:
         """Replay a run up to the event with id `up_to`."""
         assert history.created is not None
+        (history.created,) = self._loaded([history.created])
         run = self._begin(history.created, history)
         # The run keeps its history for requests and outputs; the responses need not stay in memory.
         responses, history.responses = history.responses, []
         try:
             run.start()
-            for response in responses:
+            for response in self._loaded(responses):
                 if run.ended or response.id > up_to:
                     break
                 run.feed(response)
@@ -238,6 +251,13 @@ class WorkflowConsumer(Consumer):
             self._evict(run.key)
             raise
         return run
+
+    def _loaded(self, events: Sequence[Event]) -> Iterator[Event]:
+        try:
+            yield from self._log.load(events)
+        except Exception as error:
+            self._unread = error
+            raise
 
     def _advance(self, run: Run, event: Event) -> None:
         if event.type is EventType.RUN_CREATED:
@@ -250,10 +270,10 @@ class WorkflowConsumer(Consumer):
         for event in run.added:
             if event.type is EventType.ACTIVITY_REQUEST:
                 self._unanswered.called(event.key.target, self._now)
-        batch.events += run.added
-        run.added = []
+        batch.bytes += run.added_bytes
+        batch.events += run.taken()
         if run.ended:
-            self._runs.pop(run.key, None)
+            self._remove(run.key)
             self._end(run.key)
         else:
             self._keep(run)
@@ -261,6 +281,14 @@ class WorkflowConsumer(Consumer):
     def _keep(self, run: Run) -> None:
         self._runs[run.key] = (run, self._now)
         self._runs.move_to_end(run.key)
+        self._held += run.held - run.kept
+        run.kept = run.held
+
+    def _remove(self, key: RunKey) -> Run | None:
+        if (found := self._runs.pop(key, None)) is None:
+            return None
+        self._held -= found[0].kept
+        return found[0]
 
     def _end(self, key: RunKey) -> None:
         self._ended[key] = None
@@ -268,8 +296,8 @@ class WorkflowConsumer(Consumer):
             self._ended.popitem(last=False)
 
     def _evict(self, key: RunKey) -> None:
-        if (found := self._runs.pop(key, None)) is not None:
-            found[0].evict()
+        if (run := self._remove(key)) is not None:
+            run.evict()
 
     def due(self) -> datetime | None:
         """As in `Consumer`."""
@@ -283,10 +311,15 @@ class WorkflowConsumer(Consumer):
         return None
 
     def _evict_idle(self) -> None:
-        """Evict runs that have waited too long, and those beyond `max_cached` (R10)."""
+        """Evict runs that have waited too long, and those beyond `max_cached` or 64 MiB (R10).
+
+        The run that was used last may be larger: it would be replayed with each of its events.
+        """
         now = self._log.now()
         while (due := self._eviction_due()) is not None and (
-            due <= now or len(self._runs) > self._max_cached
+            due <= now
+            or len(self._runs) > self._max_cached
+            or (self._held > _CACHED and len(self._runs) > 1)
         ):
             self._evict(next(iter(self._runs)))
 

@@ -35,8 +35,8 @@ from google.protobuf.message import Message
 
 from .. import signal as signals
 from ..client import Client, Closed
-from ..consumer import Consumer
-from ..log import Log, Move, Parked
+from ..consumer import LONGEST_ERROR, Consumer
+from ..log import Log, Move, Pace, Parked
 from ..storage.database import (
     BadUrl,
     DatabaseError,
@@ -53,7 +53,7 @@ from ..storage.event import (
     EventType,
     Key,
 )
-from ..storage.tail import BATCH, Tail
+from ..storage.tail import BATCH, Tail, size
 from .proto import log_pb2 as pb
 from .proto import replaypb_pb2
 from .wire import (
@@ -77,7 +77,9 @@ T = TypeVar("T")
 TIMEOUT = 30.0  # seconds after which a silent server counts as gone
 LONG_POLL = 10.0  # seconds that a read waits at the server for events
 _RECONNECT = 1.0  # seconds that a call waits for a server to come back
-PART = 256 * 1024  # bytes of events after which the rest of a commit goes into another request
+PART = 256 * 1024  # bytes of a commit that go into one request, unless one event is larger
+_SPARE = 32 * 1024  # bytes that a request may have beyond the limit of a message: servers take 64
+_PARKED = 2 * LONGEST_ERROR  # bytes of a parked event, at most
 
 
 class Stubs:
@@ -176,6 +178,7 @@ class RemoteLog(Log):
         self._lost = self._losses = 0
         self._limit = 0
         self._require_message: Sequence[str] = ()
+        self._pace = Pace()
         self._lines: list[_Line] = []
         self._closed = False
         self._polling = threading.RLock()
@@ -298,7 +301,7 @@ class RemoteLog(Log):
         with entered(self._inside.lock), self._within(session, committing=True):
             line = self._line(session)
             try:
-                reply = line.commit(_requests(session, events, move))
+                reply = line.commit(_parts(session, events, move, min(PART, self._limit + _SPARE)))
             except BaseException:  # the next commit must not take the reply to this one
                 line.close()
                 raise
@@ -344,8 +347,12 @@ class RemoteLog(Log):
         request = pb.HistoryRequest(session=session, key=str(Key(*key[:4])))
         stub, metadata = self._stubs.method("History"), self._stubs.metadata
         with entered(self._inside.lock), self._within(session):
-            portions = list(stub(request, timeout=TIMEOUT, metadata=metadata))
-        return [event_from(event) for portion in portions for event in portion.events]
+            chunks = list(stub(request, timeout=TIMEOUT, metadata=metadata))
+        return [event_from(event) for chunk in chunks for event in chunk.events]
+
+    def with_ids(self, ids: Sequence[int]) -> list[Event]:
+        """As in `Log`."""
+        return [event_from(event) for event in self._call("Load", pb.LoadRequest(ids=ids)).events]
 
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
         """As in `Log`."""
@@ -412,9 +419,9 @@ class RemoteLog(Log):
         """As in `Log`."""
         return bool(self._call("Served", pb.ServedRequest(consumer=consumer)).served)
 
-    def parked(self, consumer: str) -> list[Parked]:
+    def parked_after(self, consumer: str, after: int) -> list[Parked]:
         """As in `Log`."""
-        reply = self._call("ListParked", pb.ListParkedRequest(consumer=consumer))
+        reply = self._call("ListParked", pb.ListParkedRequest(consumer=consumer, after=after))
         return [parked_from(each) for each in reply.parked]
 
 
@@ -441,33 +448,32 @@ class _Line:
         self._replies.cancel()
 
 
-def _requests(
-    session: str, events: Sequence[Event], move: Move | None
+def _parts(
+    session: str, events: Sequence[Event], move: Move | None, most: int
 ) -> Iterator[pb.CommitRequest]:
-    """A transaction in requests of a size that a server takes."""
-    request, size = pb.CommitRequest(session=session), 0
-    for event in events:
-        if size > PART:
-            request.more = True
-            yield request
-            request, size = pb.CommitRequest(session=session), 0
-        request.events.add(type=event.type, key=event.text, message=event.raw)
-        size += len(event.raw or b"") + 2 * len(event.text)
+    """A transaction in requests of up to `most` bytes, or with one event that is larger."""
+    part, total = pb.CommitRequest(session=session), 0
     if move is not None:
-        request.move.CopyFrom(_moved(move))
-    yield request
+        part.move.CopyFrom(_moved(move))
+    items: list[Event | Parked] = [*events, *(move.parked if move is not None else ())]
+    for item in items:
+        more = size(item) if isinstance(item, Event) else _PARKED
+        if total and total + more > most:
+            part.more = True
+            yield part
+            part, total = pb.CommitRequest(session=session), 0
+        if isinstance(item, Event):
+            part.events.add(type=item.type, key=item.text, message=item.raw)
+        else:
+            part.move.parked.append(parked_to(item))
+        total += more
+    yield part
 
 
 def _moved(move: Move) -> pb.Move:
     if move.also:
         raise NotImplementedError("statements of a consumer's own do not go over the wire")
-    return pb.Move(
-        consumer=move.consumer,
-        old=move.old,
-        new=move.new,
-        parked=map(parked_to, move.parked),
-        unparked=move.unparked,
-    )
+    return pb.Move(consumer=move.consumer, old=move.old, new=move.new, unparked=move.unparked)
 
 
 def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:

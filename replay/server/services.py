@@ -16,17 +16,18 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
-from ..log import Log, LostOwnership, Move, NameCollision
+from ..consumer import LONGEST_ERROR
+from ..log import LARGEST_STEP, Log, LostOwnership, Move, NameCollision
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
-from ..storage.database import DatabaseError, Error, Unavailable, later
+from ..storage.database import DatabaseError, Error, Unavailable, chunks, later
 from ..storage.event import (
     TYPES,
     UNKNOWN,
@@ -40,14 +41,15 @@ from ..storage.event import (
     check_run,
     check_target,
 )
-from ..storage.tail import BATCH
+from ..storage.tail import BATCH, BYTES
 from .access import Principal
 from .host import Added, Host, Session, visible
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
 
+T = TypeVar("T")
+
 _LARGEST = 2**31 - 1
-_REPLY = 1024 * 1024  # bytes of events in a reply, unless a single event is larger
 _WAIT = 30.0  # seconds that a call waits, at most
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
@@ -368,17 +370,13 @@ class LogService:
             await host.run(host.log.poll)
             await host.session(session.id, who)
         events = await host.read(after, request.limit)
-        shown: list[log_pb2.Event] = []
-        size, end = 0, after
-        for event in events:
-            size += len(event.raw or b"") + len(event.text)
-            if shown and size > _REPLY:
-                break
-            if visible(who, event):
-                shown.append(event_to(event))
-            end = event.id
         newest = 0 if request.limit else await host.run(host.log.newest)
-        return log_pb2.ReadReply(events=shown, end=end, newest=newest, now_us=to_us(host.log.now()))
+        return log_pb2.ReadReply(
+            events=(event_to(event) for event in events if visible(who, event)),
+            end=events[-1].id if events else after,
+            newest=newest,
+            now_us=to_us(host.log.now()),
+        )
 
     async def _await(self, session: Session, request: log_pb2.ReadRequest) -> None:
         """Wait until there is an event that another added.
@@ -401,23 +399,27 @@ class LogService:
     ) -> AsyncIterator[log_pb2.CommitReply]:
         """Add events and move a cursor, in one transaction, again and again (L6)."""
         who.require_write()
-        events: list[log_pb2.Event] = []
+        whole: log_pb2.CommitRequest | None = None
         size = 0
-        async for request in requests:
-            session = await self._session(who, request.session)
-            events += request.events
-            size += request.ByteSize()
+        async for part in requests:
+            session = await self._session(who, part.session)
+            # In memory an event takes more than on the wire, above all an empty one.
+            size += part.ByteSize() + 80 * (len(part.events) + len(part.move.parked))
             if size > LARGEST_COMMIT:
                 raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
-            if not request.more:
-                yield await session.host.finish(self._commit(session, events, request))
-                events, size = [], 0
+            if whole is None:
+                whole = part
+            else:
+                whole.MergeFrom(part)
+            if not part.more:
+                yield await session.host.finish(self._commit(session, whole))
+                whole, size = None, 0
 
     async def _commit(
-        self, session: Session, events: list[log_pb2.Event], request: log_pb2.CommitRequest
+        self, session: Session, request: log_pb2.CommitRequest
     ) -> log_pb2.CommitReply:
         def commit() -> tuple[list[Event], list[bool]]:
-            added = [self._event(session, event) for event in events]
+            added = [self._event(session, event) for event in request.events]
             return added, host.log.commit(added, move)
 
         move = _move(session, request.move) if request.HasField("move") else None
@@ -474,10 +476,12 @@ class LogService:
     async def ListParked(
         self, who: Principal, request: log_pb2.ListParkedRequest
     ) -> log_pb2.ListParkedReply:
-        """The events that a consumer has parked."""
+        """The next events that a consumer has parked."""
         session = await self._session(who, request.session)
         host, name = session.host, stored_name(who, request.consumer)
-        parked = await host.run(host.log.parked, name)
+        if not 0 <= request.after < 2**63:
+            raise BadRequest(f"{request.after} is not the id of an event")
+        parked = await host.run(host.log.parked_after, name, request.after)
         return log_pb2.ListParkedReply(parked=map(parked_to, parked))
 
     async def Get(self, who: Principal, request: log_pb2.GetRequest) -> log_pb2.GetReply:
@@ -514,8 +518,17 @@ class LogService:
         """All events of an iteration."""
         session = await self._session(who, request.session)
         key = _readable(who, parse_key(request.key, target=False))
-        for event in await session.host.run(session.host.log.history, key):
-            yield log_pb2.Events(events=[event_to(event)])
+        for some in chunks(await session.host.run(session.host.log.history, key)):
+            yield log_pb2.Events(events=map(event_to, some))
+
+    async def Load(self, who: Principal, request: log_pb2.LoadRequest) -> log_pb2.Events:
+        """The first of these events, with their messages."""
+        host = (await self._session(who, request.session)).host
+        ids = _some(request.ids)
+        if not all(0 <= id < 2**63 for id in ids):
+            raise BadRequest("not all of these are ids of events")
+        events = await host.run(host.log.with_ids, ids)
+        return log_pb2.Events(events=(event_to(event) for event in events if visible(who, event)))
 
     async def LastIteration(
         self, who: Principal, request: log_pb2.LastIterationRequest
@@ -529,7 +542,8 @@ class LogService:
         return log_pb2.LastIterationReply(begun=begun, ended=ended)
 
 
-LARGEST_COMMIT = 64 * 1024 * 1024
+#: What a batch holds before its last event, what that adds, and what comes with it.
+LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
 
 
 def _stored(host: Host, events: list[Event], stored: list[bool]) -> log_pb2.CommitReply:
@@ -547,7 +561,7 @@ def _move(session: Session, move: log_pb2.Move) -> Move:
         0 <= each.event_id < 2**63
         and 0 <= each.attempts <= _LARGEST
         and each.next_at_ms in moment
-        and len(each.error) <= 4100
+        and len(each.error.encode()) <= LONGEST_ERROR
         and "\0" not in each.error
         and len(each.key) <= 512
         for each in move.parked
@@ -583,7 +597,7 @@ def stored_name(who: Principal, consumer: str) -> str:
     return consumer
 
 
-def _some(keys: Iterable[str]) -> Sequence[str]:
+def _some(keys: Iterable[T]) -> Sequence[T]:
     if len(some := list(keys)) > BATCH:
         raise BadRequest(f"{len(some)} keys, at most {BATCH} are asked for at a time")
     return some

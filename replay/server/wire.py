@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import any_pb2, message_factory
 
 from ..client import BadFilter
-from ..log import LostOwnership, NameCollision, Parked
+from ..log import LostOwnership, NameCollision, Parked, Unread
 from ..signal import InvalidSignal
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import (
@@ -133,6 +133,7 @@ def event_to(event: Event) -> pb.Event:
         key=event.text,
         time_ms=to_us(event.timestamp) // 1000,
         message=event.raw,
+        unread=isinstance(event, Unread),
     )
 
 
@@ -140,7 +141,8 @@ def event_from(event: pb.Event) -> Event:
     """The event that `event_to` wrote."""
     raw = event.message if event.HasField("message") else None
     key, moment = Key.parse(event.key), from_us(event.time_ms * 1000)
-    return Event(event.id, TYPES[event.type], key, moment, raw, event.key)
+    kind = Unread if event.unread else Event
+    return kind(event.id, TYPES[event.type], key, moment, raw, event.key)
 
 
 def is_loopback(host: str) -> bool:

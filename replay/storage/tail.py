@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -26,10 +27,26 @@ from .event import Event
 log = logging.getLogger("replay")
 
 BATCH = 1000  # events that one read returns at most
+BYTES = 8 * 1024 * 1024  # and bytes, unless the first event alone is larger
 _EVENTS = 10_000
 _BYTES = 32 * 1024 * 1024
 #: Seconds between two polls of the database.
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
+
+
+def size(event: Event) -> int:
+    """The bytes that an event counts for: its message, 4 for a character of its key, and 100."""
+    return (len(event.raw) if event.raw else 0) + 4 * len(event.text) + 100
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """Return how many of these things, from the first on, one read returns: at least one (L5)."""
+    total = count = 0
+    for count, each in enumerate(sizes, 1):
+        total += each
+        if total > BYTES:
+            return max(1, count - 1)
+    return count
 
 
 class Alarm:
@@ -44,7 +61,8 @@ class Alarm:
 
     def ring(self) -> None:
         """Wake the thread, now or as soon as it waits."""
-        self._rings.put(None)
+        if self._rings.empty():  # else rings would pile up while nobody waits
+            self._rings.put(None)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for a ring, at most `timeout` seconds.  Returns whether there was one."""
@@ -99,7 +117,18 @@ class Tail:
             self._wake_all()
 
     def slice(self, after: int, limit: int) -> list[Event] | None:
-        """Return up to `limit` events after id `after`; None if the tail begins later."""
+        """Return up to `limit` events after id `after`, and at most `BYTES` of them.
+
+        Returns None if the tail begins later.
+        """
+        found = self.since(after, limit)
+        # Adding up takes time, and with small messages even the whole tail is small.
+        if found and self._bytes > BYTES:
+            return found[: fitting(map(size, found))]
+        return found
+
+    def since(self, after: int, limit: int = sys.maxsize) -> list[Event] | None:
+        """Return up to `limit` events after id `after`, of any size, or None as in `slice`."""
         with entered(self.lock):
             skip = len(self._events) - (self.end - after)
             return self._events[skip : skip + limit] if skip >= 0 else None
@@ -138,14 +167,21 @@ class Tail:
             return
         self._events += events
         self.end = events[-1].id
-        self._bytes += sum(len(event.raw) for event in events if event.raw)
+        self._bytes += sum(map(size, events))
         if len(self._events) > 2 * _EVENTS or self._bytes > _BYTES:
-            self._events = self._events[len(self._events) // 2 :]
-            self._bytes = sum(len(event.raw) for event in self._events if event.raw)
+            self._shorten()
         self._forget_left()
         for waiter in self._waiters:
             if not waiter.woken and self._concerns(waiter, events):
                 self._wake(waiter)
+
+    def _shorten(self) -> None:
+        """Forget the oldest events, down to half of what the tail may hold."""
+        gone = 0
+        while len(self._events) - gone > _EVENTS or self._bytes > _BYTES // 2:
+            self._bytes -= size(self._events[gone])
+            gone += 1
+        del self._events[:gone]
 
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
         try:

@@ -10,16 +10,19 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
+import replay.storage.tail
 from replay import Client, Consumer, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
-from replay.log import LostOwnership, Move
+from replay.consumer import LONGEST_ERROR
+from replay.log import LARGEST_STEP, LostOwnership, Move, Parked
 from replay.server.remote import PART, RemoteLog
 from replay.server.services import LARGEST_COMMIT
 from replay.server.wire import SessionLost, TooBusy
 from replay.storage.database import BadUrl, OutcomeUnknown, Statement, Unavailable
 from replay.storage.event import MessageTooLarge
+from replay.storage.tail import BYTES
 from tests.serving import Serving, serving
-from tests.support import cursor, drain, listing, rows, start_runs, stepped, take_over
+from tests.support import Clock, cursor, drain, listing, rows, start_runs, stepped, take_over
 
 NAME = "consumer/mine"
 
@@ -138,9 +141,62 @@ def test_l6_a_large_commit_goes_in_parts_and_is_one_transaction(server: Serving)
         assert len({event.timestamp for event in found}) == 1
 
 
+def test_l6_no_part_of_a_commit_is_larger_than_a_server_takes(server: Serving) -> None:
+    """L6: a message near the limit does not go with what was before it."""
+    sizes = [200_000, 4 * 1024 * 1024 - 100, 200_000]
+    with stepped(server.url) as client:
+        assert client.log.commit(outputs(client, sizes)) == [True] * 3
+        found = client.stream(to_head=True)
+        assert [len(event.message.value) for event in found] == sizes
+
+
+def test_l6_parts_fit_where_the_limit_of_a_message_is_small(tmp_path: Path) -> None:
+    """L6: a server with a small limit takes small requests, and yet a large commit."""
+    with (
+        serving(f"sqlite:///{tmp_path / 'small.db'}?max_message=1000") as server,
+        stepped(server.url) as client,
+    ):
+        assert client.log.commit(outputs(client, [900] * 400)) == [True] * 400
+        assert len(list(client.stream(to_head=True))) == 400
+
+
+def test_l6_a_commit_with_many_long_errors_goes_in_parts(server: Serving) -> None:
+    """L6, A2: what a consumer parks is divided as the events are, and listed in pages."""
+    with stepped(server.url) as client:
+        assert client.log.claim(NAME, 0) == 0
+        text = "\u6f22" * (LONGEST_ERROR // 3)
+        parked = [
+            Parked(id, f"ns/flow/{'r' * 250}{id}/0", 1, Clock().now, text) for id in range(1, 2001)
+        ]
+        assert client.log.commit(outputs(client, [5]), Move(NAME, 0, 7, parked)) == [True]
+        assert list(client.log.parked(NAME)) == parked
+        assert list(server.host().log.parked(NAME)) == parked
+        assert cursor(client, NAME)[0] == 7
+
+
+def test_g1_a_reply_to_a_read_is_bounded(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G1, L5: it holds as many events as one read, and at least one; a client reads on."""
+    monkeypatch.setattr(replay.storage.tail, "BYTES", 1000)
+    with stepped(server.url) as client:
+        client.log.commit(outputs(client, [600, 600, 600, 5000, 1]))
+        tail = server.host().log.tail
+        tail.reset(tail.end)
+        replies = [log_of(client)._look(after, 1000) for after in range(6)]
+        assert [[event.id for event in reply.events] for reply in replies] == [
+            [1],
+            [2],
+            [3],
+            [4],
+            [5],
+            [],
+        ]
+        assert [reply.end for reply in replies] == [1, 2, 3, 4, 5, 5]
+
+
 def test_a_commit_that_is_too_large_stores_nothing(server: Serving) -> None:
     """G4: more than a server takes in one transaction is refused as a whole; it serves on."""
     size = 4 * 1024 * 1024 - 100
+    assert LARGEST_COMMIT > LARGEST_STEP + BYTES  # or a run's largest step might be refused
     with stepped(server.url) as client:
         events = outputs(client, [size] * (LARGEST_COMMIT // size + 2))
         with pytest.raises(MessageTooLarge, match=f"more than {LARGEST_COMMIT} bytes"):

@@ -183,6 +183,38 @@ def test_large_events_are_dropped_earlier(monkeypatch: pytest.MonkeyPatch) -> No
     assert ids(tail.slice(99, 100)) == [100]
 
 
+def test_l5_large_events_do_not_stay_because_many_came_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L5: as many of the oldest are dropped as there must be, at most all."""
+    monkeypatch.setattr(replay.storage.tail, "_BYTES", 10_000)
+    tail = Tail(0)
+    tail.extend(events(*range(1, 51), size=100) + events(*range(51, 101), size=1000))
+    assert ids(tail._events) == [97, 98, 99, 100]
+    assert tail._bytes == sum(map(replay.storage.tail.size, tail._events))
+    tail.extend(events(101, size=20_000))
+    assert (tail._events, tail._bytes) == ([], 0)
+    assert (tail.slice(101, 10), tail.slice(100, 10)) == ([], None)
+
+
+def test_l5_a_reader_gets_a_bounded_part_of_the_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L5: it gets at most so many bytes, and at least one event; `since` returns all."""
+    monkeypatch.setattr(replay.storage.tail, "BYTES", 1000)
+    tail = Tail(0)
+    tail.extend(events(1, 2, 3, size=300) + events(4, size=2000) + events(5, size=1))
+    assert [ids(tail.slice(after, 10)) for after in range(5)] == [[1, 2], [2, 3], [3], [4], [5]]
+    assert ids(tail.slice(0, 1)) == [1]
+    assert ids(tail.since(0)) == [1, 2, 3, 4, 5]
+
+
+def test_rings_do_not_pile_up_while_nobody_waits() -> None:
+    """A client that only adds events rings for a poller that it does not have."""
+    tail = Tail(0)
+    for _ in range(100):
+        tail.join([])
+    assert tail._poke._rings.qsize() == 1
+
+
 # Waiting.
 
 

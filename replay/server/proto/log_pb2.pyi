@@ -39,18 +39,20 @@ class OpenReply(_message.Message):
     def __init__(self, session: _Optional[str] = ..., end: _Optional[int] = ..., now_us: _Optional[int] = ..., max_message: _Optional[int] = ..., require_message: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("id", "type", "key", "time_ms", "message")
+    __slots__ = ("id", "type", "key", "time_ms", "message", "unread")
     ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
     id: int
     type: int
     key: str
     time_ms: int
     message: bytes
-    def __init__(self, id: _Optional[int] = ..., type: _Optional[int] = ..., key: _Optional[str] = ..., time_ms: _Optional[int] = ..., message: _Optional[bytes] = ...) -> None: ...
+    unread: bool
+    def __init__(self, id: _Optional[int] = ..., type: _Optional[int] = ..., key: _Optional[str] = ..., time_ms: _Optional[int] = ..., message: _Optional[bytes] = ..., unread: bool = ...) -> None: ...
 
 class Events(_message.Message):
     __slots__ = ("events",)
@@ -183,12 +185,14 @@ class ServedReply(_message.Message):
     def __init__(self, served: bool = ...) -> None: ...
 
 class ListParkedRequest(_message.Message):
-    __slots__ = ("session", "consumer")
+    __slots__ = ("session", "consumer", "after")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     session: str
     consumer: str
-    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ...) -> None: ...
+    after: int
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., after: _Optional[int] = ...) -> None: ...
 
 class ListParkedReply(_message.Message):
     __slots__ = ("parked",)
@@ -241,6 +245,14 @@ class HistoryRequest(_message.Message):
     session: str
     key: str
     def __init__(self, session: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class LoadRequest(_message.Message):
+    __slots__ = ("session", "ids")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LastIterationRequest(_message.Message):
     __slots__ = ("session", "namespace", "workflow", "run")
