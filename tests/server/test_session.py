@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,8 @@ def test_l1_what_was_read_before_a_loss_is_not_put_into_the_new_tail(server: Ser
             )
             host.log.database.losses += 1
             host.log.refresh()
-            with pytest.raises(Unavailable):
-                client.log.get(1)
+            with ThreadPoolExecutor(1) as another, pytest.raises(Unavailable):
+                another.submit(client.log.get, 1).result(LIMIT)
             client.log.refresh()
 
         NextCall(client, "Read", after=lose)
