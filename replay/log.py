@@ -321,10 +321,12 @@ class Log:
 
     def _new(self, rows: list[Row]) -> list[bool]:
         """For each row, whether it is neither in the log nor earlier among the rows."""
-        wanted: dict[int, list[str]] = {}
+        wanted: dict[int, set[str]] = {}
         for row in rows:
-            wanted.setdefault(row[5], []).append(row[0])
-        known = {(type, key) for type, keys in wanted.items() for key in self._existing(type, keys)}
+            wanted.setdefault(row[5], set()).add(row[0])
+        known = {
+            (type, key) for type, keys in wanted.items() for key in self._existing(type, [*keys])
+        }
         for type, key in known:
             if key not in wanted[type]:
                 raise NameCollision(f"the log's {key!r} and a new key are equal {_CONVERT}")

@@ -42,7 +42,7 @@ from ..storage.event import (
 )
 from ..storage.tail import BATCH
 from .access import Principal
-from .host import Added, Host, Session, visible
+from .host import Added, Host, Interest, Session, visible
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
 
@@ -263,6 +263,7 @@ class ReplayService:
             who.require(request.namespace, write=False)
         host, options = self._hosts.of(request.namespace), request.req.options
         after, lag = _position(request.req.after), _lag(options)
+        namespaces = frozenset([request.namespace]) if request.namespace else who.namespaces
         losses = await host.refresh()
         end = await host.run(host.log.newest) if options.toHead else None
         if options.fromHead:
@@ -282,7 +283,7 @@ class ReplayService:
                     yield reflex(event)
             after = events[-1].id if events else after
             if not events:
-                await host.more(after, 60)
+                await host.more(Interest(after, namespaces), 60)
         raise AtHead("the stream has come to the head")
 
 
@@ -381,20 +382,24 @@ class LogService:
         return log_pb2.ReadReply(events=shown, end=end, newest=newest, now_us=to_us(host.log.now()))
 
     async def _await(self, session: Session, request: log_pb2.ReadRequest) -> None:
-        """Wait until there is an event that another added.
+        """Wait until there is an event that another added and that the caller may see.
 
         The session's own events come with the replies to its commits.  Sending each of them twice
-        would cost 10 % of the throughput.
+        would cost 10 % of the throughput.  An own event after one that the caller may not see is
+        sent all the same: the client cannot place it otherwise.
         """
-        host, position = session.host, request.after
+        host, who, position = session.host, session.who, request.after
         deadline = host.time() + min(request.wait_ms / 1000, _WAIT)
-        while (left := deadline - host.time()) > 0:
+        hidden = False
+        while (left := deadline - host.time()) > 0 and position - request.after < BATCH:
             for event in (events := await host.read(position, BATCH)):
-                if not (isinstance(event, Added) and event.session == session.id):
+                own = isinstance(event, Added) and event.session == session.id
+                if hidden if own else visible(who, event):
                     return
+                hidden = hidden or not own
             position = events[-1].id if events else position
-            await host.more(position, left)
-            await host.session(session.id, session.who)
+            await host.more(Interest(position, who.namespaces), left)
+            await host.session(session.id, who)
 
     async def Commit(
         self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]

@@ -596,7 +596,7 @@ class Target:
             {},
             {},
         )
-        assert (host._tasks, host._released._waiting) == (set(), set())
+        assert (host._tasks, host._released._waiting) == (set(), {})
         assert (database._connection.in_transaction, database._locks) == (False, {})
         owners = self._other.run("SELECT id, owner FROM replay_cursors WHERE owner <> ''")
         assert owners == []
