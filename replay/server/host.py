@@ -21,16 +21,17 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..client import Client
 from ..log import LostOwnership
-from ..storage.database import DatabaseError
+from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import Event, EventType
 from ..storage.tail import BATCH, Alarm, Waiter
 from .access import Principal
+from .limits import Limit
 from .wire import SessionLost, Stopping
 
 log = logging.getLogger("replay")
@@ -39,6 +40,31 @@ T = TypeVar("T")
 
 _RETRY = 0.2  # seconds between two looks for a name that another process owns
 _STALE = 5.0  # seconds without an answer after which a database counts as out of reach
+
+
+class Away(Unavailable):
+    """This server cannot answer now, for a reason of its own.  Its text is for the client."""
+
+
+#: What a client learns of an error of the database, whose own text names files and hosts.
+_PUBLIC: Sequence[tuple[type[Error], str]] = (
+    (OutcomeUnknown, "the server lost its database during a commit, whose outcome is unknown"),
+    (Unavailable, "the server cannot reach its database"),
+    (ReadOnly, "the server may not write to its database"),
+    (DatabaseError, "the server's database reports an error; the server's log says which"),
+)
+
+
+def public_text(error: Exception) -> str:
+    """The text of an error as a client may read it: it tells no file, URL or host."""
+    if is_public(error):
+        return str(error)[:1000]
+    return next(text for kind, text in _PUBLIC if isinstance(error, kind))
+
+
+def is_public(error: BaseException) -> bool:
+    """Whether a client may read the text of an error."""
+    return isinstance(error, (Away, SessionLost, Stopping)) or not isinstance(error, DatabaseError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +153,9 @@ class Session:
 class Host:
     """The log of one database, in a server."""
 
-    def __init__(self, name: str, client: Client, threads: int) -> None:
+    def __init__(self, name: str, client: Client, threads: int, claims: Limit) -> None:
         self.name = name
+        self._claims = claims
         self.client = client
         self.log = client.log
         self.stopping = False
@@ -263,7 +290,7 @@ class Host:
             raise SessionLost("there is no such session: open another")
         if self.log.losses != session.losses:
             self.expel(session)
-            raise SessionLost(f"{self.log.name} was lost in between: open another session")
+            raise SessionLost("the database was lost in between: open another session")
         return session
 
     def expel(self, session: Session) -> None:
@@ -291,10 +318,10 @@ class Host:
         """As `Log.claim`, for a session (L7).  Raises `SessionLost`."""
         deadline = self._loop.time() + wait
         while not session.ended.is_set():
-            if self._owners.setdefault(name, session) is session:
-                # To its end, since the database may give the name to a caller that has gone.
-                if (cursor := await self.finish(self._take(session, name))) is not None:
-                    return cursor
+            free = self._owners.setdefault(name, session) is session
+            # To its end, since the database may give the name to a caller that has gone.
+            if free and (cursor := await self.finish(self._take(session, name))) is not None:
+                return cursor
             left = deadline - self._loop.time()
             if left <= 0:
                 return None
@@ -304,18 +331,28 @@ class Host:
         raise SessionLost("the session has ended")
 
     async def _take(self, session: Session, name: str) -> int | None:
-        cursor = None
-        try:
+        with suppress(LostOwnership):  # then it is the first claim
+            async with self.owned(session, name) as claim:
+                cursor = await self._keep(self.log.claim, name, 0)
+                claim.cursor = claim.cursor if cursor is None else cursor
+                return cursor
+        with ExitStack() as undo:
+            undo.callback(self._disown, session, name)
+            self._claims.take(session.who.name, session.id)
+            undo.callback(self._claims.give_back, session.who.name, session.id)
             cursor = await self._keep(self.log.claim, name, 0)
-            if cursor is not None:
+            if cursor is not None and name not in session.claims:
                 session.claims[name] = Claim(cursor)
-        finally:
-            if cursor is None and name not in session.claims:
-                del self._owners[name]  # nothing was released, so nobody is woken
+                undo.pop_all()
         if session.ended.is_set() and cursor is not None:  # meanwhile
             await self.release(session, name, None, None)
             return None
         return cursor
+
+    def _disown(self, session: Session, name: str) -> None:
+        """Forget who asks for a name.  Nothing is released, so nobody is woken."""
+        if name not in session.claims:
+            self._owners.pop(name, None)
 
     @asynccontextmanager
     async def owned(self, session: Session, name: str) -> AsyncIterator[Claim]:
@@ -337,6 +374,7 @@ class Host:
                     await self._keep(self.log.release, name, at, at if new is None else new)
                 finally:
                     del session.claims[name], self._owners[name]
+                    self._claims.give_back(session.who.name, session.id)
                     self._released.ring(name.__eq__)
 
     # The end.

@@ -12,8 +12,10 @@ Left to `server`: decoding requests, limits, and errors on the wire.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -26,7 +28,7 @@ from ..client import DELIVERED, consumer_name, event_filter, is_shortened
 from ..log import Log, LostOwnership, Move, NameCollision
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
-from ..storage.database import DatabaseError, Error, Unavailable, later
+from ..storage.database import DatabaseError, Error, later
 from ..storage.event import (
     TYPES,
     UNKNOWN,
@@ -42,13 +44,15 @@ from ..storage.event import (
 )
 from ..storage.tail import BATCH
 from .access import Principal
-from .host import Added, Host, Interest, Session, visible
+from .host import Added, Away, Host, Interest, Session, public_text, visible
+from .limits import LARGEST_COMMIT, MOST_EVENTS, OVERHEAD, Limits
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
 
 _LARGEST = 2**31 - 1
 _REPLY = 1024 * 1024  # bytes of events in a reply, unless a single event is larger
 _WAIT = 30.0  # seconds that a call waits, at most
+_UNFINISHED = 30.0  # seconds that the parts of a commit may take to come
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
 _NUMBER = r"(?:0|[1-9]\d{0,9})"
@@ -162,7 +166,7 @@ def _any(message: Any) -> bytes | None:
 class ReplayService:
     """``replaypb.Replay``."""
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, limits: Limits) -> None:
         self._hosts = hosts
 
     async def _add(self, who: Principal, type: EventType, text: str, raw: bytes | None) -> bool:
@@ -271,7 +275,7 @@ class ReplayService:
             after = host.log.tail.end
         while end is None or after < end:
             if await host.refresh() != losses:
-                raise Unavailable(f"{host.log.name} was lost in between: stream again")
+                raise Away("the database was lost in between: stream again")
             if end is not None:
                 await host.run(host.log.poll)
             events = await host.read(after, BATCH)
@@ -322,8 +326,9 @@ async def _until_old(host: Host, event: Event, lag: timedelta) -> None:
 class LogService:
     """``replay.log.v1.Log``."""
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, limits: Limits) -> None:
         self._hosts = hosts
+        self._limits = limits
 
     async def Locate(self, who: Principal, request: log_pb2.LocateRequest) -> log_pb2.LocateReply:
         """Name the log of a namespace's events."""
@@ -406,17 +411,42 @@ class LogService:
     ) -> AsyncIterator[log_pb2.CommitReply]:
         """Add events and move a cursor, in one transaction, again and again (L6)."""
         who.require_write()
+        parts = aiter(requests)
+        while True:
+            with ExitStack() as held:
+                if (commit := await self._gather(who, parts, held)) is None:
+                    return
+                yield await commit[0].host.finish(self._commit(*commit))
+
+    async def _gather(
+        self, who: Principal, parts: AsyncIterator[log_pb2.CommitRequest], held: ExitStack
+    ) -> tuple[Session, list[log_pb2.Event], log_pb2.CommitRequest] | None:
+        """The next commit: its session, its events and its last request; None at the end.
+
+        Its bytes count as in flight until `held` ends.
+        """
         events: list[log_pb2.Event] = []
-        size = 0
-        async for request in requests:
-            session = await self._session(who, request.session)
-            events += request.events
-            size += request.ByteSize()
-            if size > LARGEST_COMMIT:
-                raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
-            if not request.more:
-                yield await session.host.finish(self._commit(session, events, request))
-                events, size = [], 0
+        size, limit = 0, self._limits.commits
+        request = await anext(parts, None)
+        try:
+            async with asyncio.timeout(_UNFINISHED):
+                while request is not None:
+                    session = await self._session(who, request.session)
+                    events += request.events
+                    size += request.ByteSize()
+                    if size > LARGEST_COMMIT or len(events) > MOST_EVENTS:
+                        raise MessageTooLarge(
+                            f"a commit of over {LARGEST_COMMIT} bytes or {MOST_EVENTS} events"
+                        )
+                    weight = request.ByteSize() + OVERHEAD * len(request.events)
+                    limit.take(who.name, session.id, weight)
+                    held.callback(limit.give_back, who.name, session.id, weight)
+                    if not request.more:
+                        return session, events, request
+                    request = await anext(parts, None)
+        except TimeoutError:
+            raise Away(f"the rest of a commit did not come within {_UNFINISHED:.0f} s") from None
+        return None
 
     async def _commit(
         self, session: Session, events: list[log_pb2.Event], request: log_pb2.CommitRequest
@@ -435,7 +465,7 @@ class LogService:
                 claim.cursor = move.new
                 return _stored(host, *stored)
         except (LostOwnership, NameCollision, DatabaseError) as error:
-            return log_pb2.CommitReply(error=public_name(error), details=str(error)[:1000])
+            return log_pb2.CommitReply(error=public_name(error), details=public_text(error))
 
     def _event(self, session: Session, event: log_pb2.Event) -> Event:
         if not 1 <= event.type < len(TYPES):
@@ -532,9 +562,6 @@ class LogService:
         who.require(request.namespace, write=False)
         begun, ended = await session.host.run(session.host.log.last_iteration, *run)
         return log_pb2.LastIterationReply(begun=begun, ended=ended)
-
-
-LARGEST_COMMIT = 64 * 1024 * 1024
 
 
 def _stored(host: Host, events: list[Event], stored: list[bool]) -> log_pb2.CommitReply:
