@@ -12,6 +12,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -39,8 +40,9 @@ from replay.server.access import (
     load,
     new_token,
 )
-from replay.server.limits import Limit, LimitReached, check_fields
-from replay.server.options import BadSetup, Options
+from replay.server.host import Host, Interest
+from replay.server.limits import Limit, LimitReached, Seldom, check_fields
+from replay.server.options import BadSetup, Options, exposed
 from replay.server.proto import log_pb2 as pb
 from replay.server.proto import replaypb_pb2
 from replay.server.proto.reflexpb_pb2 import StreamOptions
@@ -56,7 +58,13 @@ from replay.server.proto.replaypb_pb2 import (
 from replay.server.remote import Stubs
 from replay.server.services import stored_name
 from replay.server.wire import AccessDenied, message_class
-from replay.storage.database import BadUrl, Unavailable
+from replay.storage.database import (
+    BadUrl,
+    DatabaseError,
+    OutcomeUnknown,
+    ReadOnly,
+    Unavailable,
+)
 from replay.storage.event import InvalidName, check_name
 from replay.storage.tail import BATCH
 from replay.tools.cli import main
@@ -1447,3 +1455,200 @@ def test_g4_two_entries_of_one_token_are_refused(tmp_path: Path) -> None:
     path.write_text(entry() + entry().replace("[shop]", "[other]"), encoding="utf-8")
     with pytest.raises(BadTokens, match="two entries have one sha256"):
         load(path)
+
+
+# Changes while a server runs.
+
+
+def test_g4_a_token_that_is_taken_back_ends_its_streams_sessions_and_calls(sqlite: str) -> None:
+    """G4: those of a token that stays go on, and a new token is accepted."""
+    with (
+        serving(sqlite, access=ACCESS) as server,
+        calling(server, "a") as gone,
+        calling(server, "b") as stays,
+        held_up(server, "append") as release,
+    ):
+        log = server.host().log
+        log.commit([log.event(EventType.RUN_CREATED, Key("a", "w", "r"))])
+        claim = pb.ClaimRequest(consumer="workflow/a/w")
+        assert gone.ask("Claim", claim).code is OK
+        stream, poll, line = to_nowhere(gone), polls(gone), SimpleQueue[Any]()
+        metadata = gone.stubs.metadata
+        commits = gone.stubs.method("Commit")(iter(line.get, None), metadata=metadata)
+        request = RunRequest(key="a/w/s/0")
+        call = gone.stubs.method("RunWorkflow").future(request, metadata=metadata)
+        release.wait_for(1)
+        access = Access([principal("b", "b"), principal("new", "a")])
+        reload(server, access=access)
+        for each in (stream, poll, commits, call, gone.hold):
+            assert _status(ended(each))[:2] == (UNKNOWN_CALLER, "the token was revoked")
+        line.put(None)
+        release.set()
+        server.settle(1)
+        assert stays.ask("Locate", pb.LocateRequest(namespace="b")).code is OK
+        answer = gone.ask("Locate", pb.LocateRequest(namespace="a"))
+        assert (answer.code, answer.text) == (UNKNOWN_CALLER, ASK)
+        with calling(server, "new") as new:
+            claim.session = new.session
+            assert new.ask("Claim", claim).code is OK
+
+
+def ended(call: Any) -> Any:
+    """A call, when it has ended with an error."""
+    return next(as_ended([call]))
+
+
+def reload(server: Serving, **changed: Any) -> None:
+    """Have a server take other files."""
+    options = replace(server.server._options, **changed)
+
+    async def change() -> None:
+        server.server.reload(options)
+
+    asyncio.run_coroutine_threadsafe(change(), server._loop).result(LIMIT)
+
+
+def test_g4_equal_principals_of_two_tokens_are_two() -> None:
+    """G4: a token that is made anew under its name ends the calls of the old one."""
+    old = Access([principal("a", "a"), principal("b", "b")])
+    digest, who = principal("renewed", "a")
+    new = Access([(digest, replace(who, name="a")), principal("b", "b")]).after(old)
+    assert [new.holds(old.principal(name)) for name in "ab"] == [False, True]
+    assert new.principal("renewed") == old.principal("a")
+
+
+def test_g4_a_certificate_is_changed_without_a_restart(sqlite: str, secrets: Secrets) -> None:
+    """G4: it counts from the next connection on; one that is not usable changes nothing."""
+    old, new = secrets.server, secrets.other.certify("127.0.0.1")
+    with serving(sqlite, certificate=old.certificate, key=old.key) as server:
+        assert served(secrets.url(server, ca="ca")) == SERVED
+        with pytest.raises(BadSetup, match=r"^--tls-cert, --tls-key, --client-ca: "):
+            reload(server, certificate=new.certificate, key=old.key)
+        assert served(secrets.url(server, ca="ca")) == SERVED
+        reload(server, certificate=new.certificate, key=new.key)
+        assert served(secrets.url(server, ca="other-ca")) == SERVED
+        with pytest.raises(Unavailable):
+            connect(secrets.url(server, ca="ca"))
+        with pytest.raises(BadSetup, match="stay on or off: restart"):
+            reload(server, certificate=None, key=None)
+
+
+# What others learn.
+
+
+def test_g4_a_refused_token_is_logged_and_never_shown(
+    server: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """G4: with the caller's address and what it called, and once for many."""
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        for _ in range(3):
+            metadata = [("authorization", "Bearer geheim")]
+            assert ask_raw(channel, "/x/y", metadata).code is UNKNOWN_CALLER
+    (line,) = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
+    assert re.fullmatch(r"refused ipv4:127\.0\.0\.1:\d+, which called '/x/y': no known token", line)
+    assert "geheim" not in caplog.text
+
+
+def test_g4_of_many_warnings_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """G4: so that nobody can fill the disk; the next one counts those that were left out."""
+    clock = iter([0.0, 0.0, 0.0, 5.0, 9.0, 10.0, 10.0])
+    warnings = Seldom(lambda: next(clock))
+    for text in "abcd":
+        warnings.warn(text)
+    assert [each.getMessage() for each in caplog.records] == [
+        "a",
+        "d (and 2 more warnings like this)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Unavailable, "the server cannot reach its database"),
+        (OutcomeUnknown, "the server lost its database during a commit, whose outcome is unknown"),
+        (ReadOnly, "the server may not write to its database"),
+        (DatabaseError, "the server's database reports an error; the server's log says which"),
+    ],
+)
+def test_g4_an_error_tells_nothing_of_files_and_hosts(
+    server: Serving, caplog: pytest.LogCaptureFixture, kind: type[Exception], text: str
+) -> None:
+    """G4: the server's own log has all of it."""
+    secret = "mysql://app@10.1.2.3/orders: /srv/replay.db"
+
+    def fail(*_: object) -> Any:
+        raise kind(secret)
+
+    log = server.host().log
+    with calling(server, "a") as caller, patch.object(log, "append", fail):
+        answer = caller.ask("RunWorkflow", RunRequest(key="a/w/r/0"))
+        assert answer.text == text
+        with patch.object(log, "commit", fail):
+            event = pb.Event(type=1, key="a/w/r/0")
+            (reply,) = caller.ask("Commit", pb.CommitRequest(events=[event])).messages
+        assert (reply.error, reply.details) == (kind.__name__, text)
+    assert secret in caplog.text
+
+
+# Files.
+
+
+def test_g4_a_file_that_others_can_use_is_warned_of(tmp_path: Path) -> None:
+    """G4: a secret that others can read, and anything that others can change."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    found = {}
+    for mode in (0o600, 0o640, 0o644, 0o620, 0o602, 0o666):
+        path.chmod(mode)
+        found[mode] = [exposed(path, secret=secret) for secret in (True, False)]
+    read = f"{path} can be read by others: chmod o-r {path}"
+    change = f"{path} can be changed by others: chmod go-w {path}"
+    assert found == {
+        0o600: [None, None],
+        0o640: [None, None],
+        0o644: [read, None],
+        0o620: [change, change],
+        0o602: [change, change],
+        0o666: [change, change],
+    }
+
+
+@pytest.mark.parametrize(
+    ("days", "warning"),
+    [
+        (-1, "--tls-cert: the certificate of CN=x has expired: clients that check it find nobody"),
+        (3, "--tls-cert: the certificate of CN=x expires in 2 days: replace it, and send SIGHUP"),
+        (20, None),
+    ],
+)
+def test_g4_a_certificate_that_expires_is_warned_of(days: int, warning: str | None) -> None:
+    """G4: before it does."""
+    pair = Authority().certify("x", days=days)
+    found = list(options(certificate=pair.certificate, key=pair.key).warnings())
+    assert found == ([] if warning is None else [warning])
+
+
+# Who is woken.
+
+
+def test_g5_news_wakes_only_those_whom_it_concerns(sqlite: str) -> None:
+    """G5: hundreds of sessions of other namespaces cost a commit nothing."""
+    woken = list[str]()
+
+    async def wait(host: Host, name: str, *namespaces: str) -> None:
+        await host.more(Interest(0, frozenset(namespaces) or None), LIMIT)
+        woken.append(name)
+
+    async def run(host: Host) -> None:
+        waits = {"a": ["a"], "b": ["b"], "both": ["a", "b"], "all": []}
+        tasks = [asyncio.create_task(wait(host, name, *some)) for name, some in waits.items()]
+        await asyncio.sleep(0)
+        add = [host.log.event(EventType.RUN_CREATED, Key("b", "w", str(n))) for n in range(1000)]
+        await host.commit(lambda: host.log.commit(add[:1]))
+        await asyncio.gather(*tasks[1:])
+        assert (sorted(woken), tasks[0].done()) == (["all", "b", "both"], False)
+        await host.commit(lambda: host.log.commit(add[1:]))
+        await tasks[0]  # else it would fall behind the tail
+
+    with serving(sqlite) as server:
+        asyncio.run_coroutine_threadsafe(run(server.host()), server._loop).result(LIMIT)
