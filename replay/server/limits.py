@@ -86,8 +86,8 @@ class Limits:
         #: Calls that a connection may have at a time.  Beyond it a gRPC client waits by itself, and
         #: the server refuses one that does not.  So calls that are reset at once cannot pile up.
         self.per_connection = max(100, streams // 10 + 25)
-        #: Connections at a time.  Another quarter of the files is for locks.
-        self.connections = min(files // 4, 10_000)
+        #: Connections at a time.  A quarter of the files is for locks, another for the databases.
+        self.connections = min(files // 2, 10_000)
         #: Calls from their first byte on, whatever they are.
         part = streams + calls // 4
         self.begun = Limit("calls in flight", 2 * calls, part, part)

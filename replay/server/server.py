@@ -364,7 +364,7 @@ class Server:
                 ("grpc.http2.max_deallocating_streams", 1000),
                 # A connection that says nothing must not stay: it takes an open file.
                 ("grpc.max_allowed_incoming_connections", self._limits.connections),
-                ("grpc.max_connection_idle_ms", 30_000),
+                ("grpc.max_connection_idle_ms", 15_000),
                 ("grpc.server_handshake_timeout_ms", 10_000),
                 # By default gRPC ends some at random if more than a thousand come at once.
                 ("grpc.server.max_pending_requests", options.max_calls),
