@@ -15,8 +15,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from ..storage.database import Error
 from .access import Principal
-from .host import Away
 from .services import Hosts
+from .wire import Stopping
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -65,7 +65,7 @@ class HealthService:
                 yield health_pb2.HealthCheckResponse(status=status)
             last = status
             if host.stopping:
-                raise Away("the server is stopping")
+                raise Stopping("the server is stopping")
             await host.pause(_LOOK)
 
 

@@ -37,7 +37,7 @@ from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
 from .access import ANYBODY, Access, Forbidden, Principal, Unauthenticated
 from .health import HealthService, ReflectionService, UnknownService
-from .host import Away, Host, is_public, public_text
+from .host import Host, is_public, public_text
 from .limits import LimitReached, Limits, check_fields
 from .options import BadSetup, Options
 from .proto import log_pb2, replaypb_pb2
@@ -254,7 +254,9 @@ class _Dispatcher:
                 break
             finally:
                 self._idle.discard(task)
-            yield _parsed(kind, raw)
+            parsed = [_parsed(kind, raw)]
+            del raw  # this frame may stay until the garbage is collected, see `LogService.Commit`
+            yield parsed.pop()
         raise Stopping("the server is stopping")
 
     def stop(self) -> None:

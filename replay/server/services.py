@@ -426,6 +426,7 @@ class LogService:
         Its bytes count as in flight until `held` ends.
         """
         events: list[log_pb2.Event] = []
+        held.callback(events.clear)
         size, limit = 0, self._limits.commits
         request = await anext(parts, None)
         try:
@@ -446,6 +447,8 @@ class LogService:
                     request = await anext(parts, None)
         except TimeoutError:
             raise Away(f"the rest of a commit did not come within {_UNFINISHED:.0f} s") from None
+        finally:
+            del request  # a call that fails keeps this frame until the garbage is collected
         return None
 
     async def _commit(
