@@ -1,5 +1,6 @@
 """The commands, also without the extras: every `--help` works, an error says what to install."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
