@@ -78,7 +78,7 @@ class ReflectionService:
     async def ServerReflectionInfo(
         self, who: Principal, requests: AsyncIterator[reflection_pb2.ServerReflectionRequest]
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
-        """What the services and their messages are."""
+        """Describe the services and their messages."""
         answers: Any = self._servicer.ServerReflectionInfo(requests, None)
         async for answer in answers:
             yield answer

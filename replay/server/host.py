@@ -46,7 +46,7 @@ class Away(Unavailable):
     """This server cannot answer now, for a reason of its own.  Its text is for the client."""
 
 
-#: What a client learns of an error of the database, whose own text names files and hosts.
+#: The text that a client gets for an error of the database.  The own text names files and hosts.
 _PUBLIC: Sequence[tuple[type[Error], str]] = (
     (OutcomeUnknown, "the server lost its database during a commit, whose outcome is unknown"),
     (Unavailable, "the server cannot reach its database"),
@@ -69,7 +69,7 @@ def is_public(error: BaseException) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """What a coroutine waits for: events after an id, of some namespaces or of all (None)."""
+    """The events that a coroutine waits for: after an id, of some namespaces or of all (None)."""
 
     after: int
     namespaces: frozenset[str] | None

@@ -5,8 +5,9 @@ and translates errors.  ``replay server`` and ``python -m replay server`` run on
 
 Invariants:
 
-- With tokens or a client CA configured, the server answers no call without them, not even health or
-  reflection (G4).  Without TLS it listens on loopback only, unless you ask for more.
+- With tokens or a client CA configured, the server answers no call without them, not even
+  reflection (G4).  Health checks need no token if you ask for that.
+- Without TLS it listens on loopback only, unless you ask for more.
 - A request that cannot be decoded gets an error before anything else happens.
 - A stream is a coroutine and needs no thread.  gRPC's other server for Python keeps a thread for
   each stream.
