@@ -362,7 +362,7 @@ class Log:
         for row in rows:
             wanted.setdefault(row[5], set()).add(row[0])
         known = {
-            (type, key) for type, keys in wanted.items() for key in self._existing(type, list(keys))
+            (type, key) for type, keys in wanted.items() for key in self._existing(type, [*keys])
         }
         for type, key in known:
             if key not in wanted[type]:

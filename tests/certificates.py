@@ -31,10 +31,10 @@ class Authority:
         #: What those have to trust who talk to whom it has certified.
         self.certificate = _pem(made.sign(self._key, hashes.SHA256()))
 
-    def certify(self, *names: str) -> Pair:
+    def certify(self, *names: str, days: float = 1) -> Pair:
         """A certificate of hosts, by name or address, or of a client, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        made = _builder(_named(names[0]), self._name, key).add_extension(
+        made = _builder(_named(names[0]), self._name, key, days).add_extension(
             x509.SubjectAlternativeName(map(_alternative, names)), critical=False
         )
         own = key.private_bytes(
@@ -50,7 +50,7 @@ def _named(name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 1
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -59,8 +59,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=10))
+        .not_valid_after(now + timedelta(days=days))
     )
 
 

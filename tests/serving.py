@@ -27,7 +27,7 @@ class SteppedHost(Host):
 
     def start(self) -> None:
         """As in `Host`, without the loops."""
-        self.log.tail.keep_polling(self.log.poll)
+        self.log.tail.keep_polling(self.poll)
         self._hear()
 
 

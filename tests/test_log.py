@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,16 @@ import pymysql
 import pytest
 
 import replay.log
-from replay import Client, Event, EventType, Key, RunContext, register_activity, register_workflow
+from replay import (
+    Client,
+    Event,
+    EventType,
+    Key,
+    RunContext,
+    connect,
+    register_activity,
+    register_workflow,
+)
 from replay.client import consume
 from replay.log import LostOwnership, Move, Parked, first_gap
 from replay.storage.database import DatabaseError, OutcomeUnknown, Statement, Unavailable, to_text
@@ -955,3 +965,25 @@ def test_a_cursor_that_was_set_back(client: Client, other: Raw) -> None:
     with pytest.raises(LostOwnership, match="or was reset"):
         client.log.commit([], Move("c", 4, 5))
     assert client.log.claim("c", 0) == 2
+
+
+class Compared(str):
+    """A key that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.comparisons += 1
+        return str(self) == str(other)
+
+
+@pytest.mark.embedded
+def test_l2_duplicates_are_found_in_linear_time(tmp_path: Path) -> None:
+    """L2: a commit that is repeated is compared with itself once, and not each with each."""
+    with connect(f"sqlite:///{tmp_path / 'replay.db'}", loops=False) as client:
+        events = made(client, *map(str, range(500)))
+        assert client.log.commit(events) == [True] * 500
+        rows: list[Any] = [(Compared(event.key), *[None] * 4, int(CREATED)) for event in events]
+        assert client.log._new([*rows, *rows]) == [False] * 1000
+        assert Compared.comparisons < 5000

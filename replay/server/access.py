@@ -83,6 +83,15 @@ class Access:
         """Whether the server works without tokens."""
         return not self._tokens
 
+    def after(self, old: Access) -> Access:
+        """These tokens.  Those that are in `old`, too, have the same principals as there."""
+        known = {each: each for each in old._tokens}
+        return Access([known.get(each, each) for each in self._tokens])
+
+    def holds(self, who: Principal) -> bool:
+        """Whether this is the principal of a token, and not of one with an equal name."""
+        return self.open or any(each is who for _, each in self._tokens)
+
     def principal(self, token: str | None) -> Principal:
         """The owner of a token.  Raises `Unauthenticated`."""
         if self.open:

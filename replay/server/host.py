@@ -21,16 +21,17 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..client import Client
 from ..log import LostOwnership
-from ..storage.database import DatabaseError
+from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import Event, EventType
-from ..storage.tail import Alarm, Waiter
+from ..storage.tail import BATCH, Alarm, Waiter
 from .access import Principal
+from .limits import Limit
 from .wire import SessionLost, Stopping
 
 log = logging.getLogger("replay")
@@ -38,6 +39,40 @@ log = logging.getLogger("replay")
 T = TypeVar("T")
 
 _RETRY = 0.2  # seconds between two looks for a name that another process owns
+_STALE = 5.0  # seconds without an answer after which a database counts as out of reach
+
+
+class Away(Unavailable):
+    """This server cannot answer now, for a reason of its own.  Its text is for the client."""
+
+
+#: The text that a client gets for an error of the database.  The own text names files and hosts.
+_PUBLIC: Sequence[tuple[type[Error], str]] = (
+    (OutcomeUnknown, "the server lost its database during a commit, whose outcome is unknown"),
+    (Unavailable, "the server cannot reach its database"),
+    (ReadOnly, "the server may not write to its database"),
+    (DatabaseError, "the server's database reports an error; the server's log says which"),
+)
+
+
+def public_text(error: Exception) -> str:
+    """The text of an error as a client may read it: it tells no file, URL or host."""
+    if is_public(error):
+        return str(error)[:1000]
+    return next(text for kind, text in _PUBLIC if isinstance(error, kind))
+
+
+def is_public(error: BaseException) -> bool:
+    """Whether a client may read the text of an error."""
+    return isinstance(error, (Away, SessionLost, Stopping)) or not isinstance(error, DatabaseError)
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """The events that a coroutine waits for: after an id, of some namespaces or of all (None)."""
+
+    after: int
+    namespaces: frozenset[str] | None
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -46,27 +81,28 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 class Bell:
-    """Wakes the coroutines that wait for it."""
+    """Wakes the coroutines that wait for something, each for a topic of its own."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], Any] = {}
 
-    def ring(self) -> None:
-        """Wake every waiter."""
-        for future in self._waiting:
-            _settle(future)
+    def ring(self, concerns: Callable[[Any], bool] = lambda topic: True) -> None:
+        """Wake the waiters whose topic this concerns."""
+        for future, topic in self._waiting.items():
+            if concerns(topic):
+                _settle(future)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for the next ring, at most this long."""
+    async def wait(self, seconds: float, topic: Any = None) -> None:
+        """Wait for the next ring about this topic, at most this long."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._waiting.add(future)
+        self._waiting[future] = topic
         timer = loop.call_later(seconds, _settle, future)
         try:
             await future
         finally:
             timer.cancel()
-            self._waiting.discard(future)
+            del self._waiting[future]
 
 
 class _LoopAlarm(Alarm):
@@ -117,8 +153,9 @@ class Session:
 class Host:
     """The log of one database, in a server."""
 
-    def __init__(self, name: str, client: Client, threads: int) -> None:
+    def __init__(self, name: str, client: Client, threads: int, claims: Limit) -> None:
         self.name = name
+        self._claims = claims
         self.client = client
         self.log = client.log
         self.stopping = False
@@ -132,10 +169,12 @@ class Host:
         self._tasks: set[asyncio.Task[Any]] = set()  # kept here until they end
         self._waiter = Waiter(lambda event: not isinstance(event, Added))
         self._waiter.alarm = _LoopAlarm(self._hear)
+        self._told = (self.log.losses, self.log.tail.end)  # what the waiters know
+        self._answered = self._loop.time()
 
     def start(self) -> None:
         """Look for events.  Serve sleeps and signals, or stand by while another server does."""
-        self.log.tail.keep_polling(self.log.poll)
+        self.log.tail.keep_polling(self.poll)
         for consumer in self.client.loops():
             consumer.start()
         self._hear()
@@ -143,7 +182,45 @@ class Host:
     def _hear(self) -> None:
         # Arm the waiter first: an event that comes before the ring is then not missed.
         self.log.tail.wait(self._waiter, self.log.tail.end, 0)
-        self._news.ring()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who wait for one of the newest events, or who fall behind the tail.
+
+        Waking everybody would cost each commit some milliseconds with a few hundred sessions.
+        """
+        tail, (losses, told) = self.log.tail, self._told
+        self._told = (self.log.losses, end := tail.end)
+        events = tail.slice(told, end - told) if end >= told else None
+        if events is None or self.log.losses != losses:
+            self._news.ring()
+        elif events:
+            found = {event.key.namespace for event in events}
+            self._news.ring(
+                lambda topic: (
+                    topic is not None
+                    and (
+                        topic.namespaces is None
+                        or not topic.namespaces.isdisjoint(found)
+                        or end - topic.after >= BATCH
+                    )
+                )
+            )
+
+    def poll(self, grace: float) -> bool:
+        """As `Log.poll`.  Notes whether the database answers."""
+        try:
+            found = self.log.poll(grace)
+        except Unavailable:
+            self._answered = float("-inf")
+            raise
+        self._answered = self._loop.time()
+        return found
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the database has answered of late.  The tail asks it at least every 50 ms."""
+        return self._loop.time() - self._answered < _STALE
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function that asks the database, in a thread."""
@@ -154,7 +231,7 @@ class Host:
         try:
             return await self.run(function)
         finally:
-            self._news.ring()
+            self._tell()
 
     async def _keep(self, function: Callable[..., T], *arguments: Any) -> T:
         return await self._loop.run_in_executor(self._keeper, function, *arguments)
@@ -191,10 +268,10 @@ class Host:
         while not self.stopping and (left := deadline - self.time()) > 0:
             await self._news.wait(left)
 
-    async def more(self, after: int, seconds: float) -> None:
-        """Wait until there may be events after id `after`, at most this long."""
-        if self.log.tail.end <= after and not self.stopping:
-            await self._news.wait(seconds)
+    async def more(self, interest: Interest, seconds: float) -> None:
+        """Wait until there may be events of interest, at most this long."""
+        if self.log.tail.end <= interest.after and not self.stopping:
+            await self._news.wait(seconds, interest)
 
     # Sessions.
 
@@ -213,7 +290,7 @@ class Host:
             raise SessionLost("there is no such session: open another")
         if self.log.losses != session.losses:
             self.expel(session)
-            raise SessionLost(f"{self.log.name} was lost in between: open another session")
+            raise SessionLost("the database was lost in between: open another session")
         return session
 
     def expel(self, session: Session) -> None:
@@ -241,35 +318,41 @@ class Host:
         """As `Log.claim`, for a session (L7).  Raises `SessionLost`."""
         deadline = self._loop.time() + wait
         while not session.ended.is_set():
-            pause = wait
-            if self._owners.setdefault(name, session) is session:
-                # To its end, since the database may give the name to a caller that has gone.
-                if (cursor := await self.finish(self._take(session, name))) is not None:
-                    return cursor
-                pause = _RETRY
+            free = self._owners.setdefault(name, session) is session
+            # To its end, since the database may give the name to a caller that has gone.
+            if free and (cursor := await self.finish(self._take(session, name))) is not None:
+                return cursor
             left = deadline - self._loop.time()
             if left <= 0:
                 return None
-            await self._released.wait(min(pause, left))
+            owner = self._owners.get(name)
+            pause = wait if owner is not None and name in owner.claims else _RETRY
+            await self._released.wait(min(pause, left), name)
         raise SessionLost("the session has ended")
 
     async def _take(self, session: Session, name: str) -> int | None:
-        cursor = None
-        try:
+        with suppress(LostOwnership):  # then it is the first claim
+            async with self.owned(session, name) as claim:
+                cursor = await self._keep(self.log.claim, name, 0)
+                claim.cursor = claim.cursor if cursor is None else cursor
+                return cursor
+        with ExitStack() as undo:
+            undo.callback(self._disown, session, name)
+            self._claims.take(session.who.name, session.id)
+            undo.callback(self._claims.give_back, session.who.name, session.id)
             cursor = await self._keep(self.log.claim, name, 0)
-            if cursor is not None:
+            if cursor is not None and name not in session.claims:
                 session.claims[name] = Claim(cursor)
-        finally:
-            if cursor is None:
-                self._free(name)
+                undo.pop_all()
         if session.ended.is_set() and cursor is not None:  # meanwhile
             await self.release(session, name, None, None)
             return None
         return cursor
 
-    def _free(self, name: str) -> None:
-        self._owners.pop(name, None)
-        self._released.ring()
+    def _disown(self, session: Session, name: str) -> None:
+        """Forget who asks for a name.  Nothing is released, so nobody is woken."""
+        if name not in session.claims:
+            self._owners.pop(name, None)
 
     @asynccontextmanager
     async def owned(self, session: Session, name: str) -> AsyncIterator[Claim]:
@@ -290,8 +373,9 @@ class Host:
                 try:
                     await self._keep(self.log.release, name, at, at if new is None else new)
                 finally:
-                    del session.claims[name]
-                    self._free(name)
+                    del session.claims[name], self._owners[name]
+                    self._claims.give_back(session.who.name, session.id)
+                    self._released.ring(name.__eq__)
 
     # The end.
 

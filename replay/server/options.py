@@ -8,12 +8,19 @@ This module imports no extra: without one, the command line can still check its 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
 
 from ..storage.database import Error
 from .access import Access
 from .wire import is_loopback
+
+_SOON = timedelta(days=14)  # before a certificate expires
 
 
 class BadSetup(Error, ValueError):
@@ -33,6 +40,8 @@ class Options:
     key: bytes | None = None
     client_ca: bytes | None = None
     insecure: bool = False
+    #: Whether `Check` of the health service needs no token.
+    open_health: bool = False
     max_streams: int = 1000  # of one client
     max_calls: int = 10_000  # under way, of all clients
     threads: int = 8  # for each database
@@ -57,3 +66,31 @@ class Options:
                 f"--listen {self.listen} can be reached from other machines: give --tls-cert and"
                 " --tls-key, or --insecure where something else keeps the network safe"
             )
+
+    def warnings(self) -> Iterator[str]:
+        """Sentences about certificates that have expired, or soon expire."""
+        for option, content in (("tls-cert", self.certificate), ("client-ca", self.client_ca)):
+            for certificate in _certificates(content or b""):
+                left = certificate.not_valid_after_utc - datetime.now(UTC)
+                name = f"--{option}: the certificate of {certificate.subject.rfc4514_string()}"
+                if left <= timedelta(0):
+                    yield f"{name} has expired: clients that check it find nobody"
+                elif left < _SOON:
+                    yield f"{name} expires in {left.days} days: replace it, and send SIGHUP"
+
+
+def _certificates(content: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content) if content else []
+    except ValueError:  # gRPC refuses what is wrong with it
+        return []
+
+
+def exposed(path: Path, *, secret: bool) -> str | None:
+    """A warning if others can change this file or, if it is secret, read it."""
+    mode = path.stat().st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{path} can be changed by others: chmod go-w {path}"
+    if secret and mode & stat.S_IROTH:
+        return f"{path} can be read by others: chmod o-r {path}"
+    return None

@@ -5,8 +5,9 @@ and translates errors.  ``replay server`` and ``python -m replay server`` run on
 
 Invariants:
 
-- With tokens or a client CA configured, the server answers no call without them, not even health or
-  reflection (G4).  Without TLS it listens on loopback only, unless you ask for more.
+- With tokens or a client CA configured, the server answers no call without them, not even
+  reflection (G4).  Health checks need no token if you ask for that.
+- Without TLS it listens on loopback only, unless you ask for more.
 - A request that cannot be decoded gets an error before anything else happens.
 - A stream is a coroutine and needs no thread.  gRPC's other server for Python keeps a thread for
   each stream.
@@ -19,24 +20,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from ..client import BadFilter, open_client
 from ..log import LostOwnership
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
-from .access import Access, Forbidden, Principal, Unauthenticated
-from .host import Host
+from .access import ANYBODY, Access, Forbidden, Principal, Unauthenticated
+from .health import HealthService, ReflectionService, UnknownService
+from .host import Host, is_public, public_text
+from .limits import LimitReached, Limits, check_fields
 from .options import BadSetup, Options
 from .proto import log_pb2, replaypb_pb2
 from .services import AtHead, BadRequest, Hosts, LogService, ReplayService
@@ -45,10 +48,6 @@ from .wire import ERROR_KEY, Stopping, jettison_details, message_class, public_n
 log = logging.getLogger("replay")
 
 _GRACE = 5.0  # seconds that calls have to end when the server stops
-
-
-class LimitReached(Error):
-    """The client has as many open streams as the limit allows."""
 
 
 #: An error goes over the wire with the first code that fits.
@@ -63,6 +62,7 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (BadFilter, grpc.StatusCode.INVALID_ARGUMENT),
     (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (AtHead, grpc.StatusCode.OUT_OF_RANGE),
+    (UnknownService, grpc.StatusCode.NOT_FOUND),
     (LostOwnership, grpc.StatusCode.ABORTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (Error, grpc.StatusCode.INTERNAL),
@@ -75,43 +75,93 @@ _JETTISON: Sequence[tuple[type[Exception], str]] = (
 )
 
 
-class _Gate(grpc.aio.ServerInterceptor):
-    """Refuses calls without a known token, to any service."""
+_PROBE = "/grpc.health.v1.Health/Check"
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+
+class _Gate(grpc.aio.ServerInterceptor):
+    """Refuses calls without a known token, to any service, before their requests are read."""
+
+    def __init__(self, options: Options, limits: Limits) -> None:
+        self.access = options.access
+        self._public = {_PROBE} if options.open_health else set()
+        self._limits = limits
+        self._calls: dict[asyncio.Task[Any], Principal] = {}
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """As in `grpc.aio.ServerInterceptor`."""
+        if details.method in self._public:
+            return await continuation(details)
         try:
-            caller(self._access, details.invocation_metadata)
-        except Unauthenticated as error:
-            text = str(error)
-
-            # A streaming handler does not wait for a request, so it fits every method.
-            async def refuse(requests: object, context: Any) -> None:
-                await context.abort(grpc.StatusCode.UNAUTHENTICATED, text)
-
-            return grpc.stream_stream_rpc_method_handler(refuse)
+            self._admit(self._owner(details.invocation_metadata))
+        except (Unauthenticated, LimitReached) as error:
+            return self._refusal(details.method, error)
         return await continuation(details)
 
+    def _refusal(self, method: str, error: Error) -> Any:
+        async def refuse(requests: object, context: Any) -> None:
+            if isinstance(error, Unauthenticated):
+                warn = self._limits.warnings.warn
+                warn(f"refused {context.peer()}, which called {method[:100]!r}: no known token")
+            await _abort(context, error)
 
-def caller(access: Access, metadata: Any) -> Principal:
-    """Identify the caller by the token in a call's metadata.  Raises `Unauthenticated`."""
-    if access.open:
-        return access.principal(None)
-    values = [value for key, value in metadata or () if key == "authorization"]
-    kind, _, token = str(values[0]).partition(" ") if len(values) == 1 else ("", "", "")
-    return access.principal(token if kind.lower() == "bearer" else None)
+        # A streaming handler does not wait for a request, so it fits every method.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def _admit(self, who: Principal) -> None:
+        """Count this call until it ends, whether its request ever comes or not."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._limits.begun.take(who.name, who.name)
+        self._calls[task] = who
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        who = self._calls.pop(task)
+        self._limits.begun.give_back(who.name, who.name)
+
+    def _owner(self, metadata: Any) -> Principal:
+        values = [value for key, value in metadata or () if key == "authorization"]
+        kind, _, token = str(values[0]).partition(" ") if len(values) == 1 else ("", "", "")
+        return self.access.principal(token if kind.lower() == "bearer" else None)
+
+    def caller(self, context: Any, public: bool) -> Principal:
+        """The caller of a call that was let in.  Raises `Unauthenticated`."""
+        if public or self.access.open:
+            return _somebody(context.peer().rpartition(":")[0])
+        return self._owner(context.invocation_metadata())
+
+    def is_public(self, method: str) -> bool:
+        """Whether a method needs no token."""
+        return method in self._public
+
+    def change(self, access: Access) -> None:
+        """Accept these tokens from now on.  The calls of the others end."""
+        self.access = access.after(self.access)
+        for task, who in self._calls.items():
+            if not self.access.holds(who):
+                task.cancel()
+
+    def revoked(self, who: Principal) -> bool:
+        """Whether a caller's token was taken back, and uncancels its call, which may say so."""
+        task = asyncio.current_task()
+        if task is None or self.access.holds(who) or task not in self._calls:
+            return False
+        task.uncancel()
+        return True
+
+
+@lru_cache(maxsize=1000)
+def _somebody(address: str) -> Principal:
+    """A caller without a token.  Its address tells it from others."""
+    return replace(ANYBODY, name=address)
 
 
 class _Dispatcher:
     """Makes gRPC handlers from a service's methods."""
 
-    def __init__(self, options: Options) -> None:
-        self._access = options.access
-        self._max_streams = options.max_streams
-        self._streams: Counter[str] = Counter()
+    def __init__(self, gate: _Gate, limits: Limits) -> None:
+        self._gate = gate
+        self._limits = limits
         self._stopping = False
         self._idle: set[asyncio.Task[Any]] = set()  # those waiting for a request
 
@@ -127,39 +177,66 @@ class _Dispatcher:
 
     def _handler(self, method: MethodDescriptor, function: Callable[..., Any]) -> Any:
         kind = message_class(method.input_type)
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        caller = partial(self._gate.caller, public=self._gate.is_public(path))
         if method.client_streaming:
             read = partial(self._requests, kind)
-            return grpc.stream_stream_rpc_method_handler(self._streaming(read, function))
+            return grpc.stream_stream_rpc_method_handler(self._streaming(caller, read, function))
         if method.server_streaming:
             parse = partial(_parsed, kind)
-            return grpc.unary_stream_rpc_method_handler(self._streaming(parse, function))
-        return grpc.unary_unary_rpc_method_handler(self._answering(kind, function))
+            return grpc.unary_stream_rpc_method_handler(self._streaming(caller, parse, function))
+        return grpc.unary_unary_rpc_method_handler(self._answering(caller, kind, function))
 
-    def _answering(self, kind: Any, function: Callable[..., Awaitable[Message]]) -> Any:
+    def _answering(
+        self,
+        caller: Callable[[Any], Principal],
+        kind: Any,
+        function: Callable[..., Awaitable[Message]],
+    ) -> Any:
         async def handle(raw: bytes, context: Any) -> bytes:
+            who = None
             try:
-                who = caller(self._access, context.invocation_metadata())
-                return (await function(who, _parsed(kind, raw))).SerializeToString()
-            except Exception as error:
-                await _abort(context, error)
+                who, request = caller(context), _parsed(kind, raw)
+                waits = getattr(request, "wait_ms", 0) > 0
+                limit = self._limits.streams if waits else self._limits.calls
+                with limit.hold(who.name, context.peer()):
+                    return (await function(who, request)).SerializeToString()
+            except (Exception, asyncio.CancelledError) as error:
+                await self._fail(context, who, error)
 
         return handle
 
     def _streaming(
-        self, read: Callable[[Any], Any], function: Callable[..., AsyncIterator[Message]]
+        self,
+        caller: Callable[[Any], Principal],
+        read: Callable[[Any], Any],
+        function: Callable[..., AsyncIterator[Message]],
     ) -> Any:
         async def handle(request: Any, context: Any) -> AsyncIterator[bytes]:
+            who = None
             try:
-                who = caller(self._access, context.invocation_metadata())
-                with self._stream_of(who, context.peer()):
+                who = caller(context)
+                with self._limits.streams.hold(who.name, context.peer()):
                     answers = function(who, read(request))
                     async with contextlib.aclosing(answers):  # type: ignore[type-var]
                         async for answer in answers:
                             yield answer.SerializeToString()
-            except Exception as error:
-                await _abort(context, error)
+            except (Exception, asyncio.CancelledError) as error:
+                await self._fail(context, who, error)
 
         return handle
+
+    async def _fail(
+        self, context: Any, who: Principal | None, error: Exception | asyncio.CancelledError
+    ) -> NoReturn:
+        """End a call with an error.  A call that its client has ended is over already."""
+        if isinstance(error, asyncio.CancelledError):
+            if who is None or not self._gate.revoked(who):
+                raise error
+            error = Unauthenticated("the token was revoked")
+        if not is_public(error):
+            self._limits.warnings.warn(f"a call got no answer from its database: {error}")
+        await _abort(context, error)
 
     async def _requests(self, kind: Any, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         """The requests, until the server stops.  An idle stream must not delay that."""
@@ -178,7 +255,9 @@ class _Dispatcher:
                 break
             finally:
                 self._idle.discard(task)
-            yield _parsed(kind, raw)
+            parsed = [_parsed(kind, raw)]
+            del raw  # this frame may stay until the garbage is collected, see `LogService.Commit`
+            yield parsed.pop()
         raise Stopping("the server is stopping")
 
     def stop(self) -> None:
@@ -187,25 +266,9 @@ class _Dispatcher:
         for task in self._idle:
             task.cancel()
 
-    @contextlib.contextmanager
-    def _stream_of(self, who: Principal, peer: str) -> Iterator[None]:
-        """Count a stream of a client: a token, or without tokens an address.
-
-        Raises `LimitReached`.
-        """
-        client = peer.rpartition(":")[0] if self._access.open else who.name
-        if self._streams[client] >= self._max_streams:
-            raise LimitReached(f"{self._max_streams} streams are open, which is all there may be")
-        self._streams[client] += 1
-        try:
-            yield
-        finally:
-            self._streams[client] -= 1
-            if not self._streams[client]:
-                del self._streams[client]
-
 
 def _parsed(kind: Any, raw: bytes) -> Message:
+    check_fields(kind.DESCRIPTOR, raw)
     try:
         message: Message = kind.FromString(raw)
     except DecodeError as error:
@@ -221,7 +284,7 @@ async def _abort(context: Any, error: Exception) -> NoReturn:
     if code is None:
         log.error("a call failed", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
-    name, text = public_name(error), str(error)[:1000]
+    name, text = public_name(error), public_text(error)
     metadata: list[tuple[str, str | bytes]] = [(ERROR_KEY, name)] if name else []
     for kind, known_as in _JETTISON:
         if isinstance(error, kind):
@@ -230,11 +293,29 @@ async def _abort(context: Any, error: Exception) -> NoReturn:
     raise AssertionError
 
 
-_SERVICES: Sequence[tuple[Any, Callable[[Hosts], object]]] = (
+_SERVICES: Sequence[tuple[Any, Callable[[Hosts, Limits], object]]] = (
     (replaypb_pb2.DESCRIPTOR.services_by_name["Replay"], ReplayService),
     (log_pb2.DESCRIPTOR.services_by_name["Log"], LogService),
 )
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _NAMES = [descriptor.full_name for descriptor, _ in _SERVICES]
+
+
+def _certificates(options: Options) -> Any:
+    """The server's certificate and the clients' authority, as gRPC takes them."""
+    pairs = [(options.key or b"", options.certificate or b"")]
+    return grpc.ssl_server_certificate_configuration(pairs, options.client_ca)
+
+
+def _check_pair(options: Options) -> None:
+    """Raise `RuntimeError` for certificates that gRPC cannot use.
+
+    It checks them when a port is opened, but not when they change.
+    """
+    pairs, ca = [(options.key or b"", options.certificate or b"")], options.client_ca
+    credentials = grpc.ssl_server_credentials(pairs, ca, require_client_auth=ca is not None)
+    grpc.aio.server().add_secure_port("127.0.0.1:0", credentials)
 
 
 class Server:
@@ -244,9 +325,11 @@ class Server:
         options.check()
         self._options = options
         self._hosts = Hosts({})
-        self._health = health.aio.HealthServicer()
         self._server: Any = None
-        self._dispatcher = _Dispatcher(options)
+        self._limits = Limits(options)
+        self._gate = _Gate(options, self._limits)
+        self._dispatcher = _Dispatcher(self._gate, self._limits)
+        self._certificates: Any = None
         self.port = 0
 
     async def start(self) -> None:
@@ -256,7 +339,7 @@ class Server:
         try:
             for namespace, url in options.databases.items():
                 client = await loop.run_in_executor(None, open_client, url)
-                hosts[namespace] = Host(namespace, client, options.threads)
+                hosts[namespace] = Host(namespace, client, options.threads, self._limits.claims)
             self._hosts = Hosts(hosts)
             self._listen()
         except BaseException:
@@ -266,36 +349,47 @@ class Server:
         for host in hosts.values():
             host.start()
         await self._server.start()
-        for name in ("", *_NAMES):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def _listen(self) -> None:
         options = self._options
         # The limit of one message; a larger commit comes in parts.
         largest = max(host.log.max_message for host in self._hosts.all()) + 64 * 1024
         self._server = server = grpc.aio.server(
-            interceptors=[] if options.access.open else [_Gate(options.access)],
-            maximum_concurrent_rpcs=options.max_calls,
+            interceptors=[] if options.access.open else [self._gate],
+            maximum_concurrent_rpcs=2 * options.max_calls,
             options=(
                 ("grpc.max_receive_message_length", largest),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                # Calls that are reset at once must not pile up.  But an honest client may have a
+                # call for each that has just ended, before gRPC has removed that one.
+                ("grpc.max_concurrent_streams", self._limits.per_connection),
+                ("grpc.http2.max_deallocating_streams", 1000),
+                # A connection that says nothing must not stay: it takes an open file.
+                ("grpc.max_allowed_incoming_connections", self._limits.connections),
+                ("grpc.max_connection_idle_ms", 15_000),
+                ("grpc.server_handshake_timeout_ms", 10_000),
                 # By default gRPC ends some at random if more than a thousand come at once.
                 ("grpc.server.max_pending_requests", options.max_calls),
                 ("grpc.server.max_pending_requests_hard_limit", options.max_calls),
                 # Notice a client that vanished.  Accept the pings by which clients notice us.
                 ("grpc.keepalive_time_ms", 5_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
+                ("grpc.http2.ping_timeout_ms", 5_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.http2.max_ping_strikes", 0),
             ),
         )
+        services: list[tuple[Any, object]] = []
         for descriptor, service in _SERVICES:
-            handlers = self._dispatcher.handlers(descriptor, service(self._hosts))
-            server.add_generic_rpc_handlers((handlers,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, server)
+            services.append((descriptor, service(self._hosts, self._limits)))
+        names = [*_NAMES, _HEALTH.full_name, _REFLECTION.full_name]
+        services += [
+            (_HEALTH, HealthService(self._hosts, _NAMES)),
+            (_REFLECTION, ReflectionService(names)),
+        ]
+        handlers = [self._dispatcher.handlers(*service) for service in services]
+        server.add_generic_rpc_handlers(tuple(handlers))
         self.port = self._bind(server)
 
     def _bind(self, server: Any) -> int:
@@ -303,16 +397,39 @@ class Server:
         try:
             if options.certificate is None or options.key is None:
                 return int(server.add_insecure_port(options.listen))
-            pair = [(options.key, options.certificate)]
-            ca = options.client_ca
-            credentials = grpc.ssl_server_credentials(pair, ca, require_client_auth=ca is not None)
+            _check_pair(options)
+            self._certificates = _certificates(options)
+            credentials = grpc.dynamic_ssl_server_credentials(
+                self._certificates, lambda: self._certificates, options.client_ca is not None
+            )
             return int(server.add_secure_port(options.listen, credentials))
         except RuntimeError as error:
             raise BadSetup(f"--listen {options.listen}: {error}") from error
 
+    def reload(self, options: Options) -> None:
+        """Take over the tokens and certificates of new options, and nothing else of them (G4).
+
+        The streams, sessions and calls of a token that is gone end.  A certificate counts from the
+        next connection on.  Raises `BadSetup`; nothing has changed then.
+        """
+        old = self._options
+        options.check()
+        same = [
+            (each.access.open, bool(each.certificate), bool(each.client_ca))
+            for each in (old, options)
+        ]
+        if same[0] != same[1]:
+            raise BadSetup("tokens, certificates and client certificates stay on or off: restart")
+        if options.certificate is not None:
+            try:
+                _check_pair(options)
+            except RuntimeError as error:
+                raise BadSetup(f"--tls-cert, --tls-key, --client-ca: {error}") from error
+            self._certificates = _certificates(options)
+        self._gate.change(options.access)
+
     async def stop(self) -> None:
         """End streams, then calls, then loops.  Give up all names."""
-        await self._health.enter_graceful_shutdown()
         for host in self._hosts.all():
             host.stop()
         self._dispatcher.stop()

@@ -12,8 +12,10 @@ Left to `server`: decoding requests, limits, and errors on the wire.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -24,10 +26,10 @@ from google.protobuf.message import DecodeError
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
 from ..consumer import LONGEST_ERROR
-from ..log import LARGEST_STEP, Log, LostOwnership, Move, NameCollision
+from ..log import Log, LostOwnership, Move, NameCollision
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
-from ..storage.database import DatabaseError, Error, Unavailable, chunks, later
+from ..storage.database import DatabaseError, Error, chunks, later
 from ..storage.event import (
     TYPES,
     UNKNOWN,
@@ -41,9 +43,10 @@ from ..storage.event import (
     check_run,
     check_target,
 )
-from ..storage.tail import BATCH, BYTES
+from ..storage.tail import BATCH
 from .access import Principal
-from .host import Added, Host, Session, visible
+from .host import Added, Away, Host, Interest, Session, public_text, visible
+from .limits import LARGEST_COMMIT, MOST_EVENTS, OVERHEAD, Limits
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
 
@@ -51,6 +54,7 @@ T = TypeVar("T")
 
 _LARGEST = 2**31 - 1
 _WAIT = 30.0  # seconds that a call waits, at most
+_UNFINISHED = 30.0  # seconds that the parts of a commit may take to come
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
 _NUMBER = r"(?:0|[1-9]\d{0,9})"
@@ -164,7 +168,7 @@ def _any(message: Any) -> bytes | None:
 class ReplayService:
     """``replaypb.Replay``."""
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, limits: Limits) -> None:
         self._hosts = hosts
 
     async def _add(self, who: Principal, type: EventType, text: str, raw: bytes | None) -> bool:
@@ -265,6 +269,7 @@ class ReplayService:
             who.require(request.namespace, write=False)
         host, options = self._hosts.of(request.namespace), request.req.options
         after, lag = _position(request.req.after), _lag(options)
+        namespaces = frozenset([request.namespace]) if request.namespace else who.namespaces
         losses = await host.refresh()
         end = await host.run(host.log.newest) if options.toHead else None
         if options.fromHead:
@@ -272,7 +277,7 @@ class ReplayService:
             after = host.log.tail.end
         while end is None or after < end:
             if await host.refresh() != losses:
-                raise Unavailable(f"{host.log.name} was lost in between: stream again")
+                raise Away("the database was lost in between: stream again")
             if end is not None:
                 await host.run(host.log.poll)
             events = await host.read(after, BATCH)
@@ -284,7 +289,7 @@ class ReplayService:
                     yield reflex(event)
             after = events[-1].id if events else after
             if not events:
-                await host.more(after, 60)
+                await host.more(Interest(after, namespaces), 60)
         raise AtHead("the stream has come to the head")
 
 
@@ -323,8 +328,9 @@ async def _until_old(host: Host, event: Event, lag: timedelta) -> None:
 class LogService:
     """``replay.log.v1.Log``."""
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, limits: Limits) -> None:
         self._hosts = hosts
+        self._limits = limits
 
     async def Locate(self, who: Principal, request: log_pb2.LocateRequest) -> log_pb2.LocateReply:
         """Name the log of a namespace's events."""
@@ -379,41 +385,70 @@ class LogService:
         )
 
     async def _await(self, session: Session, request: log_pb2.ReadRequest) -> None:
-        """Wait until there is an event that another added.
+        """Wait until there is an event that another added and that the caller may see.
 
         The session's own events come with the replies to its commits.  Sending each of them twice
-        would cost 10 % of the throughput.
+        would cost 10 % of the throughput.  An own event after one that the caller may not see is
+        sent all the same: the client cannot place it otherwise.
         """
-        host, position = session.host, request.after
+        host, who, position = session.host, session.who, request.after
         deadline = host.time() + min(request.wait_ms / 1000, _WAIT)
-        while (left := deadline - host.time()) > 0:
+        hidden = False
+        while (left := deadline - host.time()) > 0 and position - request.after < BATCH:
             for event in (events := await host.read(position, BATCH)):
-                if not (isinstance(event, Added) and event.session == session.id):
+                own = isinstance(event, Added) and event.session == session.id
+                if hidden if own else visible(who, event):
                     return
+                hidden = hidden or not own
             position = events[-1].id if events else position
-            await host.more(position, left)
-            await host.session(session.id, session.who)
+            await host.more(Interest(position, who.namespaces), left)
+            await host.session(session.id, who)
 
     async def Commit(
         self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]
     ) -> AsyncIterator[log_pb2.CommitReply]:
         """Add events and move a cursor, in one transaction, again and again (L6)."""
         who.require_write()
-        whole: log_pb2.CommitRequest | None = None
-        size = 0
-        async for part in requests:
-            session = await self._session(who, part.session)
-            # In memory an event takes more than on the wire, above all an empty one.
-            size += part.ByteSize() + 80 * (len(part.events) + len(part.move.parked))
-            if size > LARGEST_COMMIT:
-                raise MessageTooLarge(f"a commit of more than {LARGEST_COMMIT} bytes")
-            if whole is None:
-                whole = part
-            else:
-                whole.MergeFrom(part)
-            if not part.more:
-                yield await session.host.finish(self._commit(session, whole))
-                whole, size = None, 0
+        parts = aiter(requests)
+        while True:
+            with ExitStack() as held:
+                if (commit := await self._gather(who, parts, held)) is None:
+                    return
+                yield await commit[0].host.finish(self._commit(*commit))
+
+    async def _gather(
+        self, who: Principal, parts: AsyncIterator[log_pb2.CommitRequest], held: ExitStack
+    ) -> tuple[Session, log_pb2.CommitRequest] | None:
+        """The session and the parts of the next commit, in one; None at the end.
+
+        Its bytes count as in flight until `held` ends.
+        """
+        whole = log_pb2.CommitRequest()
+        held.callback(whole.Clear)
+        size, limit = 0, self._limits.commits
+        part = await anext(parts, None)
+        try:
+            async with asyncio.timeout(_UNFINISHED):
+                while part is not None:
+                    session = await self._session(who, part.session)
+                    whole.MergeFrom(part)
+                    count = len(part.events) + len(part.move.parked)
+                    size += part.ByteSize()
+                    if size > LARGEST_COMMIT or len(whole.events) > MOST_EVENTS:
+                        raise MessageTooLarge(
+                            f"a commit of over {LARGEST_COMMIT} bytes or {MOST_EVENTS} events"
+                        )
+                    weight = part.ByteSize() + OVERHEAD * count
+                    limit.take(who.name, session.id, weight)
+                    held.callback(limit.give_back, who.name, session.id, weight)
+                    if not part.more:
+                        return session, whole
+                    part = await anext(parts, None)
+        except TimeoutError:
+            raise Away(f"the rest of a commit did not come within {_UNFINISHED:.0f} s") from None
+        finally:
+            del part  # a call that fails keeps this frame until the garbage is collected
+        return None
 
     async def _commit(
         self, session: Session, request: log_pb2.CommitRequest
@@ -432,7 +467,7 @@ class LogService:
                 claim.cursor = move.new
                 return _stored(host, *stored)
         except (LostOwnership, NameCollision, DatabaseError) as error:
-            return log_pb2.CommitReply(error=public_name(error), details=str(error)[:1000])
+            return log_pb2.CommitReply(error=public_name(error), details=public_text(error))
 
     def _event(self, session: Session, event: log_pb2.Event) -> Event:
         if not 1 <= event.type < len(TYPES):
@@ -540,10 +575,6 @@ class LogService:
         who.require(request.namespace, write=False)
         begun, ended = await session.host.run(session.host.log.last_iteration, *run)
         return log_pb2.LastIterationReply(begun=begun, ended=ended)
-
-
-#: What a batch holds before its last event, what that adds, and what comes with it.
-LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
 
 
 def _stored(host: Host, events: list[Event], stored: list[bool]) -> log_pb2.CommitReply:

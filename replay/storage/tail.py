@@ -35,8 +35,8 @@ PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
 
 
 def size(event: Event) -> int:
-    """The bytes that an event counts for: its message, 4 for a character of its key, and 100."""
-    return (len(event.raw) if event.raw else 0) + 4 * len(event.text) + 100
+    """The bytes that an event counts for: its message, 4 for a character of its key, and 600."""
+    return (len(event.raw) if event.raw else 0) + 4 * len(event.text) + 600
 
 
 def fitting(sizes: Iterable[int]) -> int:

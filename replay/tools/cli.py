@@ -16,18 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..server.access import Access, load, new_token
-from ..server.options import BadSetup, Options
+from ..server.limits import allow_open_files
+from ..server.options import BadSetup, Options, exposed
 from ..storage.database import Error
 
 if TYPE_CHECKING:
     from ..server.server import Server
+
+log = logging.getLogger("replay")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="replay", description="Durable workflows.")
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser(
-        "server", help="serve a log over gRPC", description="Serve a log over gRPC."
+        "server",
+        help="serve a log over gRPC",
+        description="Serve a log over gRPC.  SIGTERM stops it in order.  On SIGHUP it reads the"
+        " files of tokens and certificates again.",
     )
     server.add_argument(
         "--db",
@@ -48,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         help="accept only clients with a certificate from one of these authorities",
     )
     server.add_argument(
+        "--open-health",
+        action="store_true",
+        help="answer health checks (grpc.health.v1.Health/Check) without a token",
+    )
+    server.add_argument(
         "--tokens", type=Path, metavar="FILE", help="accept only clients with one of these tokens"
     )
     server.add_argument(
@@ -58,14 +69,16 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1000,
         metavar="N",
-        help="streams that one client may have open (default: %(default)s)",
+        help="streams and waiting calls of one client, of which a connection may have a tenth"
+        " (default: %(default)s)",
     )
     server.add_argument(
         "--max-calls",
         type=int,
         default=10_000,
         metavar="N",
-        help="calls in flight, over all clients (default: %(default)s)",
+        help="other calls in flight, over all clients, of which one may have a quarter"
+        " (default: %(default)s)",
     )
     server.add_argument(
         "--threads",
@@ -115,6 +128,7 @@ def _options(args: argparse.Namespace) -> Options:
             key=args.tls_key and args.tls_key.read_bytes(),
             client_ca=args.client_ca and args.client_ca.read_bytes(),
             insecure=args.insecure,
+            open_health=args.open_health,
             max_streams=args.max_streams,
             max_calls=args.max_calls,
             threads=args.threads,
@@ -123,12 +137,37 @@ def _options(args: argparse.Namespace) -> Options:
         raise BadSetup(f"{error.filename}: {error.strerror}") from error
 
 
-async def serve(kind: type[Server], options: Options) -> None:
-    """Run a server until the process gets SIGTERM or SIGINT."""
-    server, stop = kind(options), asyncio.Event()
+def _warn(args: argparse.Namespace, options: Options) -> None:
+    """Log what an operator should know about the files."""
+    secret = {args.tls_key}
+    files = [path for path in (args.tokens, args.tls_key, args.tls_cert, args.client_ca) if path]
+    found = [exposed(path, secret=path in secret) for path in files]
+    for warning in (*filter(None, found), *options.warnings()):
+        log.warning("%s", warning)
+
+
+def _reload(server: Server, args: argparse.Namespace) -> None:
+    """Read the files of tokens and certificates again.  If one is bad, all stay as they were."""
+    try:
+        options = _options(args)
+        server.reload(options)
+    except Error as error:
+        log.error("%s; the old tokens and certificates stay in use", error)
+    else:
+        log.info("the tokens and certificates were read again")
+        _warn(args, options)
+
+
+async def serve(kind: type[Server], args: argparse.Namespace) -> None:
+    """Run a server until the process gets SIGTERM or SIGINT.  On SIGHUP it reads files again."""
+    options = _options(args)
+    _warn(args, options)
+    allow_open_files()
+    server, stop, loop = kind(options), asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     await server.start()
+    loop.add_signal_handler(signal.SIGHUP, _reload, server, args)
     host = options.listen.rpartition(":")[0]
     print(f"replay: serving on {host}:{server.port}", flush=True)
     await stop.wait()
@@ -142,7 +181,7 @@ def _serve(args: argparse.Namespace) -> None:
         raise BadSetup(
             f"a server needs the package {error.name}: pip install 'replay-workflows[grpc]'"
         ) from error
-    asyncio.run(serve(Server, _options(args)))
+    asyncio.run(serve(Server, args))
 
 
 def _make_token(args: argparse.Namespace) -> None:

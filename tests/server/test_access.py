@@ -12,10 +12,12 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -38,7 +40,9 @@ from replay.server.access import (
     load,
     new_token,
 )
-from replay.server.options import BadSetup, Options
+from replay.server.host import Host, Interest
+from replay.server.limits import LARGEST_COMMIT, Limit, LimitReached, Seldom, check_fields
+from replay.server.options import BadSetup, Options, exposed
 from replay.server.proto import log_pb2 as pb
 from replay.server.proto import replaypb_pb2
 from replay.server.proto.reflexpb_pb2 import StreamOptions
@@ -53,8 +57,14 @@ from replay.server.proto.replaypb_pb2 import (
 )
 from replay.server.remote import Stubs
 from replay.server.services import stored_name
-from replay.server.wire import AccessDenied
-from replay.storage.database import BadUrl, Unavailable
+from replay.server.wire import AccessDenied, message_class
+from replay.storage.database import (
+    BadUrl,
+    DatabaseError,
+    OutcomeUnknown,
+    ReadOnly,
+    Unavailable,
+)
 from replay.storage.event import InvalidName, check_name
 from replay.storage.tail import BATCH
 from replay.tools.cli import main
@@ -181,7 +191,8 @@ class Caller:
 @contextmanager
 def calling(server: Serving, token: str = "") -> Iterator[Caller]:
     """A caller, until the end of the block."""
-    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+    own = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+    with grpc.insecure_channel(server.url.removeprefix("grpc://"), own) as channel:
         caller = Caller(channel, token)
         yield caller
         caller.hold.cancel()
@@ -418,7 +429,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
             assert answer.messages == []
     wait_for_calls(server)
     assert tables(server) == before
-    assert (server.host().sessions, server.server._dispatcher._streams) == ({}, {})
+    assert (server.host().sessions, server.server._limits.streams.held) == ({}, {})
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -1041,66 +1052,320 @@ def to_nowhere(caller: Caller) -> Any:
     return stream
 
 
-def test_g4_a_client_has_so_many_streams_and_no_more(sqlite: str) -> None:
-    """G4: by its token, whatever connections it has; others have theirs; one that ends is free."""
+def polls(caller: Caller) -> Any:
+    """A read that waits, for longer than a test takes."""
+    request = pb.ReadRequest(session=caller.session, after=9, limit=1, wait_ms=30_000)
+    stub, metadata = caller.stubs.method("Read"), caller.stubs.metadata
+    return stub.future(request, metadata=metadata, timeout=LIMIT)
+
+
+def test_g5_a_client_has_so_many_streams_and_a_connection_a_tenth(sqlite: str) -> None:
+    """G5: sessions, streams and long polls count; ordinary calls have their own places."""
     with (
-        serving(sqlite, access=ACCESS, max_streams=3) as server,
+        serving(sqlite, access=ACCESS, max_streams=30) as server,
         calling(server, "a") as a,
         calling(server, "a") as again,
         calling(server, "b") as b,
     ):
         for namespace, caller in (("a", a), ("b", b)):
             assert caller.ask("RunWorkflow", RunRequest(key=f"{namespace}/w/r/0")).code is OK
-        stream = to_nowhere(a)  # the third, after the two that hold sessions
-        for caller in (a, again):
-            for name, request in (
-                ("Stream", StreamRequest()),
-                ("Open", pb.OpenRequest()),
-                ("History", pb.HistoryRequest(key="a/w/r/0")),
-                ("Commit", pb.CommitRequest()),
-            ):
-                answer = caller.ask(name, request)
-                assert (name, answer.code) == (name, EXHAUSTED)
-                assert answer.text == "3 streams are open, which is all there may be"
-            assert caller.ask("Locate", pb.LocateRequest(namespace="a")).code is OK
-        assert b.ask("History", pb.HistoryRequest(key="b/w/r/0")).code is OK
+        stream, poll = to_nowhere(a), polls(a)  # beside the one that holds its session
+        for name, request in (
+            ("Stream", StreamRequest()),
+            ("Open", pb.OpenRequest()),
+            ("History", pb.HistoryRequest(key="a/w/r/0")),
+            ("Commit", pb.CommitRequest()),
+            ("Read", pb.ReadRequest(wait_ms=1)),
+            ("Claim", pb.ClaimRequest(consumer="consumer/x", wait_ms=1)),
+            ("Watch", health_pb2.HealthCheckRequest()),
+        ):
+            stub: Any = a.stubs.channel.stream_stream(path_of(name))
+            answer = Answer(
+                stub(iter([bound(a, request)]), metadata=a.stubs.metadata, timeout=LIMIT),
+                streams=True,
+            )
+            assert (name, answer.code) == (name, EXHAUSTED)
+            assert answer.text == "streams and waiting calls: this connection may have 3 at a time"
+        assert a.ask("Locate", pb.LocateRequest(namespace="a")).code is OK
+        assert a.ask("Read", pb.ReadRequest()).code is OK
+        for caller, namespace in ((again, "a"), (b, "b")):
+            key = f"{namespace}/w/r/0"
+            assert caller.ask("History", pb.HistoryRequest(key=key)).code is OK
         stream.cancel()
-        again.hold.cancel()
-        a.hold.cancel()
-        b.hold.cancel()
+        poll.cancel()
+        for caller in (a, again, b):
+            caller.hold.cancel()
         wait_for_calls(server)
-        assert server.server._dispatcher._streams == {}
+        assert server.server._limits.streams.held == {}
         to_nowhere(again).cancel()
 
 
-def test_g4_without_tokens_a_client_is_an_address(sqlite: str) -> None:
-    """G4: two connections from one are one client."""
-    with serving(sqlite, max_streams=2) as server, calling(server), calling(server) as other:
-        assert other.ask("History", pb.HistoryRequest(key="a/w/r/0")).code is EXHAUSTED
-        other.hold.cancel()
-    assert server.server._dispatcher._streams == {}
+def path_of(name: str) -> str:
+    return next(path for path, method in METHODS.items() if method.name == name)
 
 
-def test_g4_so_many_calls_are_in_flight_and_no_more(sqlite: str) -> None:
-    """G4: a further one is refused at once, whatever it asks for; when others end it is served."""
-    run = RunRequest(key="a/w/r/0")
-    with serving(sqlite, max_calls=3) as server, calling(server) as caller:
-        assert caller.ask("RunWorkflow", run).code is OK
-        streams = [to_nowhere(caller) for _ in range(2)]
-        before = tables(server)
-        for name, request in (
-            ("RunWorkflow", RunRequest(key="a/w/other/0")),
-            ("Stream", StreamRequest()),
-            ("Commit", pb.CommitRequest(events=[pb.Event(type=1, key="a/w/other/0")])),
-        ):
-            assert (name, caller.ask(name, request).code) == (name, EXHAUSTED)
-        assert tables(server) == before
-        assert calls_in_flight(server) >= 3
-        for stream in (*streams, caller.hold):
+def bound(caller: Caller, request: Any) -> bytes:
+    """A request of this caller's session, as it goes over the wire."""
+    if "session" in request.DESCRIPTOR.fields_by_name:
+        request.session = caller.session
+    raw: bytes = request.SerializeToString()
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("held", "refused"),
+    [
+        ([("x", "1")] * 2, "connection"),
+        ([("x", "2")] + [("x", "1")] * 2, "connection"),
+        ([("x", "1")] * 2 + [("x", "3")] * 2, "client"),
+        ([("x", "3")] * 2 + [("x", "4")] * 2 + [("y", "5")], "client"),
+        ([("y", "1")] * 2 + [("y", "3")] * 2 + [("z", "4")] * 2, "server"),
+    ],
+)
+def test_g5_a_limit_has_a_part_for_each_client_and_each_connection(
+    held: list[tuple[str, str]], refused: str
+) -> None:
+    """G5: it names the part that is used up, counts nothing then, and forgets who holds nothing."""
+    limit = Limit("calls", 6, 4, 2)
+    for each in held:
+        limit.take(*each)
+    before = dict(limit.held)
+    with pytest.raises(LimitReached, match=f"^calls: this {refused} may have "):
+        limit.take("x", "2" if refused != "connection" else held[-1][1])
+    assert limit.held == before
+    for each in held:
+        limit.give_back(*each)
+    assert limit.held == {}
+
+
+def test_g5_without_tokens_a_client_is_an_address(sqlite: str) -> None:
+    """G5: two connections from one are one client."""
+    with serving(sqlite, max_streams=2) as server, calling(server), calling(server):
+        (key,) = [key for key in server.server._limits.streams.held if key[0] == "client"]
+        assert server.server._limits.streams.held[key] == 2
+        with pytest.raises(grpc.RpcError, match="this client may have 2"), calling(server):
+            raise AssertionError("there is a third")
+    assert server.server._limits.streams.held == {}
+
+
+def test_g5_a_client_has_a_quarter_of_the_calls_and_streams_have_none(sqlite: str) -> None:
+    """G5: what it may have beyond is refused at once; another client is served."""
+    with (
+        serving(sqlite, access=ACCESS, max_calls=8) as server,
+        calling(server, "a") as a,
+        calling(server, "b") as b,
+        held_up(server, "append") as release,
+    ):
+        log = server.host().log
+        log.commit([log.event(EventType.RUN_CREATED, Key("a", "w", "r"))])
+        streams = [to_nowhere(a) for _ in range(2)]
+        stub, metadata = a.stubs.method("RunWorkflow"), a.stubs.metadata
+        calls = [
+            stub.future(RunRequest(key=f"a/w/{n}/0"), metadata=metadata, timeout=LIMIT)
+            for n in range(2)
+        ]
+        release.wait_for(2)
+        answer = a.ask("RunWorkflow", RunRequest(key="a/w/2/0"))
+        assert answer.status == (EXHAUSTED, "calls in flight: this client may have 2 at a time", ())
+        assert b.ask("Locate", pb.LocateRequest(namespace="b")).code is OK
+        release.set()
+        assert [call.result().ok for call in calls] == [True, True]
+        for stream in streams:
             stream.cancel()
+
+
+class Release(threading.Event):
+    """What calls wait for, and how many have come to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._came = threading.Semaphore(0)
+
+    def come(self) -> None:
+        self._came.release()
+        assert self.wait(LIMIT)
+
+    def wait_for(self, count: int) -> None:
+        for _ in range(count):
+            assert self._came.acquire(timeout=LIMIT)
+
+
+@contextmanager
+def held_up(server: Serving, method: str) -> Iterator[Release]:
+    """Have a method of the server's log wait until the test lets it go on."""
+    log, release = server.host().log, Release()
+    function = getattr(log, method)
+
+    def wait(*arguments: Any) -> Any:
+        release.come()
+        return function(*arguments)
+
+    with patch.object(log, method, wait):
+        try:
+            yield release
+        finally:
+            release.set()
+
+
+def test_g5_calls_whose_request_never_comes_are_the_tokens_own(sqlite: str) -> None:
+    """G5: they count from the first byte on; other tokens are served."""
+    nothing = SimpleQueue[bytes | None]()
+    with (
+        serving(sqlite, access=ACCESS, max_calls=4, max_streams=1) as server,
+        calling(server, "b") as b,
+        grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel,
+    ):
+        stub: Any = channel.stream_stream("/replaypb.Replay/RunWorkflow")
+        metadata = [("authorization", "Bearer a")]
+        calls = [stub(iter(nothing.get, None), metadata=metadata) for _ in range(3)]
+        ended = next(call for call in as_ended(calls))
+        assert _status(ended) == (
+            EXHAUSTED,
+            "calls in flight: this client may have 2 at a time",
+            (),
+        )
+        assert b.ask("RunWorkflow", RunRequest(key="b/w/r/0")).code is OK
+        for call in calls:
+            call.cancel()
+            nothing.put(None)
+
+
+def as_ended(calls: Sequence[Any]) -> Iterator[Any]:
+    """These calls, each when it has ended."""
+    queue = SimpleQueue[Any]()
+    for call in calls:
+        call.add_done_callback(queue.put)
+    while True:
+        yield queue.get(timeout=LIMIT)
+
+
+def test_g5_a_session_has_so_many_claims(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G5: each is an open file on SQLite; a name that is given up makes room for another."""
+    monkeypatch.setattr("replay.server.limits.open_files", lambda: 32)
+    with serving(sqlite) as server, calling(server) as caller, calling(server) as other:
+
+        def claim(each: Caller, name: str) -> Answer:
+            return each.ask("Claim", pb.ClaimRequest(consumer=f"consumer/{name}"))
+
+        held = server.server._limits.claims.held
+        assert [claim(caller, name).code for name in "abc"] == [OK, OK, EXHAUSTED]
+        assert claim(caller, "c").text == "consumers: this connection may have 2 at a time"
+        assert [claim(other, name).code for name in "cd"] == [OK, OK]
+        assert claim(caller, "a").code is OK  # its own, again
+        caller.ask("Release", pb.ReleaseRequest(consumer="consumer/a"))
+        assert [claim(caller, name).code for name in "ef"] == [OK, EXHAUSTED]
+        assert held[("server", "")] == 4
+        caller.hold.cancel()
+        other.hold.cancel()
+        server.settle(0)
+        assert (held, server.host()._owners) == ({}, {})
+
+
+EVENT = pb.Event(type=1, key="a/w/r/0").SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("method", "raw"),
+    [
+        ("Commit", b"\x12\x00" * 20_001),
+        ("Commit", b"\x1a\xc2\xb8\x02" + b"\x22\x00" * 20_001),
+        ("Commit", b"\x1a\xa4\x9c\x01\x2a\xa0\x9c\x01" + b"\x01" * 20_000),
+        ("Find", b"\x1a\x00" * 20_001),
+        ("Begun", b"\x12\x00" * 20_001),
+    ],
+    ids=["events", "parked", "unparked", "keys", "iterations"],
+)
+def test_g5_a_request_of_very_many_parts_is_refused_unread(
+    server: Serving, monkeypatch: pytest.MonkeyPatch, method: str, raw: bytes
+) -> None:
+    """G5: two bytes can stand for an event, which takes a hundred."""
+    kind = message_class(METHODS[path_of(method)].input_type)
+    assert kind.FromString(raw) is not None
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        stub: Any = channel.stream_stream(path_of(method))
+        call = stub(iter([raw]), metadata=[("authorization", "Bearer all")], timeout=LIMIT)
+        answer = Answer(call, streams=True)
+    assert (answer.code, answer.text) == (
+        EXHAUSTED,
+        "a request of more than 20000 parts: send several",
+    )
+
+
+@given(st.binary(max_size=60), st.sampled_from(["CommitRequest", "FindRequest", "Move"]))
+def test_g5_whatever_a_request_is_its_parts_are_counted(raw: bytes, name: str) -> None:
+    """G5: what is malformed passes, and the decoder refuses it."""
+    descriptor = pb.DESCRIPTOR.message_types_by_name[name]
+    padding = b"\x7a\x80\x80\x01" + b"x" * 2**14  # a field of its own, large enough to be looked at
+    check_fields(descriptor, padding + raw)
+
+
+def test_g5_a_commit_has_so_many_events(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G5: in all its parts together; nothing of it is stored."""
+    monkeypatch.setattr("replay.server.services.MOST_EVENTS", 3)
+    with calling(server, "a") as caller:
+
+        def parts(count: int) -> Iterator[Message]:
+            for n in range(count):
+                event = pb.Event(type=1, key=f"a/w/{n}/0")
+                yield pb.CommitRequest(session=caller.session, events=[event], more=n + 1 < count)
+
+        stub, metadata = caller.stubs.method("Commit"), caller.stubs.metadata
+        answer = Answer(stub(parts(4), metadata=metadata, timeout=LIMIT), streams=True)
+        assert (answer.code, answer.messages) == (EXHAUSTED, [])
+        assert answer.text == f"a commit of over {LARGEST_COMMIT} bytes or 3 events"
+        (reply,) = Answer(stub(parts(3), metadata=metadata, timeout=LIMIT), streams=True).messages
+        assert list(reply.ids) == [1, 2, 3]
+        assert server.server._limits.commits.held == {}
+
+
+def test_g5_unfinished_commits_of_a_client_have_so_many_bytes(server: Serving) -> None:
+    """G5: on all its streams together; they are free again when the streams end."""
+    held = server.server._limits.commits.held
+    server.server._limits.commits._parts["client"] = 3000
+    nothing = SimpleQueue[Any]()
+
+    def part(caller: Caller) -> Iterator[Message]:
+        event = pb.Event(type=3, key="a/w/r/0/out/0", message=b"x" * 1000)
+        yield pb.CommitRequest(session=caller.session, events=[event], more=True)
+        nothing.get(timeout=LIMIT)
+
+    with calling(server, "a") as a, calling(server, "a2") as a2:
+        calls = [a.stubs.method("Commit")(part(a), metadata=a.stubs.metadata) for _ in range(3)]
+        assert _status(next(as_ended(calls)))[:2] == (
+            EXHAUSTED,
+            "bytes of commits in flight: this client may have 3000 at a time",
+        )
+        assert held["client", "a"] > 2000
+        event = pb.Event(type=1, key="a/w/r/0")
+        (reply,) = a2.ask("Commit", pb.CommitRequest(events=[event])).messages
+        assert list(reply.ids) == [1]
+        for call in calls:
+            call.cancel()
+            nothing.put(None)
+        a.hold.cancel()
+        a2.hold.cancel()
         wait_for_calls(server)
-        (reply,) = caller.ask("RunWorkflow", run).messages
-        assert reply.ok is False
+        assert held == {}
+
+
+def test_g5_a_commit_that_does_not_go_on_is_dropped(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G5: after its time, with an error that says so; nothing is stored."""
+    monkeypatch.setattr("replay.server.services._UNFINISHED", 0)
+    nothing = SimpleQueue[Any]()
+    with calling(server, "a") as caller:
+
+        def parts() -> Iterator[Message]:
+            event = pb.Event(type=1, key="a/w/r/0")
+            yield pb.CommitRequest(session=caller.session, events=[event], more=True)
+            nothing.get(timeout=LIMIT)
+
+        stub, metadata = caller.stubs.method("Commit"), caller.stubs.metadata
+        answer = Answer(stub(parts(), metadata=metadata, timeout=LIMIT), streams=True)
+        nothing.put(None)
+        assert answer.status[:2] == (GONE, "the rest of a commit did not come within 0 s")
+    assert tables(server)["replay_events"] == []
 
 
 def test_g4_a_stranger_who_sends_nothing_is_refused_at_once(server: Serving) -> None:
@@ -1191,3 +1456,202 @@ def test_g4_two_entries_of_one_token_are_refused(tmp_path: Path) -> None:
     path.write_text(entry() + entry().replace("[shop]", "[other]"), encoding="utf-8")
     with pytest.raises(BadTokens, match="two entries have one sha256"):
         load(path)
+
+
+# Changes while a server runs.
+
+
+def test_g4_a_token_that_is_taken_back_ends_its_streams_sessions_and_calls(sqlite: str) -> None:
+    """G4: those of a token that stays go on, and a new token is accepted."""
+    with (
+        serving(sqlite, access=ACCESS) as server,
+        calling(server, "a") as gone,
+        calling(server, "b") as stays,
+        held_up(server, "append") as release,
+    ):
+        log = server.host().log
+        log.commit([log.event(EventType.RUN_CREATED, Key("a", "w", "r"))])
+        claim = pb.ClaimRequest(consumer="workflow/a/w")
+        assert gone.ask("Claim", claim).code is OK
+        stream, poll, line = to_nowhere(gone), polls(gone), SimpleQueue[Any]()
+        metadata = gone.stubs.metadata
+        commits = gone.stubs.method("Commit")(iter(line.get, None), metadata=metadata)
+        request = RunRequest(key="a/w/s/0")
+        call = gone.stubs.method("RunWorkflow").future(request, metadata=metadata)
+        release.wait_for(1)
+        access = Access([principal("b", "b"), principal("new", "a")])
+        reload(server, access=access)
+        try:
+            for each in (stream, poll, commits, call, gone.hold):
+                assert _status(ended(each))[:2] == (UNKNOWN_CALLER, "the token was revoked")
+        finally:
+            line.put(None)
+            release.set()
+        server.settle(1)
+        assert stays.ask("Locate", pb.LocateRequest(namespace="b")).code is OK
+        answer = gone.ask("Locate", pb.LocateRequest(namespace="a"))
+        assert (answer.code, answer.text) == (UNKNOWN_CALLER, ASK)
+        with calling(server, "new") as new:
+            claim.session = new.session
+            assert new.ask("Claim", claim).code is OK
+
+
+def ended(call: Any) -> Any:
+    """A call, when it has ended with an error."""
+    return next(as_ended([call]))
+
+
+def reload(server: Serving, **changed: Any) -> None:
+    """Have a server take other files."""
+    options = replace(server.server._options, **changed)
+
+    async def change() -> None:
+        server.server.reload(options)
+
+    asyncio.run_coroutine_threadsafe(change(), server._loop).result(LIMIT)
+
+
+def test_g4_equal_principals_of_two_tokens_are_two() -> None:
+    """G4: a token that is made anew under its name ends the calls of the old one."""
+    old = Access([principal("a", "a"), principal("b", "b")])
+    digest, who = principal("renewed", "a")
+    new = Access([(digest, replace(who, name="a")), principal("b", "b")]).after(old)
+    assert [new.holds(old.principal(name)) for name in "ab"] == [False, True]
+    assert new.principal("renewed") == old.principal("a")
+
+
+def test_g4_a_certificate_is_changed_without_a_restart(sqlite: str, secrets: Secrets) -> None:
+    """G4: it counts from the next connection on; one that is not usable changes nothing."""
+    old, new = secrets.server, secrets.other.certify("127.0.0.1")
+    with serving(sqlite, certificate=old.certificate, key=old.key) as server:
+        assert served(secrets.url(server, ca="ca")) == SERVED
+        with pytest.raises(BadSetup, match=r"^--tls-cert, --tls-key, --client-ca: "):
+            reload(server, certificate=new.certificate, key=old.key)
+        assert served(secrets.url(server, ca="ca")) == SERVED
+        reload(server, certificate=new.certificate, key=new.key)
+        assert served(secrets.url(server, ca="other-ca")) == SERVED
+        with pytest.raises(Unavailable):
+            connect(secrets.url(server, ca="ca"))
+        with pytest.raises(BadSetup, match="stay on or off: restart"):
+            reload(server, certificate=None, key=None)
+
+
+# What others learn.
+
+
+def test_g4_a_refused_token_is_logged_and_never_shown(
+    server: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """G4: with the caller's address and what it called, and once for many."""
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        for _ in range(3):
+            metadata = [("authorization", "Bearer geheim")]
+            assert ask_raw(channel, "/x/y", metadata).code is UNKNOWN_CALLER
+    (line,) = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
+    assert re.fullmatch(r"refused ipv4:127\.0\.0\.1:\d+, which called '/x/y': no known token", line)
+    assert "geheim" not in caplog.text
+
+
+def test_g4_of_many_warnings_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """G4: so that nobody can fill the disk; the next one counts those that were left out."""
+    clock = iter([0.0, 0.0, 0.0, 5.0, 9.0, 10.0, 10.0])
+    warnings = Seldom(lambda: next(clock))
+    for text in "abcd":
+        warnings.warn(text)
+    assert [each.getMessage() for each in caplog.records] == [
+        "a",
+        "d (and 2 more warnings like this)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Unavailable, "the server cannot reach its database"),
+        (OutcomeUnknown, "the server lost its database during a commit, whose outcome is unknown"),
+        (ReadOnly, "the server may not write to its database"),
+        (DatabaseError, "the server's database reports an error; the server's log says which"),
+    ],
+)
+def test_g4_an_error_tells_nothing_of_files_and_hosts(
+    server: Serving, caplog: pytest.LogCaptureFixture, kind: type[Exception], text: str
+) -> None:
+    """G4: the server's own log has all of it."""
+    secret = "mysql://app@10.1.2.3/orders: /srv/replay.db"
+
+    def fail(*_: object) -> Any:
+        raise kind(secret)
+
+    log = server.host().log
+    with calling(server, "a") as caller, patch.object(log, "append", fail):
+        answer = caller.ask("RunWorkflow", RunRequest(key="a/w/r/0"))
+        assert answer.text == text
+        with patch.object(log, "commit", fail):
+            event = pb.Event(type=1, key="a/w/r/0")
+            (reply,) = caller.ask("Commit", pb.CommitRequest(events=[event])).messages
+        assert (reply.error, reply.details) == (kind.__name__, text)
+    assert secret in caplog.text
+
+
+# Files.
+
+
+def test_g4_a_file_that_others_can_use_is_warned_of(tmp_path: Path) -> None:
+    """G4: a secret that others can read, and anything that others can change."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    found = {}
+    for mode in (0o600, 0o640, 0o644, 0o620, 0o602, 0o666):
+        path.chmod(mode)
+        found[mode] = [exposed(path, secret=secret) for secret in (True, False)]
+    read = f"{path} can be read by others: chmod o-r {path}"
+    change = f"{path} can be changed by others: chmod go-w {path}"
+    assert found == {
+        0o600: [None, None],
+        0o640: [None, None],
+        0o644: [read, None],
+        0o620: [change, change],
+        0o602: [change, change],
+        0o666: [change, change],
+    }
+
+
+@pytest.mark.parametrize(
+    ("days", "warning"),
+    [
+        (-1, "--tls-cert: the certificate of CN=x has expired: clients that check it find nobody"),
+        (3, "--tls-cert: the certificate of CN=x expires in 2 days: replace it, and send SIGHUP"),
+        (20, None),
+    ],
+)
+def test_g4_a_certificate_that_expires_is_warned_of(days: int, warning: str | None) -> None:
+    """G4: before it does."""
+    pair = Authority().certify("x", days=days)
+    found = list(options(certificate=pair.certificate, key=pair.key).warnings())
+    assert found == ([] if warning is None else [warning])
+
+
+# Who is woken.
+
+
+def test_g5_news_wakes_only_those_whom_it_concerns(sqlite: str) -> None:
+    """G5: hundreds of sessions of other namespaces cost a commit nothing."""
+    woken = list[str]()
+
+    async def wait(host: Host, name: str, *namespaces: str) -> None:
+        await host.more(Interest(0, frozenset(namespaces) or None), LIMIT)
+        woken.append(name)
+
+    async def run(host: Host) -> None:
+        waits = {"a": ["a"], "b": ["b"], "both": ["a", "b"], "all": []}
+        tasks = [asyncio.create_task(wait(host, name, *some)) for name, some in waits.items()]
+        await asyncio.sleep(0)
+        add = [host.log.event(EventType.RUN_CREATED, Key("b", "w", str(n))) for n in range(1000)]
+        await host.commit(lambda: host.log.commit(add[:1]))
+        await asyncio.gather(*tasks[1:])
+        assert (sorted(woken), tasks[0].done()) == (["all", "b", "both"], False)
+        await host.commit(lambda: host.log.commit(add[1:]))
+        await tasks[0]  # else it would fall behind the tail
+
+    with serving(sqlite) as server:
+        asyncio.run_coroutine_threadsafe(run(server.host()), server._loop).result(LIMIT)

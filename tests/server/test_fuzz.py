@@ -591,12 +591,12 @@ class Target:
         """No session, name, stream or transaction; nor anything parked for nobody."""
         host = self.server.host()
         database: Any = host.log.database
-        assert (host.sessions, host._owners, self.server.server._dispatcher._streams) == (
+        assert (host.sessions, host._owners, self.server.server._limits.streams.held) == (
             {},
             {},
             {},
         )
-        assert (host._tasks, host._released._waiting) == (set(), set())
+        assert (host._tasks, host._released._waiting) == (set(), {})
         assert (database._connection.in_transaction, database._locks) == (False, {})
         owners = self._other.run("SELECT id, owner FROM replay_cursors WHERE owner <> ''")
         assert owners == []
@@ -604,7 +604,7 @@ class Target:
         self._other.run("ROLLBACK")
 
 
-PAUSED = "a pause"
+PAUSED = "the server cannot reach its database"
 
 
 def _any(request: Any) -> bytes | None:
@@ -624,7 +624,7 @@ def fuzzed(url: str) -> Iterator[Target]:
     """A server with three callers."""
 
     async def pause(seconds: float) -> None:
-        raise Unavailable(PAUSED)  # a lag: in place of waiting for years
+        raise Unavailable("a pause")  # a lag: in place of waiting for years
 
     tokens = [(hashlib.sha256(name.encode()).hexdigest(), who) for name, who in CALLERS.items()]
     with (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -42,7 +44,7 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.server.access import ANYBODY
+from replay.server.access import ANYBODY, Access, new_token
 from replay.server.options import BadSetup, Options
 from replay.server.proto import replaypb_pb2, replaypb_pb2_grpc
 from replay.server.proto.reflexpb_pb2 import StreamOptions
@@ -57,7 +59,7 @@ from replay.server.proto.replaypb_pb2 import (
     StreamRequest,
 )
 from replay.server.remote import RemoteLog
-from replay.server.wire import WrongServer
+from replay.server.wire import AccessDenied, WrongServer
 from replay.storage.database import Unavailable
 from replay.tools.cli import main
 from tests import journey
@@ -874,6 +876,63 @@ def test_the_health_service_answers(url: str) -> None:
         assert status(stub.Check, unknown) is grpc.StatusCode.NOT_FOUND
 
 
+def test_g6_health_says_whether_the_databases_can_be_reached(tmp_path: Path) -> None:
+    """G6: of all of them; a watcher learns of each change, and of the end."""
+    first, second = (f"sqlite:///{tmp_path / name}.db" for name in "ab")
+    with (
+        serving(databases={"": first, "n": second}) as server,
+        channel(server.url) as opened,
+    ):
+        stub: Any = health_pb2_grpc.HealthStub(opened)
+        host, answers = server.host("n"), health_pb2.HealthCheckResponse
+        health: Any = health_pb2  # whose types lack what is newest
+        empty = health.HealthListRequest()
+        watched = stub.Watch(health_pb2.HealthCheckRequest())
+        assert next(watched).status == answers.SERVING
+        gone = threading.Event()
+
+        def poll(grace: float = 0) -> bool:
+            gone.set()
+            raise Unavailable("away")
+
+        with patch.object(host.log, "poll", poll):
+            assert gone.wait(LIMIT)
+            assert next(watched).status == answers.NOT_SERVING
+            assert stub.Check(health_pb2.HealthCheckRequest()).status == answers.NOT_SERVING
+            assert {
+                name: each.status for name, each in stub.List(empty).statuses.items()
+            } == dict.fromkeys(("", "replaypb.Replay", "replay.log.v1.Log"), answers.NOT_SERVING)
+        assert next(watched).status == answers.SERVING
+
+
+def test_g6_a_database_that_does_not_answer_is_out_of_reach(tmp_path: Path) -> None:
+    """G6: after some seconds, although no error has come."""
+    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server:
+        host = server.host()
+        host._answered = host._loop.time() - 4
+        assert host.reachable
+        with patch.object(host, "_answered", host._loop.time() - 5):
+            assert not host.reachable
+
+
+def test_g6_health_without_a_token_if_the_operator_says_so(tmp_path: Path) -> None:
+    """G6, G4: `Check` alone, and only with the option."""
+    url = f"sqlite:///{tmp_path / 'replay.db'}"
+    access = Access([("0" * 64, ANYBODY)])
+    for open_health in (False, True):
+        with (
+            serving(url, access=access, open_health=open_health) as server,
+            channel(server.url) as opened,
+        ):
+            stub: Any = health_pb2_grpc.HealthStub(opened)
+            request = health_pb2.HealthCheckRequest()
+            refused = grpc.StatusCode.UNAUTHENTICATED
+            assert status(stub.Check, request) is (OK if open_health else refused)
+            assert whole(stub.Watch(request)) == ([], refused)
+            with bare(server.url) as replaypb:
+                assert status(replaypb.RunWorkflow, run_request("n/w/r/0")) is refused
+
+
 def test_the_reflection_service_answers(url: str) -> None:
     """G2: the services by name, and with all files that a client needs to call them."""
     with serving(url) as server, channel(server.url) as opened:
@@ -925,14 +984,23 @@ def test_the_reflection_service_answers(url: str) -> None:
 class Process:
     """A server in a process of its own; killed at the end, if it runs then."""
 
-    def __init__(self, url: str, port: int = 0) -> None:
+    def __init__(self, url: str, port: int = 0, options: Sequence[str] = ()) -> None:
         command = [sys.executable, "-m", "replay", "server", "--db", url]
-        command += ["--listen", f"127.0.0.1:{port}"]
+        command += ["--listen", f"127.0.0.1:{port}", *options]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
         assert self._process.stdout is not None
         self.greeting = self._process.stdout.readline()
         self.url = f"grpc://{self.greeting.split()[-1]}" if self.greeting else ""
+
+    def says(self) -> Iterator[str]:
+        """The lines that it logs."""
+        assert self._process.stderr is not None
+        return iter(self._process.stderr.readline, "")
+
+    def files(self) -> tuple[int, int]:
+        """How many files it may have open, and at most."""
+        return resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE)
 
     def tell(self, number: int) -> None:
         self._process.send_signal(number)
@@ -1017,6 +1085,33 @@ def test_l7_a_second_server_takes_the_loops_over_when_the_first_is_killed(url: s
                 found = listing(client, journey.NAMESPACE, "journey", run)
                 assert found == journey.events(run, 1)
             assert owners(url) == dict.fromkeys(LOOPS + OURS, two)
+
+
+def test_g4_at_sighup_the_process_reads_its_files_again(tmp_path: Path) -> None:
+    """G4: a file that is bad now changes nothing, and the log says so."""
+    path = tmp_path / "tokens.toml"
+    tokens = {name: new_token(name, ["*"], "write") for name in ("old", "new")}
+    path.write_text(tokens["old"][1], encoding="utf-8")
+    path.chmod(0o666)
+    url = f"sqlite:///{tmp_path / 'replay.db'}"
+    with closing(Process(url, options=["--tokens", str(path)])) as server:
+        lines = server.says()
+        assert f"WARNING {path} can be changed by others" in next(lines)
+        assert server.files()[0] == server.files()[1]
+        with connect(f"{server.url}?token={tokens['old'][0]}") as client:
+            assert client.run_workflow("n", "w", "a", None)
+        path.write_text("not a file of tokens", encoding="utf-8")
+        server.tell(signal.SIGHUP)
+        assert "; the old tokens and certificates stay in use" in next(lines)
+        connect(f"{server.url}?token={tokens['old'][0]}").close()
+        path.write_text(tokens["new"][1], encoding="utf-8")
+        server.tell(signal.SIGHUP)
+        assert "the tokens and certificates were read again" in next(lines)
+        connect(f"{server.url}?token={tokens['new'][0]}").close()
+        with pytest.raises(AccessDenied):
+            connect(f"{server.url}?token={tokens['old'][0]}")
+        server.tell(signal.SIGTERM)
+        assert server.end()[0] == 0
 
 
 BAD_OPTIONS = [
@@ -1127,7 +1222,7 @@ def test_g1_clients_go_on_when_a_server_is_killed_and_started_again(url: str) ->
 
 def test_thousands_of_streams_need_no_thousands_of_threads(url: str) -> None:
     """G2: 1,500 open streams, each of which is given each event."""
-    with serving(url, max_streams=2000) as server, bare(server.url) as stub:
+    with serving(url, max_streams=16_000, max_calls=20_000) as server, bare(server.url) as stub:
         assert stub.RunWorkflow(run_request("n/w/a/0")).ok
         one = streamed(stub)
         assert brief(next(one)) == ("1", CREATED, "n/w/a/0")
@@ -1222,3 +1317,86 @@ def test_l7_a_claim_whose_caller_has_gone_leaves_nothing_behind(tmp_path: Path, 
         asyncio.run_coroutine_threadsafe(go_away(), server._loop).result(LIMIT)
         assert (host._owners, host.log._owners) == ({}, {})
         assert other.log.claim(name, 0) == 0
+
+
+def test_l7_a_stand_by_for_another_processs_name_waits(tmp_path: Path) -> None:
+    """L7: several do not wake each other; each looks five times a second."""
+    names = ["consumer/x", "consumer/y"]
+    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server, connect(server.base()) as other:
+        for name in names:
+            assert other.log.claim(name, 0) == 0
+        host, asked = server.host(), Counter[str]()
+        claim = host.log.claim
+
+        def counted(name: str, wait: float) -> int | None:
+            asked[name] += 1
+            return claim(name, wait)
+
+        async def stand_by() -> None:
+            sessions = [await host.begin(ANYBODY) for _ in names]
+            both = zip(sessions, names, strict=True)
+            waits = [host.claim(session, name, 0.5) for session, name in both]
+            assert await asyncio.gather(*waits) == [None, None]
+            for session in sessions:
+                host.end(session)
+
+        with patch.object(host.log, "claim", counted):
+            asyncio.run_coroutine_threadsafe(stand_by(), server._loop).result(LIMIT)
+        assert all(asked[name] <= 4 for name in names)
+
+
+def test_l7_a_name_that_is_released_goes_to_the_stand_by_at_once(tmp_path: Path) -> None:
+    """L7, G1: it is not asked for meanwhile, and does not wait for the next look."""
+    name, asked = "consumer/x", list[str]()
+    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server:
+        host = server.host()
+        claim = host.log.claim
+
+        def counted(name: str, wait: float) -> int | None:
+            asked.append(name)
+            return claim(name, wait)
+
+        async def hand_over() -> int | None:
+            first, second = await host.begin(ANYBODY), await host.begin(ANYBODY)
+            assert await host.claim(first, name, 0) == 0
+            waiting = asyncio.create_task(host.claim(second, name, LIMIT))
+            await asyncio.sleep(0)
+            assert list(host._released._waiting.values()) == [name]
+            await host.release(first, name, None, None)
+            cursor = await waiting
+            for session in (first, second):
+                host.end(session)
+            await asyncio.gather(*host._tasks)
+            return cursor
+
+        with patch.object(host.log, "claim", counted):
+            task = asyncio.run_coroutine_threadsafe(hand_over(), server._loop)
+            assert task.result(LIMIT) == 0
+        assert asked == [name, name]
+
+
+FROZEN = """
+import sys, time
+from replay import connect
+client = connect(sys.argv[1])
+print(client.log.claim("consumer/x", 0), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_g1_a_client_that_hangs_loses_its_names_within_eleven_seconds(tmp_path: Path) -> None:
+    """G1: 5 s until the server asks, 5 s for the answer; gRPC alone would wait for a minute."""
+    command = [sys.executable, "-c", FROZEN]
+    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server, connect(server.url) as client:
+        frozen = subprocess.Popen([*command, server.url], stdout=subprocess.PIPE, text=True)
+        try:
+            assert frozen.stdout is not None
+            assert frozen.stdout.readline() == "0\n"
+            frozen.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            assert client.log.claim("consumer/x", 25) == 0
+            assert time.monotonic() - began < 12
+        finally:
+            frozen.kill()
+            frozen.communicate()

@@ -1,5 +1,6 @@
 """The commands, also without the extras: every `--help` works, an error says what to install."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +66,8 @@ def test_g4_what_the_command_is_given_the_server_gets(
     arguments += ["--listen", "h:1", "--max-streams", "2", "--max-calls", "3", "--threads", "4"]
     given: list[Options] = []
 
-    async def serve(kind: object, options: Options) -> None:
-        given.append(options)
+    async def serve(kind: object, args: argparse.Namespace) -> None:
+        given.append(cli._options(args))
 
     monkeypatch.setattr(cli, "serve", serve)
     assert cli.main(arguments) == 0

@@ -1,0 +1,188 @@
+"""The limits of a server: what its clients may hold at a time, and how much each of them (G5).
+
+Invariant: a client is the owner of a token or, without tokens, an address.  No client can use up
+what the others need: it gets a part of each limit, and one connection at most a part of that.
+
+Left to `server` and `services`: counting each call, each claim and each byte here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from ..log import LARGEST_STEP
+from ..storage.database import Error
+from ..storage.event import MessageTooLarge
+from ..storage.tail import BYTES
+from .options import Options
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
+log = logging.getLogger("replay")
+
+#: What a batch holds before its last event, what that adds, and what comes with it.
+LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
+MOST_EVENTS = 150_000  # in a commit; those that fit into it count for 600 bytes each
+OVERHEAD = 256  # bytes that an event takes beside its own
+_MOST_FIELDS = 20_000  # events, keys or parked events of a request
+_UNCHECKED = 16 * 1024  # bytes of a request that has too few fields to do harm
+_QUIET = 10.0  # seconds between two warnings
+
+
+class LimitReached(Error):
+    """The client has reached a limit.  Nothing was done, and it may repeat the call later."""
+
+
+class Limit:
+    """So many places, of which a client gets a part, and each of its connections another."""
+
+    def __init__(self, what: str, server: int, client: int, connection: int) -> None:
+        self._what = what
+        self._parts = {"server": server, "client": client, "connection": connection}
+        self.held: Counter[tuple[str, str]] = Counter()
+
+    @contextmanager
+    def hold(self, client: str, connection: str) -> Iterator[None]:
+        """Hold a place until the block ends.  Raises `LimitReached`."""
+        self.take(client, connection)
+        try:
+            yield
+        finally:
+            self.give_back(client, connection)
+
+    def take(self, client: str, connection: str, count: int = 1) -> None:
+        """Hold so many places more.  Raises `LimitReached`, which names the limit."""
+        holders = self._holders(client, connection)
+        for holder in holders:
+            part = max(1, self._parts[holder[0]])
+            if self.held[holder] + count > part:
+                raise LimitReached(f"{self._what}: this {holder[0]} may have {part} at a time")
+        for holder in holders:
+            self.held[holder] += count
+
+    def give_back(self, client: str, connection: str, count: int = 1) -> None:
+        """Give so many places back."""
+        for holder in self._holders(client, connection):
+            self.held[holder] -= count
+            if not self.held[holder]:
+                del self.held[holder]
+
+    @staticmethod
+    def _holders(client: str, connection: str) -> list[tuple[str, str]]:
+        return [("server", ""), ("client", client), ("connection", connection)]
+
+
+class Limits:
+    """All limits of one server."""
+
+    def __init__(self, options: Options) -> None:
+        calls, streams, files = options.max_calls, options.max_streams, open_files()
+        #: Calls that a connection may have at a time.  Beyond it a gRPC client waits by itself, and
+        #: the server refuses one that does not.  So calls that are reset at once cannot pile up.
+        self.per_connection = max(100, streams // 10 + 25)
+        #: Connections at a time.  A quarter of the files is for locks, another for the databases.
+        self.connections = min(files // 2, 10_000)
+        #: Calls from their first byte on, whatever they are.
+        part = streams + calls // 4
+        self.begun = Limit("calls in flight", 2 * calls, part, part)
+        self.calls = Limit("calls in flight", calls, calls // 4, calls // 4)
+        #: What waits: streams, sessions, long polls.  It takes no place of the calls above.
+        self.streams = Limit("streams and waiting calls", calls, streams, streams // 10)
+        locks = min(files // 4, 10_000)
+        self.claims = Limit("consumers", locks, locks // 2, locks // 4)
+        part = LARGEST_COMMIT + MOST_EVENTS * OVERHEAD
+        self.commits = Limit("bytes of commits in flight", 2 * part, part, part)
+        self.warnings = Seldom()
+
+
+class Seldom:
+    """Warnings of which there may be many: it logs one at a time, and counts the others."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = clock()
+        self._left_out = 0
+
+    def warn(self, text: str) -> None:
+        """Log a warning, at most every ten seconds."""
+        if self._clock() < self._next:
+            self._left_out += 1
+            return
+        others = f" (and {self._left_out} more warnings like this)" if self._left_out else ""
+        log.warning("%s%s", text, others)
+        self._next, self._left_out = self._clock() + _QUIET, 0
+
+
+def open_files() -> int:
+    """How many files this process may have open."""
+    if resource is None:
+        return 1024
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 2**20
+
+
+def allow_open_files() -> None:
+    """Let this process have as many files open as its hard limit allows.
+
+    Each connection and, on SQLite, each claim takes one.  The usual limit is 1,024.
+    """
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def check_fields(descriptor: Any, raw: bytes) -> None:
+    """Raise `MessageTooLarge` for a request of very many fields, before it is decoded.
+
+    Two bytes can stand for an event that takes a hundred.  A malformed request passes: the decoder
+    refuses it.
+    """
+    if len(raw) > _UNCHECKED and _fields(descriptor, raw, 0, len(raw)) > _MOST_FIELDS:
+        raise MessageTooLarge(f"a request of more than {_MOST_FIELDS} parts: send several")
+
+
+def _fields(descriptor: Any, raw: bytes, at: int, end: int) -> int:
+    """The number of fields, up to a few more than a request may have."""
+    count = 0
+    try:
+        while at < end and count <= _MOST_FIELDS:
+            tag, at = _varint(raw, at)
+            field = descriptor.fields_by_number.get(tag >> 3)
+            count += 1
+            if tag & 7 == 2:  # with a length
+                length, at = _varint(raw, at)
+                if field is not None and field.is_packed:
+                    count += length
+                elif field is not None and _holds_many(field.message_type):
+                    count += _fields(field.message_type, raw, at, at + length)
+                at += length
+            elif tag & 7 == 0:
+                _, at = _varint(raw, at)
+            else:
+                at += {1: 8, 5: 4}.get(tag & 7, 0)
+    except IndexError:
+        pass
+    return count
+
+
+@lru_cache(maxsize=100)
+def _holds_many(descriptor: Any) -> bool:
+    return descriptor is not None and any(field.is_repeated for field in descriptor.fields)
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    number, shift = raw[at] & 127, 7
+    while raw[at] > 127:
+        at += 1
+        number |= (raw[at] & 127) << shift
+        shift += 7
+    return number, at + 1
