@@ -426,4 +426,4 @@ def test_l7_a_poll_with_much_to_read_ends_when_its_client_is_closed(
 
         monkeypatch.setattr(a.log, "_read", closing)
         a.log.poll()
-        assert a.log.tail.end == 1000
+        assert 0 < a.log.tail.end < 2500

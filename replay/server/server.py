@@ -234,7 +234,7 @@ class _Dispatcher:
             if who is None or not self._gate.revoked(who):
                 raise error
             error = Unauthenticated("the token was revoked")
-        if not is_public(error):
+        if not is_public(error) and type(error) is not Unavailable:  # the database warns of that
             self._limits.warnings.warn(f"a call got no answer from its database: {error}")
         await _abort(context, error)
 

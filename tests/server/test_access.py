@@ -420,7 +420,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
     server: Serving, metadata: list[tuple[str, str]]
 ) -> None:
     """G4: no method of any service, health and reflection too, nor one that there is not."""
-    assert len(METHODS) == 9 + 13 + len([path for path in METHODS if path.startswith("/grpc.")])
+    assert len(METHODS) == 9 + 14 + len([path for path in METHODS if path.startswith("/grpc.")])
     before = tables(server)
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
         for path in (*METHODS, *UNKNOWN):
@@ -520,7 +520,7 @@ def about(namespace: str) -> list[tuple[str, Message]]:
 
 
 #: These take no name of a namespace, or of anything in one.
-NAMELESS = {"Read", "Get"}
+NAMELESS = {"Read", "Get", "Load"}
 WRITING = {
     "RunWorkflow",
     "SignalRun",
