@@ -134,9 +134,7 @@ def test_a_program_that_exits_in_its_handler_gives_its_names_up(url: str, calls:
     # To measure coverage, coverage calls Python functions of its own at each step, and drops what
     # a handler raises in them.
     env = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
-    ) as program:
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         for _ in range(calls):
             program.stdout.readline()

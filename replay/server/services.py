@@ -424,7 +424,6 @@ class LogService:
         Its bytes count as in flight until `held` ends.
         """
         whole = log_pb2.CommitRequest()
-        held.callback(whole.Clear)
         size, limit = 0, self._limits.commits
         part = await anext(parts, None)
         try:
@@ -444,10 +443,14 @@ class LogService:
                     if not part.more:
                         return session, whole
                     part = await anext(parts, None)
-        except TimeoutError:
-            raise Away(f"the rest of a commit did not come within {_UNFINISHED:.0f} s") from None
-        finally:
-            del part  # a call that fails keeps this frame until the garbage is collected
+        except BaseException as error:
+            # A call that fails keeps this frame until the garbage is collected.
+            whole.Clear()
+            del part
+            if isinstance(error, TimeoutError):
+                text = f"the rest of a commit did not come within {_UNFINISHED:.0f} s"
+                raise Away(text) from None
+            raise
         return None
 
     async def _commit(

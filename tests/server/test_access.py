@@ -1655,3 +1655,30 @@ def test_g5_news_wakes_only_those_whom_it_concerns(sqlite: str) -> None:
 
     with serving(sqlite) as server:
         asyncio.run_coroutine_threadsafe(run(server.host()), server._loop).result(LIMIT)
+
+
+def test_l6_a_commit_whose_caller_goes_away_is_stored_whole_or_not_at_all(
+    server: Serving,
+) -> None:
+    """L6: the cursor does not move without the events, when the server works for nobody any more."""
+    pool, gate = server.host()._pool, threading.Event()
+    with calling(server, "all") as caller:
+        assert caller.ask("Claim", pb.ClaimRequest(consumer="consumer/mine")).code is OK
+        threads = [pool.submit(gate.wait, LIMIT) for _ in range(pool._max_workers)]
+        move = pb.Move(consumer="consumer/mine", old=0, new=7)
+        event = pb.Event(type=1, key="a/w/r/0")
+        request = pb.CommitRequest(session=caller.session, events=[event], move=move)
+        stub, metadata = caller.stubs.method("Commit"), caller.stubs.metadata
+        call = stub(iter([request]), metadata=metadata, timeout=LIMIT)
+        while pool._work_queue.empty():
+            assert call.is_active()
+        call.cancel()
+        while server.server._limits.commits.held:
+            assert not call.is_active()
+        gate.set()
+        assert all(thread.result() for thread in threads)
+        pool.submit(int).result(LIMIT)  # behind the commit
+    stored = tables(server)
+    cursors = [row[1] for row in stored["replay_cursors"] if row[0] == "consumer/mine"]
+    assert [row[1] for row in stored["replay_events"]] == ["a/w/r/0"]
+    assert cursors == [7]
