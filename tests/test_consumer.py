@@ -100,7 +100,7 @@ def test_l5_events_come_again_whose_commit_failed(url: str) -> None:
         drain(consumer)
         start_runs(client, "a", "b")
         Faults(database(client)).before = 1
-        with pytest.raises(Unavailable, match="before the transaction|cannot reach its database"):
+        with pytest.raises(Unavailable, match=r"before the transaction|cannot reach its database"):
             consumer.step()
         assert (seen, cursor(client, consumer.name)[0]) == (["a", "b"], 0)
         drain(consumer)

@@ -1660,7 +1660,7 @@ def test_g5_news_wakes_only_those_whom_it_concerns(sqlite: str) -> None:
 def test_l6_a_commit_whose_caller_goes_away_is_stored_whole_or_not_at_all(
     server: Serving,
 ) -> None:
-    """L6: the cursor does not move without the events, when the server works for nobody any more."""
+    """L6: the cursor does not move without the events."""
     pool, gate = server.host()._pool, threading.Event()
     with calling(server, "all") as caller:
         assert caller.ask("Claim", pb.ClaimRequest(consumer="consumer/mine")).code is OK
