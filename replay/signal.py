@@ -308,9 +308,9 @@ class Matcher(Consumer):
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
         arrived = self._arrived(now)
-        begun = {found.key[:3] for found in step.begun.values()}
-        due = set() if self._behind else {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
-        for run in arrived.keys() | begun | due:
+        begun = dict.fromkeys(found.key[:3] for found in step.begun.values())
+        due = () if self._behind else [Key.parse(key)[:3] for _, key in self._timers.pop(now)]
+        for run in dict.fromkeys([*arrived, *begun, *due]):
             # Stored awaits have been compared with all older signals.
             new = None if run in begun else arrived.get(run, [])
             self._match(run, new, now, step, batch)

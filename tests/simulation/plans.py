@@ -46,15 +46,15 @@ class _Draw:
         self._limit = LIMIT
 
     def plan(self) -> Plan:
-        mode = self._of(["embedded", "embedded", "served", "mixed"])
+        mode = self._of([*["embedded"] * 5, "served", "mixed"])
         large = self._chance.random()
         if large < 0.15:
             self._limit = SMALL if large > 0.002 else LIMIT  # large ones are slow
         programs = [
             self._program(run, large < 0.15)
-            for run in self._chance.sample(RUNS, self._of([1, 1, 2, 2, 3, 4]))
+            for run in self._chance.sample(RUNS, self._of([1, 1, 1, 2, 2, 3, 4]))
         ]
-        actions = self._of([20, 40, 40, 80, 160])
+        actions = self._of([20, 40, 40, 60, 150])
         return Plan(
             tuple(programs),
             tuple(self._action() for _ in range(self._chance.randint(0, actions))),
@@ -115,7 +115,7 @@ class _Draw:
         if what == "kill":
             process, kind = self._of([0, 0, 1, SERVER]), self._of(["", "", "half-open"])
         elif what == "reshard":
-            n = self._of([0, 0, 0, 0, 0, 1, 2, 3])
+            n, kind = self._of([0, 0, 0, 0, 0, 1, 2, 3]), self._of(["", "", "half-open"])
         elif what == "code":
             kind = self._of(["", "", "raising", "other", "outputs"])
         elif what in ("flaky", "deaf"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from replay import Client, Consumer, Unavailable, consume
 from replay.activity import ActivityConsumer
@@ -75,7 +75,7 @@ class Remote(Process):
 
     def __init__(self, world: World, number: int) -> None:
         super().__init__(world, number)
-        self._channel = Channel(world.server, self.faults, world.server_fell)
+        self._channel: Any = Channel(world.server, self.faults, world.server_fell)
         self.client = self._connect()
         self.client.log.now = world.shared.clock.read  # type: ignore[method-assign]
 

@@ -31,9 +31,19 @@ class Broken(grpc.RpcError):
 
     def __init__(self, code: grpc.StatusCode, details: str, metadata: Any = ()) -> None:
         super().__init__(details)
-        self.code = lambda: code
-        self.details = lambda: details
-        self.trailing_metadata = lambda: metadata
+        self._meaning = code, details, metadata
+
+    def code(self) -> grpc.StatusCode:
+        """As in `grpc.RpcError`."""
+        return self._meaning[0]
+
+    def details(self) -> str:
+        """As in `grpc.RpcError`."""
+        return self._meaning[1]
+
+    def trailing_metadata(self) -> Any:
+        """As in `grpc.RpcError`."""
+        return self._meaning[2]
 
 
 def gone(details: str) -> Broken:

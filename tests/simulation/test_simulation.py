@@ -106,7 +106,7 @@ def test_a_history_that_failed_once(name: str) -> None:
 def test_a_seed_draws_the_same_plan_for_ever() -> None:
     """A seed that found something once is worth something later."""
     words = [readable(draw(seed)) for seed in range(50)]
-    assert zlib.crc32("".join(words).encode()) == 3691281490
+    assert zlib.crc32("".join(words).encode()) == 4249555863
 
 
 def test_plan_as_a_word() -> None:

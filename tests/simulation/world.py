@@ -579,22 +579,29 @@ class World:
         busy = False
         for number, process in list(self.processes.items()):
             for consumer in process.consumers:
-                if consumer in seen and seen[consumer] == self._state(consumer):
+                if consumer in seen and seen[consumer] == self._state(process, consumer):
                     continue
                 if self._step(number, consumer):
                     busy = True
                     self._look()
                 else:
-                    seen[consumer] = self._state(consumer)
+                    seen[consumer] = self._state(process, consumer)
         return busy
 
-    def _state(self, consumer: Consumer) -> object:
+    def _state(self, process: Process, consumer: Consumer) -> object:
         """What decides whether a consumer has something to do."""
-        name, now = consumer.name, self.shared.clock.now
-        whose = (now, self.place(name), self.shared.locks.get(name))
+        now, place = self.shared.clock.now, self.place(consumer.name)
+        # One of each process keeps its leases.
+        moment = now if consumer is process.consumers[0] else None
+        holder = self.shared.locks.get(consumer.name)
         if consumer._position is None:
-            return whose
-        return (*whose, self.audit.settled, len(self.audit.events), len(self._sent))
+            over = place.lease is not None and from_text(place.lease) <= now
+            return moment, place, holder, over
+        moments = [parked.next_at for parked in consumer._parked.values()]
+        moments += [each for each in (consumer.due(), consumer.blocked()) if each is not None]
+        passed = sum(each <= now for each in moments)
+        audit = self.audit
+        return moment, place, holder, passed, audit.settled, len(audit.events), len(self._sent)
 
     def _next_moment(self) -> int | None:
         """Milliseconds until something is due; None if only signals are waited for."""
