@@ -103,7 +103,7 @@ class Siege:
         lease: int = 3600,
         database: str = "",
     ) -> None:
-        self.kills: Counter[str] = Counter()
+        self.kills: Counter[str] = Counter()  # by what was killed
         self.runs: dict[str, int] = {}
         self.lost = 0  # times that events were lost which had been acknowledged
         self._url = url

@@ -117,7 +117,7 @@ class _Draw:
         elif what == "reshard":
             n, kind = self._of([0, 0, 0, 0, 0, 1, 2, 3]), self._of(["", "", "half-open"])
         elif what == "code":
-            kind = self._of(["", "", "raising", "other", "outputs"])
+            kind = self._of(["", "", "raising", "other", "outputs", "shorter"])
         elif what in ("flaky", "deaf"):
             n = self._chance.randint(1, 2)
         elif what == "time":

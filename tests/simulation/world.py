@@ -62,7 +62,7 @@ from tests.simulation.served import Channel, Server
 NOTICED = 10.0  # seconds until a server ends the session of a client that does not answer (G1)
 HAPPENINGS = (
     *(f"at a call: {kind}" for kind in (*KINDS, *ON_WRITES, *STANDS_STILL)),
-    *(f"code {kind}" for kind in ("restored", "raising", "other", "outputs")),
+    *(f"code {kind}" for kind in ("restored", "raising", "other", "outputs", "shorter")),
     *(f"{who} killed{how}" for who in ("worker", "server") for how in ("", " half-open")),
     *(f"{who} killed at a call" for who in ("worker", "server", "user")),
     "activity fails",
@@ -201,8 +201,8 @@ class World:
             program, value = self.programs[ctx.namespace, ctx.run], message.value
             past = ctx.now()
             for n, op in enumerate(program.iterations[ctx.iteration]):
-                if process.code:
-                    self._misbehave(process.code, ctx, n)
+                if process.code and self._misbehave(process.code, ctx, n):
+                    return
                 value = perform(ctx, op, value)
                 if op.what == LARGE and op.ms > self.longest:
                     self._count("message beyond the limit")
@@ -217,16 +217,19 @@ class World:
 
         return flow
 
-    def _misbehave(self, code: str, ctx: RunContext, n: int) -> None:
-        """What changed code does before the n-th operation (R4, R5, O2)."""
+    def _misbehave(self, code: str, ctx: RunContext, n: int) -> bool:
+        """What changed code does before the n-th operation (R4, R5, O2); whether it ends there."""
         key = Key(ctx.namespace, ctx.workflow, ctx.run, ctx.iteration)
         if code == "outputs":
             ctx.emit_output(EXTRA, None)
-            return
+            return False
         self._refused.add(str(key))
-        if code == "other" and self._asked(key) > self._asked_before(key, n):
-            # Refused, as the history has another request here; nothing of it may be stored.
-            ctx.exec_activity("unheard_of", None)
+        # Refused, as the history has another request here; nothing of it may be stored.
+        if self._asked(key) > self._asked_before(key, n):
+            if code == "shorter":
+                return True
+            if code == "other":
+                ctx.exec_activity("unheard_of", None)
         raise Bug(f"{code} code")
 
     def _asked(self, key: Key) -> int:
