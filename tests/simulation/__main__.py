@@ -11,8 +11,9 @@ import traceback
 from collections import Counter
 
 from tests.simulation.backend import Backend, opened
+from tests.simulation.faults import AT_CALLS
 from tests.simulation.plans import from_token
-from tests.simulation.run import many, once
+from tests.simulation.run import many, once, sweep
 from tests.simulation.world import HAPPENINGS
 
 CHUNK = 100  # histories between two lines about how far it is
@@ -36,6 +37,11 @@ def arguments() -> argparse.Namespace:
         "--url",
         default="sqlite://",
         help="a database to do it on, whose tables are EMPTIED (default: SQLite in memory)",
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="instead, one history for each call of a small plan and each fault at it",
     )
     parser.add_argument("--again", metavar="WORD", help="run the history that a failure printed")
     asked = parser.parse_args()
@@ -64,6 +70,16 @@ def simulate(backend: Backend, asked: argparse.Namespace, seed: int) -> tuple[Co
     return total, failed
 
 
+def sweep_all(backend: Backend, url: str) -> Counter[str]:
+    """An outage at each call, of each kind, embedded and through a server."""
+    total: Counter[str] = Counter()
+    for mode in ("embedded", "served"):
+        for kind in AT_CALLS:
+            sweep(backend, url, mode, kind, total)
+            print(f"\r{mode}, {kind}: {total['histories']} histories", end="", file=sys.stderr)
+    return total
+
+
 def main() -> int:
     """Run what is asked for; 1 if a promise was broken."""
     asked = arguments()
@@ -73,12 +89,15 @@ def main() -> int:
             once(backend, from_token(asked.again), asked.url)
             print("it passed")
             return 0
-        print(f"the first seed is {seed}", file=sys.stderr)
-        total, failed = simulate(backend, asked, seed)
+        if asked.sweep:
+            total, failed = sweep_all(backend, asked.url), 0
+        else:
+            print(f"the first seed is {seed}", file=sys.stderr)
+            total, failed = simulate(backend, asked, seed)
     print(file=sys.stderr)
     for what, count in sorted(total.items()):
         print(f"{count:9} {what}")
-    if never := sorted(set(HAPPENINGS) - set(total)):
+    if (never := sorted(set(HAPPENINGS) - set(total))) and not asked.sweep:
         print(f"there was no: {', '.join(never)}")
     if failed:
         print(f"{failed} histories FAILED: their seeds are above")

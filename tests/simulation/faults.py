@@ -48,6 +48,7 @@ ON_WRITES = (
 )
 #: How a process stands still at a call, and then goes on: as long as a lease, or shorter.
 STANDS_STILL = ("hangs", "pauses")
+AT_CALLS = (*KINDS, *ON_WRITES, *STANDS_STILL)
 _FAILS = Statement("UPDATE replay_meta SET value = value WHERE name = ''", must_find=1)
 
 

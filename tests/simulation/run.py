@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shlex
 import time
@@ -11,9 +12,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from tests.simulation.backend import Backend
-from tests.simulation.plan import Plan
+from tests.simulation.plan import SERVER, USER, Action, Plan
 from tests.simulation.plans import draw, readable, token
-from tests.simulation.program import LARGE, Op
+from tests.simulation.program import FOREVER, LARGE, Op, Program
 from tests.simulation.virtual import ruled
 from tests.simulation.world import World, simulate
 
@@ -82,6 +83,31 @@ def many(backend: Backend, url: str, seed: int, histories: int, total: Counter[s
             error.add_note(_again(backend, small, url))
             raise
         total.update(["histories", *kinds(plan)])
+
+
+#: A run that does everything, by one process.
+_EVERYTHING = Program(
+    ("n", "r1"),
+    (
+        (Op("call", ("a",)), Op("gather", ("a", "b")), Op("sleep", ms=400)),
+        (Op("signal", ms=0, signal=1), Op("signal", ms=FOREVER, signal=0), Op("output", ("o",))),
+    ),
+)
+_BUSY = (Action("begin"), *[Action("round")] * 3, Action("time", n=400), Action("signal", n=10))
+_ALL_DAY = Plan((_EVERYTHING,), (*_BUSY, *[Action("round")] * 4, Action("read")))
+
+
+def sweep(backend: Backend, url: str, mode: str, kind: str, total: Counter[str]) -> None:
+    """One history for each call of a worker, its server and its user, at which `kind` happens."""
+    plan = _ALL_DAY._replace(mode=mode)
+    for process in (0, USER) if mode == "embedded" else (0, USER, SERVER):
+        for at in itertools.count():
+            fault = Action("fault", process, at, kind)
+            world = once(backend, plan._replace(schedule=(fault, *plan.schedule)), url)
+            if not world.shared.fired[f"at a call: {kind}"]:
+                break
+            total += world.shared.fired
+            total.update(["histories", f"histories, sweep of {mode}"])
 
 
 def smaller(backend: Backend, plan: Plan, kind: type[Exception]) -> Plan:

@@ -10,14 +10,21 @@ import pytest
 
 from replay.log import Log, Move
 from tests.simulation.backend import opened
+from tests.simulation.faults import AT_CALLS
 from tests.simulation.plan import Action, Plan
 from tests.simulation.plans import draw, from_token, readable, token
 from tests.simulation.program import FOREVER, Op, Program, predict
-from tests.simulation.run import many, once
+from tests.simulation.run import many, once, sweep
 from tests.simulation.world import HAPPENINGS
 
 SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
 HISTORIES = 100
+
+#: These find what a transaction is for; the others are for a longer test.
+SOON = ("committed", "undone", "killed within")
+KINDS_OF_OUTAGES = [
+    kind if kind in SOON else pytest.param(kind, marks=pytest.mark.slow) for kind in AT_CALLS
+]
 
 PROGRAM = Program(
     ("n", "r1"),
@@ -38,6 +45,16 @@ def test_sqlite(seed: int) -> None:
         many(backend, "sqlite://", seed, HISTORIES, total)
     assert total["histories"] == HISTORIES
     assert {each for each in HAPPENINGS if each.startswith("at a call")} <= {*total}
+
+
+@pytest.mark.parametrize("mode", ["embedded", "served"])
+@pytest.mark.parametrize("kind", KINDS_OF_OUTAGES)
+def test_an_outage_at_each_call(mode: str, kind: str) -> None:
+    """G1, L6, L7, R1, R2, A1, S1, S2: something happens at each statement and call in turn."""
+    total: Counter[str] = Counter()
+    with opened("sqlite://") as backend:
+        sweep(backend, "sqlite://", mode, kind, total)
+    assert total["histories"] >= 30
 
 
 @pytest.mark.one_server

@@ -34,9 +34,7 @@ from tests.example_pb2 import Int
 from tests.simulation import virtual
 from tests.simulation.backend import Backend, Late
 from tests.simulation.faults import (
-    KINDS,
-    ON_WRITES,
-    STANDS_STILL,
+    AT_CALLS,
     Faults,
     Killed,
     Port,
@@ -61,7 +59,7 @@ from tests.simulation.served import Channel, Server
 
 NOTICED = 10.0  # seconds until a server ends the session of a client that does not answer (G1)
 HAPPENINGS = (
-    *(f"at a call: {kind}" for kind in (*KINDS, *ON_WRITES, *STANDS_STILL)),
+    *(f"at a call: {kind}" for kind in AT_CALLS),
     *(f"code {kind}" for kind in ("restored", "raising", "other", "outputs", "shorter")),
     *(f"{who} killed{how}" for who in ("worker", "server") for how in ("", " half-open")),
     *(f"{who} killed at a call" for who in ("worker", "server", "user")),
