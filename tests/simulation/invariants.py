@@ -74,6 +74,11 @@ class Audit:
             self.settled += 1
         return found
 
+    def knows_all(self) -> bool:
+        """Whether there are no events but those that it has seen."""
+        count = "SELECT COUNT(*) FROM replay_events WHERE type <> 0"
+        return bool(self._backend.query(count)[0][0] == len(self.by_key))
+
     def _cursors(self) -> bool:
         """L1, L5: nobody has read past a gap, and no cursor goes back unless it is put back."""
         moved = False

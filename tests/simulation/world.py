@@ -27,6 +27,7 @@ from replay import (
     Unavailable,
 )
 from replay.log import LostOwnership
+from replay.server.remote import RemoteLog
 from replay.signal import signal_hash
 from replay.storage.database import from_text, to_text
 from replay.storage.event import Key, pack
@@ -177,7 +178,10 @@ class World:
             process.hang()
         try:
             for other in [each for each in self.processes if each not in (number, USER)] * 2:
-                self._do_round(Action("round", other))
+                for consumer in self.processes[other].consumers:
+                    if virtual.DICE.chance.random() < 0.7:
+                        self._step(other, consumer)
+                        self._look()
         except AssertionError as error:  # not to be taken for what the call that waits raises
             self._broken.append(str(error))
         self._still, self._stepping, self._refused = False, watch, refused
@@ -696,6 +700,7 @@ class Watch:
         self._port = process.port()
         self._process = process.owner()
         self._remote = isinstance(process, Remote)
+        self._number = process.number
         self._name = name
         self.stood_still = False
         self.begin(world)
@@ -709,13 +714,25 @@ class Watch:
         """Compare."""
         name, before, after = self._name, self._before, world.place(self._name)
         ours = after.owner.endswith(self._process)
+        # A server gives up the names of a session that was lost meanwhile.
+        given_up = self._remote and after.owner == ""
         if before.position != after.position:
-            # A server gives up the names of a session that was lost meanwhile.
-            given_up = self._remote and after.owner == ""
             world.claim(ours or given_up, f"L7: {name} is {after.owner}'s")
+            world.claim(self._has_session(world), f"L7, G1: {name} is another session's")
+        elif not (ours or given_up):
+            world.claim(world.audit.knows_all(), f"L7: {name}'s step stored events for nothing")
         if self._held and ours and before.owner and not before.owner.endswith(self._process):
             over = before.lease is None or from_text(before.lease) <= world.shared.clock.now
             world.claim(over, f"L7: {name} was taken from {before.owner}")
+
+    def _has_session(self, world: World) -> bool:
+        """Whether no other session of the server has the name (G1)."""
+        if not self._remote:
+            return True
+        mine = world.processes[self._number].client.log
+        sessions = world.server().host.sessions.values()
+        owners = {session.id for session in sessions if self._name in session.claims}
+        return isinstance(mine, RemoteLog) and owners <= {mine._session}
 
 
 def simulate(backend: Backend, plan: Plan) -> World:
