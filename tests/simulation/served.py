@@ -8,18 +8,18 @@ threads for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import grpc
 
 from replay import Client
 from replay.log import Log
+from replay.server import server as server_module
 from replay.server.host import Host
 from replay.server.options import Options
-from replay.server.server import _SERVICES, _Dispatcher
-from replay.server.services import Hosts
 from tests.simulation.faults import Faults, Killed, Port
 
 #: Calls that store something: they take the faults of transactions.
@@ -98,6 +98,25 @@ class _SteppedHost(Host):
         self._hear()
 
 
+class _Listener:
+    """Stands in for gRPC's server: keeps the handlers, for a channel to call."""
+
+    def __init__(self, **_: object) -> None:
+        self.handlers: list[Any] = []
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        self.handlers += handlers
+
+    def add_registered_method_handlers(self, *_: object) -> None:
+        """The generic ones are enough."""
+
+    def add_insecure_port(self, address: str) -> int:
+        return 1
+
+    async def start(self) -> None:
+        """Nothing to listen to."""
+
+
 class Server:
     """One server's process."""
 
@@ -105,25 +124,32 @@ class Server:
         self.port = port
         self.client = Client(Log(port), loops=False)
         self._loop = _Loop()
-        self._handlers: list[Any] = []
         self._later: list[asyncio.Task[Any]] = []
-        self.host: Host
-        self._loop.run_until_complete(self._start())
+        self.stands_still = False
+        self._listener = _Listener()
+        with (
+            patch("replay.server.server.open_client", lambda url: self.client),
+            patch("replay.server.server.Host", _SteppedHost),
+            patch.object(grpc.aio, "server", lambda **_: self._listener),
+        ):
+            self._loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
-        self.host = _SteppedHost("", self.client, 1)
-        self.host.start()
-        dispatcher = _Dispatcher(Options(databases={"": "sqlite://"}))
-        for descriptor, service in _SERVICES:
-            self._handlers.append(dispatcher.handlers(descriptor, service(Hosts({"": self.host}))))
+        server = server_module.Server(Options(databases={"": "sqlite://"}))
+        await server.start()
+        self.host: Host = server._hosts.of("")
+
+    def still(self) -> bool:
+        """Whether it stands still, at a statement for a call or for its own consumers."""
+        return self.stands_still or self._loop.is_running()
 
     def handler(self, method: str) -> Any:
         """The handler of a method, by its full name."""
-        return next(h for each in self._handlers if (h := each.service(_Details(method))))
+        return next(h for each in self._listener.handlers if (h := each.service(_Details(method))))
 
     def begin(self, work: Any) -> asyncio.Task[Any]:
         """Begin a call."""
-        if self._loop.is_running() or self._loop.is_closed():
+        if self.still() or self._loop.is_closed():
             work.close()
             if self.port.dead:
                 raise gone("failed to connect: the server is not up yet")
@@ -134,7 +160,7 @@ class Server:
     def turn(self, until: Callable[[], bool]) -> bool:
         """Turn the loop until this is true; False if it will not be."""
         idle = False
-        while not (idle or until() or self._loop.is_running()):
+        while not (idle or until() or self.still()):
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
             idle = not self._loop._ready  # type: ignore[attr-defined]
@@ -147,7 +173,7 @@ class Server:
 
     def settle(self) -> None:
         """Let all come to rest."""
-        if self._loop.is_running() or self._loop.is_closed():
+        if self.still() or self._loop.is_closed():
             return
         later, self._later = self._later, []
         for task in later:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -67,28 +68,26 @@ class Windows:
         return self._now
 
 
-class Pool:
-    """As a `ThreadPoolExecutor`; a call begins at once, and ends when the dice say so."""
+class Workers:
+    """As the threads of an activity; a call begins at once, and ends when the dice say so."""
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self, *_: object) -> None:
         self._mine: list[Future[Any]] = []
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """As a `ThreadPoolExecutor`."""
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """As in `replay.activity`."""
         future: Future[Any] = Future()
         end: Callable[[], None]
         try:
-            result = function(*arguments)
-            end = lambda: future.set_result(result)  # noqa: E731
+            end = partial(future.set_result, function())
         except Exception as error:
-            failure = error
-            end = lambda: future.set_exception(failure)  # noqa: E731
+            end = partial(future.set_exception, error)
         self._mine.append(future)
         DICE.running.append((future, end))
         return future
 
-    def shutdown(self, **_: object) -> None:
-        """As a `ThreadPoolExecutor`: what has not ended is not heard of any more."""
+    def end(self) -> None:
+        """As in `replay.activity`: what has not ended is not heard of any more."""
         DICE.running = [each for each in DICE.running if each[0] not in self._mine]
 
 
@@ -112,6 +111,6 @@ def ruled() -> Iterator[None]:
         for module in DRAWING:
             stack.enter_context(patch(f"{module}.random", DICE))
         stack.enter_context(patch("replay.consumer.time", Windows()))
-        stack.enter_context(patch("replay.activity.ThreadPoolExecutor", Pool))
+        stack.enter_context(patch("replay.activity._Workers", Workers))
         stack.enter_context(patch("replay.activity.wait", wait))
         yield

@@ -176,6 +176,8 @@ class World:
         process = self.processes[number]
         if kind == "hangs" and isinstance(process, Remote):
             process.hang()
+        if isinstance(process, Serving):
+            process.server.stands_still = True
         try:
             for other in [each for each in self.processes if each not in (number, USER)] * 2:
                 for consumer in self.processes[other].consumers:
@@ -185,6 +187,8 @@ class World:
         except AssertionError as error:  # not to be taken for what the call that waits raises
             self._broken.append(str(error))
         self._still, self._stepping, self._refused = False, watch, refused
+        if isinstance(process, Serving):
+            process.server.stands_still = False
         if watch is not None:
             watch.stood_still = True
             watch.begin(self)
