@@ -51,12 +51,12 @@ def serve(url: str, notes: str, driver: Connection) -> None:
             return
 
 
-def connected(url: str) -> Client:
+def connected(url: str, *, loops: bool = True) -> Client:
     """A client; connects again as a supervisor would, since a busy server answers late."""
     deadline = time.monotonic() + LIMIT
     while True:
         try:
-            return connect(url)
+            return connect(url, loops=loops)
         except Unavailable:
             if time.monotonic() > deadline:
                 raise
@@ -128,7 +128,7 @@ class Siege:
     def hold(self, kills: int) -> None:
         """Start runs and kill until it is enough; then everything has to end as it should."""
         with ExitStack() as stack:
-            client = stack.enter_context(stepped(self._url))
+            client = stack.enter_context(connected(self._url, loops=False))
             team = stack.enter_context(Team(self._url, self._notes, lease=self._lease))
             self._fight(client, team, kills)
             self._ask_all(client)

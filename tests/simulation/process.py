@@ -42,6 +42,12 @@ class Process:
         """How that process signs what it owns."""
         raise NotImplementedError
 
+    def stop(self, *, hang_up: bool) -> None:
+        """It stands still, with `hang_up` for so long that others take its names."""
+
+    def go_on(self) -> None:
+        """It stands still no more."""
+
     def die(self, *, half_open: bool) -> None:
         """All is forgotten; of the database's side, the rows stay."""
         raise NotImplementedError
@@ -94,9 +100,10 @@ class Remote(Process):
     def owner(self) -> str:
         return self._world.server().client.log._process
 
-    def hang(self) -> None:
-        """The server has heard nothing for too long."""
-        self._channel.drop()
+    def stop(self, *, hang_up: bool) -> None:
+        """As in `Process`: a server that has heard nothing for too long ends the session (G1)."""
+        if hang_up:
+            self._channel.drop()
 
     def die(self, *, half_open: bool) -> None:
         self._channel.die(half_open=half_open)
@@ -119,6 +126,12 @@ class Serving(Process):
 
     def owner(self) -> str:
         return self.client.log._process
+
+    def stop(self, *, hang_up: bool) -> None:
+        self.server.stands_still = True
+
+    def go_on(self) -> None:
+        self.server.stands_still = False
 
     def die(self, *, half_open: bool) -> None:
         self.server.die(half_open=half_open)

@@ -183,6 +183,7 @@ class Server:
     def die(self, *, half_open: bool) -> None:
         """Nothing of it goes on, and nobody is answered."""
         self.port.die(half_open=half_open)
+        self.stands_still = False
         for consumer in self.client.loops():
             consumer._forget()
         while tasks := asyncio.all_tasks(self._loop):

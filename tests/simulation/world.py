@@ -171,27 +171,29 @@ class World:
         """A process stops at a call, while the others go on, and time; then it goes on, too."""
         if self._still:
             return
-        self._still, watch, refused = True, self._stepping, self._refused
         self._pass(STAND_STILL[kind])
+        self._still, watch, refused = True, self._stepping, self._refused
         process = self.processes[number]
-        if kind == "hangs" and isinstance(process, Remote):
-            process.hang()
-        if isinstance(process, Serving):
-            process.server.stands_still = True
+        process.stop(hang_up=kind == "hangs")
         try:
-            for other in [each for each in self.processes if each not in (number, USER)] * 2:
-                for consumer in self.processes[other].consumers:
-                    if virtual.DICE.chance.random() < 0.7:
-                        self._step(other, consumer)
-                        self._look()
+            # One that waits for the answer of a server that stands still does not go on, either.
+            self._go_on_without({number, USER, watch.number if watch else USER})
         except AssertionError as error:  # not to be taken for what the call that waits raises
             self._broken.append(str(error))
-        self._still, self._stepping, self._refused = False, watch, refused
-        if isinstance(process, Serving):
-            process.server.stands_still = False
+        finally:
+            process.go_on()
+            self._still, self._stepping, self._refused = False, watch, refused
         if watch is not None:
             watch.stood_still = True
             watch.begin(self)
+
+    def _go_on_without(self, absent: set[int]) -> None:
+        """Two rounds of the other processes, with some steps left out."""
+        for number in [number for number in self.processes if number not in absent] * 2:
+            for consumer in self.processes[number].consumers:
+                if virtual.DICE.chance.random() < 0.7:
+                    self._step(number, consumer)
+                    self._look()
 
     # What the consumers call.
 
@@ -704,7 +706,7 @@ class Watch:
         self._port = process.port()
         self._process = process.owner()
         self._remote = isinstance(process, Remote)
-        self._number = process.number
+        self.number = process.number
         self._name = name
         self.stood_still = False
         self.begin(world)
@@ -733,7 +735,7 @@ class Watch:
         """Whether no other session of the server has the name (G1)."""
         if not self._remote:
             return True
-        mine = world.processes[self._number].client.log
+        mine = world.processes[self.number].client.log
         sessions = world.server().host.sessions.values()
         owners = {session.id for session in sessions if self._name in session.claims}
         return isinstance(mine, RemoteLog) and owners <= {mine._session}
