@@ -189,6 +189,7 @@ class World:
 
     def _go_on_without(self, absent: set[int]) -> None:
         """Two rounds of the other processes, with some steps left out."""
+        self._look()  # at what the one that stands still has done already
         for number in [number for number in self.processes if number not in absent] * 2:
             for consumer in self.processes[number].consumers:
                 if virtual.DICE.chance.random() < 0.7:
