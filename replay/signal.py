@@ -316,7 +316,7 @@ class Matcher(Consumer):
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()
         arrived = self._arrived(now)
-        due = set() if self._behind else {Key.parse(key)[:3] for _, key in self._timers.pop(now)}
+        due = () if self._behind else [Key.parse(key)[:3] for _, key in self._timers.pop(now)]
         begun: dict[Run, list[_Await]] = defaultdict(list)
         for found in step.begun.values():
             begun[found.key[:3]].append(found)
@@ -328,8 +328,10 @@ class Matcher(Consumer):
                 # Stored awaits have been compared with all older signals, these have not.
                 self._match(run, None, now, step, batch)
                 compared.add(run)
-        for run in (arrived.keys() | due) - compared:
-            self._match(run, arrived.get(run, []), now, step, batch)
+        # In one order in every process, so that a simulated one repeats itself exactly.
+        for run in dict.fromkeys([*arrived, *due]):
+            if run not in compared:
+                self._match(run, arrived.get(run, []), now, step, batch)
 
     def _put_off(self, awaits: Iterable[_Await], step: _Step, batch: Batch) -> None:
         """Leave these awaits to the next step, since their signals may be large."""

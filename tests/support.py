@@ -66,6 +66,10 @@ class Clock:
             database(client).now = lambda: self.now  # type: ignore[method-assign]
             client.log.now = lambda: self.now  # type: ignore[method-assign]
 
+    def read(self) -> datetime:
+        """The time."""
+        return self.now
+
     def forward(self, **duration: float) -> None:
         """Move on, by the arguments of a timedelta."""
         self.now += timedelta(**duration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import random
 import shutil
@@ -12,13 +13,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.crash.front import FrontServer
 from tests.crash.siege import Siege
 from tests.servers import ProcessServer, Program, Server, private_servers, programs, started
+from tests.support import with_options
 
 KILLS = 60  # in one siege
 WORSE = ["delay", "2ms", "2ms", "loss", "1%"]
@@ -79,17 +83,20 @@ def makers(network: str) -> dict[str, Callable[[], Server] | None]:
     return {"sqlite": None, **private_servers()}
 
 
-def hold(make: Callable[[], Server] | None, seed: int) -> Counter[str]:
-    """One siege; the kills by kind."""
-    with tempfile.TemporaryDirectory(prefix="replay-") as directory:
+def hold(make: Callable[[], Server] | None, seed: int, kills: int, front: bool) -> Counter[str]:
+    """One siege, with `front` through a server of our own; the kills by kind."""
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-"))
         notes = Path(directory) / "executed"
-        if make is None:
-            siege = Siege(f"sqlite:///{directory}/replay.db", notes, seed)
-            siege.hold(KILLS)
+        server = None if make is None else stack.enter_context(started(make))
+        url = f"sqlite:///{directory}/replay.db" if server is None else server.url
+        if front:
+            # With a lease of an hour nobody waits for it: connections tell who is dead.
+            own = stack.enter_context(started(lambda: FrontServer(with_options(url, lease=3600))))
+            siege = Siege(own.url, notes, seed, own, database=url)
         else:
-            with started(make) as server:
-                siege = Siege(server.url, notes, seed, server)
-                siege.hold(KILLS)
+            siege = Siege(url, notes, seed, server)
+        siege.hold(kills)
         return siege.kills
 
 
@@ -103,29 +110,44 @@ def main(arguments: list[str]) -> None:
         print(f"network: {network}")
     end = time.monotonic() + 60 * options.minutes
     kills: Counter[str] = Counter()
-    seed, chosen = options.seed, makers(network)
+    for seed, name, make, front in sieges(options.seed, network):
+        if kills.total() >= options.kills or (kills and time.monotonic() >= end):
+            break
+        again = f"./dev simulate --crash --seed {seed}{' --network' * bool(network)}"
+        where = f"{name} through a server" if front else name
+        try:
+            found = hold(make, seed, KILLS, front)
+        except BaseException:
+            print(f"failed on {where} with seed {seed}, try: {again}", file=sys.stderr)
+            raise
+        for what, count in found.items():
+            kills["replay server" if front and what == "server" else f"{what}, {where}"] += count
+        print(f"seed {seed} {where}: {dict(found)}; {kills.total()} kills in all", flush=True)
+    for what, count in sorted(kills.items()):
+        print(f"{count:9} {what}")
+
+
+def sieges(seed: int, network: str) -> Iterator[tuple[int, str, Callable[[], Server] | None, bool]]:
+    """Sieges without end: the seed, what each is held on, and whether through our own server."""
+    chosen = makers(network)
     while True:
         for name, make in chosen.items():
-            again = f"./dev simulate --crash --seed {seed}{' --network' * bool(network)}"
-            try:
-                found = hold(make, seed)
-            except BaseException:
-                print(f"failed on {name} with seed {seed}, try: {again}", file=sys.stderr)
-                raise
-            kills += found
-            print(f"seed {seed} {name}: {dict(found)}; in all {dict(kills)}", flush=True)
+            for front in (False,) if network else (False, True):
+                yield seed, name, make, front
         seed += 1
-        if time.monotonic() >= end:
-            return
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="./dev simulate --crash", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long (1)")
+    parser.add_argument("--minutes", type=float, help="how long (1, with --kills no limit)")
+    parser.add_argument("--kills", type=float, default=math.inf, help="how many at least")
     parser.add_argument("--seed", type=int, default=1, help="of the first siege (1)")
     parser.add_argument("--network", action="store_true", help="servers only, by a bad network")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.minutes is None:
+        options.minutes = 1.0 if options.kills == math.inf else math.inf
+    return options
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from replay import Client, Event, EventType, connect
 from replay.client import EventsLost
-from replay.storage.database import OutcomeUnknown
+from replay.storage.database import OutcomeUnknown, Unavailable
 from tests import journey
 from tests.crash.audit import audit
 from tests.crash.point import ask
@@ -41,13 +42,24 @@ forks.set_forkserver_preload(["tests.crash.siege"])
 def serve(url: str, notes: str, driver: Connection) -> None:
     """A worker; it ends when its driver does.  That servers go away is no news here."""
     logging.getLogger("replay").setLevel(logging.ERROR)
-    with connect(url) as client:
+    with connected(url) as client:
         journey.staff(client, Notes(notes))
         driver.send("ready")
         try:
             driver.recv()
         except EOFError:
             return
+
+
+def connected(url: str, *, loops: bool = True) -> Client:
+    """A client; connects again as a supervisor would, since a busy server answers late."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            return connect(url, loops=loops)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
 
 
 class Team:
@@ -103,7 +115,7 @@ class Siege:
         lease: int = 3600,
         database: str = "",
     ) -> None:
-        self.kills: Counter[str] = Counter()
+        self.kills: Counter[str] = Counter()  # by what was killed
         self.runs: dict[str, int] = {}
         self.lost = 0  # times that events were lost which had been acknowledged
         self._url = url
@@ -116,7 +128,7 @@ class Siege:
     def hold(self, kills: int) -> None:
         """Start runs and kill until it is enough; then everything has to end as it should."""
         with ExitStack() as stack:
-            client = stack.enter_context(stepped(self._url))
+            client = stack.enter_context(connected(self._url, loops=False))
             team = stack.enter_context(Team(self._url, self._notes, lease=self._lease))
             self._fight(client, team, kills)
             self._ask_all(client)

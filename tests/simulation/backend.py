@@ -13,6 +13,7 @@ from contextlib import closing
 from replay.storage.database import TABLES, Database, Row
 from replay.storage.mysql import MySQL
 from replay.storage.open import open_database
+from replay.storage.sqlite import Sqlite
 from tests.support import Raw
 
 
@@ -53,6 +54,7 @@ class Backend:
         self.server = not url.startswith("sqlite")
         self._own = open_database(url)
         self._more: dict[int, Database] = {}
+        self._calls = 0
 
     def of(self, process: int) -> Database:
         """The connection of a process; SQLite's is shared by all."""
@@ -64,7 +66,16 @@ class Backend:
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
         """What is in the tables, past all faults."""
+        if isinstance(self._own, Sqlite):
+            return self._own._connection.execute(sql, parameters).fetchall()
         return self._own.query(sql, parameters)
+
+    def version(self) -> int:
+        """A number that is another one after each change, and on a server at each call."""
+        if isinstance(self._own, Sqlite):
+            return self._own._connection.total_changes
+        self._calls += 1
+        return self._calls
 
     def burn(self, table: str) -> int:
         """SQLite: the next id, which no insert gets any more."""

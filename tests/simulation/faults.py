@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NoReturn
 
 from replay.storage.database import (
     Database,
@@ -30,7 +31,7 @@ class Killed(BaseException):
     """The process ends here: nothing of it goes on."""
 
 
-#: What can happen at any statement.
+#: What can happen at any call.
 KINDS = (
     "lost",  # the connection, before it
     "lost after",
@@ -43,7 +44,11 @@ ON_WRITES = (
     "committed",  # and after it: in both cases nobody knows the outcome
     "undone",  # lost within it: it is rolled back, and nobody knows that
     "deadlock",  # rolled back, and the database says so
+    "killed within",  # the process, in it: it is rolled back
 )
+#: How a process stands still at a call, and then goes on: as long as a lease, or shorter.
+STANDS_STILL = ("hangs", "pauses")
+AT_CALLS = (*KINDS, *ON_WRITES, *STANDS_STILL)
 _FAILS = Statement("UPDATE replay_meta SET value = value WHERE name = ''", must_find=1)
 
 
@@ -58,24 +63,58 @@ class Shared:
     fired: Counter[str] = field(default_factory=Counter)
 
 
-class Port(Database):
-    """The database, for one process."""
+class Faults:
+    """What is going to happen at the calls of one process."""
 
-    def __init__(self, inner: Database, shared: Shared) -> None:
-        super().__init__(inner.name, {})
-        self.skip_duplicates = inner.skip_duplicates
-        self.dead = False
-        self._inner = inner
+    def __init__(self, shared: Shared, stand_still: Callable[[str], None]) -> None:
         self._shared = shared
-        self._faults: list[list[object]] = []
+        self._stand_still = stand_still
+        self._armed: list[tuple[str, int]] = []
 
     def arm(self, kind: str, at: int) -> None:
         """Have this happen at the `at`-th call from now, 1 being the next."""
-        self._faults.append([kind, at])
+        self._armed.append((kind, at))
 
     def disarm(self) -> None:
         """Nothing happens any more."""
-        self._faults.clear()
+        self._armed.clear()
+
+    def due(self, writing: bool) -> str:
+        """The fault of this call, if there is one; it has stood still or been killed already."""
+        if not self._armed:
+            return ""
+        due, left = "", []
+        for kind, at in self._armed:
+            counts = writing or kind not in ON_WRITES
+            if counts and at == 1:
+                due = kind
+            else:
+                left.append((kind, at - counts))
+        self._armed = left
+        if not due:
+            return ""
+        self._shared.fired[f"at a call: {due}"] += 1
+        if due == "killed":
+            raise Killed
+        if due in STANDS_STILL:
+            self._stand_still(due)
+            return ""
+        return due
+
+
+class Port(Database):
+    """The database, for one process."""
+
+    def __init__(self, inner: Database, shared: Shared, faults: Faults, limit: int) -> None:
+        super().__init__(inner.name, {})
+        self.max_message = limit
+        self.skip_duplicates = inner.skip_duplicates
+        self.dead = False
+        self._cut = 0
+        self._inner = inner
+        self._shared = shared
+        self._faults = faults
+        self._translated = inner._translated  # type: ignore[method-assign]
 
     def die(self, *, half_open: bool = False) -> None:
         """No more calls; the locks go, unless the server has not noticed."""
@@ -91,17 +130,11 @@ class Port(Database):
         """The fault of this call, if there is one."""
         if self.dead:
             raise Unavailable("the process is dead")
-        due = ""
-        for fault in self._faults:
-            kind, at = str(fault[0]), int(str(fault[1]))
-            if writing or kind in KINDS:
-                fault[1] = at - 1
-                if at == 1:
-                    due = kind
-        self._faults = [fault for fault in self._faults if int(str(fault[1])) > 0]
-        self._shared.fired[due] += bool(due)
-        if due == "killed":
-            raise Killed
+        try:
+            due = self._faults.due(writing)
+        except Killed:
+            self.dead = True
+            raise
         if due in ("lost", "not committed"):
             self._disconnect()
             raise Unavailable("fault: lost before the statement")
@@ -109,6 +142,7 @@ class Port(Database):
 
     def _after(self, due: str, committing: bool) -> None:
         if due == "killed after":
+            self.dead = True
             raise Killed
         if due in ("lost after", "committed"):
             self._disconnect()
@@ -123,16 +157,25 @@ class Port(Database):
 
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         due = self._due(writing=True)
-        if due in ("undone", "deadlock"):
-            with contextlib.suppress(NotFound), self._inner._translated():
-                self._inner._write([*statements, _FAILS], None)
-            if due == "deadlock":
-                raise RolledBack("fault: deadlock")
-            self._disconnect()
-            raise OutcomeUnknown("fault: lost in the transaction")
+        if due in ("undone", "deadlock", "killed within"):
+            self._roll_back(due, statements)
         ids = self._inner._write(statements, insert)
         self._after(due, committing=True)
         return ids
+
+    def _roll_back(self, due: str, statements: Sequence[Statement]) -> NoReturn:
+        """It ends within the transaction: after each number of its statements in turn."""
+        self._cut += 1
+        some = statements[: self._cut % (len(statements) + 1)]
+        with contextlib.suppress(NotFound), self._inner._translated():
+            self._inner._write([*some, _FAILS], None)
+        if due == "deadlock":
+            raise RolledBack("fault: deadlock")
+        if due == "killed within":
+            self.dead = True
+            raise Killed
+        self._disconnect()
+        raise OutcomeUnknown("fault: lost in the transaction")
 
     def _execute(self, sql: str, parameters: Sequence[object]) -> Sequence[Row]:
         due = self._due(writing=False)
@@ -163,7 +206,8 @@ class Port(Database):
             del self._shared.locks[name]
 
     def _translated(self, committing: bool = False) -> contextlib.AbstractContextManager[None]:
-        return self._inner._translated(committing)
+        """As the inner one's, which `__init__` puts into its place."""
+        raise NotImplementedError
 
     def release(self) -> None:
         """As in `Database`."""

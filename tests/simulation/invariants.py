@@ -29,10 +29,19 @@ class Audit:
         self._backend = backend
         self._programs = programs
         self._rows: dict[int, object] = {}
+        self._version = -1
+        #: The keys of answers by target, and the activities' requests by namespace and target.
+        self._answers: dict[str, set[str]] = {}
+        self._requests: dict[tuple[str, ...], list[Event]] = {}
+        self._ended: list[Event] = []  # iterations whose next has not been looked for
+        self._woken: set[str] = set()  # sleeps whose answers have been looked at
 
     def look(self) -> None:
         """Check everything; called after each step."""
         self.tick += 1
+        if (version := self._backend.version()) == self._version:
+            return
+        self._version = version
         new = self._read()
         moved = self._cursors()
         if new or moved:
@@ -56,6 +65,7 @@ class Audit:
             place = (event.type, event.text)
             assert place not in self.by_key, f"L2: {event!r} is {self.by_key[place]!r} again"
             self.by_key[place] = event
+            self._sort(event)
             if event.type is EventType.ACTIVITY_RESPONSE:
                 asked = self.by_key.get((EventType.ACTIVITY_REQUEST, event.text))
                 assert asked is not None, f"A1: {event!r} answers nothing"
@@ -63,6 +73,11 @@ class Audit:
         while self.settled + 1 in self.events:
             self.settled += 1
         return found
+
+    def knows_all(self) -> bool:
+        """Whether there are no events but those that it has seen."""
+        count = "SELECT COUNT(*) FROM replay_events WHERE type <> 0"
+        return bool(self._backend.query(count)[0][0] == len(self.by_key))
 
     def _cursors(self) -> bool:
         """L1, L5: nobody has read past a gap, and no cursor goes back unless it is put back."""
@@ -76,16 +91,25 @@ class Audit:
             self.cursors[name] = int(position)
         return moved
 
+    def _sort(self, event: Event) -> None:
+        """Put it where the checks look for it."""
+        if event.type is EventType.RUN_COMPLETED:
+            self._ended.append(event)
+        elif event.type is EventType.ACTIVITY_RESPONSE:
+            self._answers.setdefault(event.key.target, set()).add(event.text)
+        elif event.type is EventType.ACTIVITY_REQUEST:
+            of = (event.key.namespace, event.key.target)
+            self._requests.setdefault(of, []).append(event)
+
     def _restarts(self) -> None:
         """R6: an iteration's end and the next one's beginning come together."""
-        for (type, text), event in self.by_key.items():
-            if type is not EventType.RUN_COMPLETED:
-                continue
+        ended, self._ended = self._ended, []
+        for event in ended:
             key = event.key
             program = self._programs[key.namespace, key.run]
             if key.iteration + 1 < len(program.iterations):
                 next = (EventType.RUN_CREATED, str(Key(*key[:3], key.iteration + 1)))
-                assert next in self.by_key, f"R6: {text} has ended, and its next has not begun"
+                assert next in self.by_key, f"R6: {key} has ended, and its next has not begun"
 
     def _effects(self) -> None:
         """L6: what a cursor has passed has had its effect, or is parked."""
@@ -94,27 +118,19 @@ class Audit:
         places = [(name, key) for name, _, key in rows]
         assert len(places) == len(set(places)), f"R5: parked twice: {sorted(places)}"
         for name, position in self.cursors.items():
-            kind, *parts = name.split("/")
-            for event in self.events.values():
+            kind, *of = name.split("/")
+            if kind != "activity":
+                continue
+            # With shards there are other consumers; the end of the simulation tells.
+            for event in self._requests.get(tuple(of), ()):
                 if event.id > position or (name, event.id) in aside:
                     continue
-                if kind == "activity" and self._asks(event, parts):
-                    answer = (EventType.ACTIVITY_RESPONSE, event.text)
-                    assert answer in self.by_key, f"L6: {name} passed {event!r} and lost it"
-
-    @staticmethod
-    def _asks(event: Event, parts: list[str]) -> bool:
-        of = [event.key.namespace, event.key.target]
-        # With shards there are other consumers; the end of the simulation tells.
-        return event.type is EventType.ACTIVITY_REQUEST and parts == of
+                answered = event.text in self.answers(event.key.target)
+                assert answered, f"L6: {name} passed {event!r} and lost it"
 
     def answers(self, target: str) -> set[str]:
-        """The keys of the answers of one of the library's own activities."""
-        return {
-            text
-            for (type, text), event in self.by_key.items()
-            if type is EventType.ACTIVITY_RESPONSE and event.key.target == target
-        }
+        """The keys of the answers of an activity."""
+        return self._answers.get(target, set())
 
     def _signals(self) -> None:
         """S2: await, answer and signal change together."""
@@ -134,7 +150,8 @@ class Audit:
         rows = self._backend.query("SELECT `key` FROM replay_sleeps WHERE completed = 1")
         answered = self.answers("replay_sleep")
         assert {key for (key,) in rows} == answered, "R7: sleep and answer"
-        for key in answered:
+        for key in answered - self._woken:
+            self._woken.add(key)
             asked = self.by_key[EventType.ACTIVITY_REQUEST, key]
             answer = self.by_key[EventType.ACTIVITY_RESPONSE, key]
             due = asked.timestamp + asked.message.duration.ToTimedelta()

@@ -1,87 +1,137 @@
-"""What hypothesis draws: programs, schedules, and the faults among them."""
+"""Draws plans from seeds: programs, schedules, and the faults among them.
+
+A plan is drawn as a whole before anything runs, from a `Random` of its own.  So a seed's plan stays
+the same while the library changes.
+"""
 
 from __future__ import annotations
 
 import base64
 import pickle
 import zlib
-from itertools import chain
+from random import Random
 
-from hypothesis import strategies as st
+from tests.simulation.faults import KINDS, ON_WRITES, STANDS_STILL
+from tests.simulation.plan import SERVER, USER, Action, Plan
+from tests.simulation.program import ACTIVITIES, FOREVER, LIMIT, Op, Program, length
 
-from tests.simulation.faults import KINDS, ON_WRITES
-from tests.simulation.program import ACTIVITIES, FOREVER, Op, Program
-from tests.simulation.world import Action, Plan
-
-_names = st.sampled_from(sorted(ACTIVITIES))
-_two = st.tuples(_names, _names)
-_ops = st.one_of(
-    st.builds(Op, st.just("call"), st.tuples(_names)),
-    st.builds(Op, st.just("choose"), _two),
-    st.builds(Op, st.just("gather"), st.lists(_names, min_size=2, max_size=4).map(tuple)),
-    st.builds(Op, st.just("output"), st.tuples(st.sampled_from("ao"))),
-    st.builds(Op, st.just("sleep"), ms=st.sampled_from([0, 400, 1500])),
-    st.builds(
-        Op,
-        st.just("signal"),
-        ms=st.sampled_from([FOREVER, 0, 400, 1500]),
-        signal=st.integers(0, 1),
-    ),
+RUNS = [(namespace, run) for namespace in "nm" for run in ("r1", "r2", "R1")]
+SMALL = 1000  # bytes: a limit of messages that costs little to reach
+_MOMENTS = [1, 400, 400, 2000, 15_000, -700]  # ms
+_PORTS = [0, 0, 0, 1, USER, SERVER]
+_FAULTS = 16  # of the happenings below, so many more are faults at a call
+_HAPPENINGS = (
+    "kill",
+    "steal",
+    "rewind",
+    "reshard",
+    "code",
+    "flaky",
+    "deaf",
+    "time",
+    "read",
+    "hold",
+    "release",
+    "outage",
+    "expel",
 )
-_iterations = st.lists(st.lists(_ops, max_size=5).map(tuple), min_size=1, max_size=3).map(tuple)
-_runs = st.tuples(st.sampled_from("nm"), st.sampled_from(["r1", "r2", "R1"]))
-_programs = st.lists(
-    st.builds(Program, _runs, _iterations),
-    min_size=1,
-    max_size=4,
-    unique_by=lambda program: program.run,
-).map(tuple)
-
-_process = st.sampled_from([0, 0, 1])
-_number = st.integers(0, 39)
 
 
-def _action(
-    what: str,
-    n: st.SearchStrategy[int] = _number,
-    kind: st.SearchStrategy[str] | None = None,
-    process: st.SearchStrategy[int] = _process,
-) -> st.SearchStrategy[Action]:
-    return st.builds(Action, st.just(what), process, n, st.just("") if kind is None else kind)
+class _Draw:
+    """What one seed draws."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = Random(seed)
+        self._of = self._chance.choice
+        self._limit = LIMIT
+
+    def plan(self) -> Plan:
+        mode = self._of([*["embedded"] * 5, "served", "mixed"])
+        large = self._chance.random()
+        if large < 0.15:
+            self._limit = SMALL if large > 0.002 else LIMIT  # large ones are slow
+        programs = [
+            self._program(run, large < 0.15)
+            for run in self._chance.sample(RUNS, self._of([1, 1, 1, 2, 2, 3, 4]))
+        ]
+        actions = self._of([20, 40, 40, 60, 150])
+        return Plan(
+            tuple(programs),
+            tuple(self._action() for _ in range(self._chance.randint(0, actions))),
+            max_cached=self._of([10_000, 1, 0]),
+            await_ms=self._of([3_600_000, 1000]),
+            mode=mode,
+            workers=self._of([1, 1, 2]),
+            limit=self._limit,
+            window_us=self._of([0, 0, 9000, 30_000]),
+            jitter=self._chance.randrange(2**32),
+        )
+
+    def _program(self, run: tuple[str, str], large: bool) -> Program:
+        return Program(
+            run,
+            tuple(
+                tuple(self._op(large) for _ in range(self._chance.randint(0, 5)))
+                for _ in range(self._of([1, 1, 2, 3]))
+            ),
+        )
+
+    def _op(self, large: bool) -> Op:
+        what = self._of(["call", "choose", "gather", "output", "sleep", "signal"])
+        if large and what == "call":
+            return Op("large", ms=length(self._limit) + self._of([-100, -1, 0, 1]))
+        if what == "output":
+            return Op(what, (self._of("ao"),))
+        if what == "sleep":
+            return Op(what, ms=self._of([0, 400, 1500]))
+        if what == "signal":
+            return Op(what, ms=self._of([FOREVER, 0, 400, 1500]), signal=self._chance.randrange(2))
+        count = {"call": 1, "choose": 2}.get(what) or self._chance.randint(2, 4)
+        return Op(what, tuple(self._of(sorted(ACTIVITIES)) for _ in range(count)))
+
+    def _action(self) -> Action:
+        """Half of what happens is that the work goes on."""
+        process, n = self._of([0, 0, 1]), self._chance.randrange(40)
+        sort = self._chance.randrange(4)
+        if sort < 2:
+            return Action(self._of(["step", "step", "round"]), self._of([0, 0, 1, SERVER]), n)
+        if sort == 2:
+            return Action(self._of(["begin", "begin", "signal", "burst"]), process, n)
+        if self._chance.randrange(_FAULTS + len(_HAPPENINGS)) < _FAULTS:
+            return self._fault()
+        return self._happening(self._of(_HAPPENINGS), process, n)
+
+    def _fault(self) -> Action:
+        sort, port = self._chance.randrange(16), self._of(_PORTS)
+        if sort == 0:
+            kind = self._of(STANDS_STILL)
+            return Action("fault", port, self._chance.randrange(8), kind)
+        if sort < 8:
+            return Action("fault", port, self._chance.randrange(13), self._of(KINDS))
+        return Action("fault", port, self._chance.randrange(4), self._of(ON_WRITES))
+
+    def _happening(self, what: str, process: int, n: int) -> Action:
+        kind = ""
+        if what == "kill":
+            process, kind = self._of([0, 0, 1, SERVER]), self._of(["", "", "half-open"])
+        elif what == "reshard":
+            n, kind = self._of([0, 0, 0, 0, 0, 1, 2, 3]), self._of(["", "", "half-open"])
+        elif what == "code":
+            kind = self._of(["", "", "raising", "other", "outputs", "shorter"])
+        elif what in ("flaky", "deaf"):
+            n = self._chance.randint(1, 2)
+        elif what == "time":
+            n = self._of(_MOMENTS)
+        elif what == "hold":
+            kind = self._of(["run", "signal"])
+        elif what == "outage":
+            process, n = self._of(_PORTS), self._chance.randint(2, 6)
+        return Action(what, process, n, kind)
 
 
-_steps = [_action("step"), _action("round", st.just(0))]
-_ports = st.sampled_from([0, 0, 0, 1, 2])
-_faults = [
-    _action("fault", st.integers(0, 12), st.sampled_from(sorted(KINDS)), _ports),
-    _action("fault", st.integers(0, 3), st.sampled_from(ON_WRITES), _ports),
-]
-_happenings = [
-    *_faults * 8,
-    _action("kill", st.just(0), st.sampled_from(["", "", "half-open"])),
-    _action("steal"),
-    _action("rewind"),
-    _action("reshard", st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3])),
-    _action("code", st.just(0), st.sampled_from(["", "", "raising", "other", "outputs"])),
-    _action("flaky", st.integers(1, 2)),
-    _action("deaf", st.integers(1, 2)),
-    _action("time", st.sampled_from([1, 400, 400, 2000, 15_000, -700])),
-    _action("read", st.just(0)),
-    _action("hold", kind=st.sampled_from(["run", "signal"])),
-    _action("release"),
-]
-_work = [*[_action("begin", st.integers(0, 3))] * 2, _action("signal"), _action("burst")]
-# Half of what happens is that the work goes on.
-_actions = st.one_of(st.one_of(_steps), st.one_of(_steps), st.one_of(_work), st.one_of(_happenings))
-
-plans = st.builds(
-    Plan,
-    _programs,
-    # Lists of lists, since hypothesis draws long lists seldom, and a history wants to be long.
-    st.tuples(*[st.lists(_actions, max_size=20)] * 10).map(lambda some: tuple(chain(*some))),
-    st.sampled_from([10_000, 1, 0]),
-    st.sampled_from([3_600_000, 1000]),
-)
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    return _Draw(seed).plan()
 
 
 def token(plan: Plan) -> str:
@@ -103,7 +153,8 @@ def readable(plan: Plan) -> str:
         lines.append(f"run {'/'.join(program.run)}")
         for number, ops in enumerate(program.iterations):
             lines.append(f"  iteration {number}: {', '.join(map(_op, ops)) or 'nothing'}")
-    lines.append(f"max_cached={plan.max_cached} await_timeout={plan.await_ms} ms; then:")
+    options = plan._asdict().items()
+    lines.append(", ".join(f"{name}={value}" for name, value in list(options)[2:]) + "; then:")
     for action in plan.schedule:
         what = f"{action.what} {action.kind}".strip()
         lines.append(f"  {what}: process {action.process}, n={action.n}")
@@ -113,4 +164,6 @@ def readable(plan: Plan) -> str:
 def _op(op: Op) -> str:
     if op.what == "signal":
         return f"await signal {op.signal} {'for ever' if op.ms == FOREVER else f'{op.ms} ms'}"
+    if op.what == "large":
+        return f"call with {op.ms} characters"
     return f"{op.what} {'+'.join(op.names) or f'{op.ms} ms'}"

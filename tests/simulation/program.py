@@ -11,6 +11,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,9 @@ from google.protobuf.message import Message
 
 from replay import Event, EventType, Signal
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
-from tests.example_pb2 import Int
+from replay.storage.database import MAX_MESSAGE
+from replay.storage.event import MessageTooLarge, pack
+from tests.example_pb2 import Int, String
 
 
 class Op(NamedTuple):
@@ -50,6 +53,8 @@ ACTIVITIES: dict[str, Callable[[int], int]] = {
     "b": lambda value: value + 3,
 }
 WORKFLOW = "w"
+LARGE = "large"  # an activity that gives back what it is given
+LIMIT = MAX_MESSAGE
 FOREVER = 10_000_000_000  # ms: an await without a timeout, as far as a simulation lives
 EXTRA = "extra"  # an output that changed code adds, and nobody counts
 
@@ -72,6 +77,11 @@ def perform(ctx: Context, op: Op, value: int) -> int:
         return int(ctx.exec_activity(op.names[0], Int(value=value)).value)
     if op.what == "choose":  # what is asked for next depends on what was answered
         return int(ctx.exec_activity(op.names[value % 2], Int(value=value)).value)
+    if op.what == "large":
+        try:
+            return value + len(ctx.exec_activity(LARGE, String(value="x" * op.ms)).value) % 1000
+        except MessageTooLarge:
+            return value + 7
     if op.what == "gather":
         results = ctx.gather(*(ctx.call(name, Int(value=value)) for name in op.names))
         return sum(n * int(result.value) for n, result in enumerate(results, 1)) % 100_000
@@ -87,12 +97,28 @@ def perform(ctx: Context, op: Op, value: int) -> int:
     return value
 
 
+def requests(op: Op, longest: int) -> int:
+    """How many requests it makes."""
+    if op.what == "large":
+        return int(op.ms <= longest)
+    return len(op.names) if op.what == "gather" else int(op.what != "output")
+
+
 def interpret(program: Program, iteration: int, ctx: Context, value: int) -> None:
     """One iteration of a program."""
     for op in program.iterations[iteration]:
         value = perform(ctx, op, value)
     if iteration + 1 < len(program.iterations):
         ctx.restart(Int(value=value))
+
+
+@cache
+def length(limit: int) -> int:
+    """How many characters a `String` of `limit` bytes has, as it is stored."""
+    found = limit
+    while over := len(pack(String(value="x" * found), 2**31, "") or b"") - limit:
+        found -= over
+    return found
 
 
 class Restarted(BaseException):
@@ -106,12 +132,15 @@ class Plain:
     did.  That they rightly did is checked elsewhere.
     """
 
-    def __init__(self, key: str, signals: dict[int, list[int | None]], timed_out: set[str]) -> None:
+    def __init__(
+        self, key: str, signals: dict[int, list[int | None]], timed_out: set[str], longest: int
+    ) -> None:
         self.lines: list[Line] = []
         self.next: int | None = None
         self._key = key
         self._signals = signals
         self._timed_out = timed_out
+        self._longest = longest
         self._counts: Counter[str] = Counter()
 
     def _add(self, type: EventType, place: str, message: object) -> None:
@@ -126,7 +155,14 @@ class Plain:
 
     def exec_activity(self, activity: str, message: Any, /) -> Any:
         """As a run's."""
-        return self.gather((activity, message))[0]
+        if activity != LARGE:
+            return self.gather((activity, message))[0]
+        if len(message.value) > self._longest:
+            self._counts["large/"] += 1  # it was refused, but counts
+            raise MessageTooLarge
+        place = self._ask(LARGE, len(message.value))
+        self._add(EventType.ACTIVITY_RESPONSE, place, len(message.value))
+        return message
 
     def call(self, activity: str, message: Any, /) -> Any:
         """As a run's."""
@@ -168,16 +204,22 @@ class Plain:
 
 
 def predict(
-    program: Program, signals: Mapping[int, Sequence[int | None]], timed_out: set[str]
+    program: Program,
+    signals: Mapping[int, Sequence[int | None]],
+    timed_out: set[str],
+    longest: int = 0,
 ) -> list[Line]:
-    """The events of a run, in order, by plain Python."""
+    """The events of a run, in order, by plain Python.
+
+    `longest` is the number of characters that a message may have.
+    """
     lines: list[Line] = []
     queue = {type: list(sent) for type, sent in signals.items()}
     value: int | None = 1
     for iteration in range(len(program.iterations)):
         namespace, run = program.run
         key = f"{namespace}/{WORKFLOW}/{run}/{iteration}"
-        ctx = Plain(key, queue, timed_out)
+        ctx = Plain(key, queue, timed_out, longest)
         assert value is not None
         lines.append(Line("RUN_CREATED", key, value))
         with contextlib.suppress(Restarted):
@@ -193,6 +235,8 @@ def content(message: Message | None) -> object:
         return message.duration.ToTimedelta()
     if isinstance(message, SleepDone):
         return "done"
+    if isinstance(message, String):
+        return len(message.value)
     return message.value if isinstance(message, Int) else None
 
 

@@ -1,17 +1,19 @@
 """A cluster in one thread: what is done to it next is the schedule's choice.
 
-Two processes serve the same workflows, activities, sleeps and signals from one database; each also
-has a user's consumer.  An action is one step of one consumer, or something that happens.  After
-each action the `Audit` looks at the tables.  At the end all goes well for as long as it takes, and
-every run has to have left exactly what plain Python predicts.
+Two processes serve the same workflows, activities, sleeps and signals from one database, by
+themselves or through a server; each also has a user's consumer.  An action is one step of one
+consumer, or something that happens.  After each action the `Audit` looks at the tables.  At the end
+all goes well for as long as it takes, and every run has to have left exactly what plain Python
+predicts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any, NamedTuple
 
 from replay import (
@@ -23,50 +25,68 @@ from replay import (
     RunContext,
     Shard,
     Unavailable,
-    consume,
-    register_activity,
-    register_workflow,
 )
-from replay.log import Log, LostOwnership
+from replay.log import LostOwnership
+from replay.server.remote import RemoteLog
 from replay.signal import signal_hash
-from replay.storage.database import OutcomeUnknown, from_text, to_text
+from replay.storage.database import from_text, to_text
 from replay.storage.event import Key, pack
 from tests.example_pb2 import Int
+from tests.simulation import virtual
 from tests.simulation.backend import Backend, Late
-from tests.simulation.faults import Killed, Port, Shared
+from tests.simulation.faults import (
+    AT_CALLS,
+    Faults,
+    Killed,
+    Port,
+    Shared,
+)
 from tests.simulation.invariants import Audit
+from tests.simulation.plan import SERVER, USER, Action, Plan
+from tests.simulation.process import Embedded, Process, Remote, Serving, staffed
 from tests.simulation.program import (
     ACTIVITIES,
     EXTRA,
+    LARGE,
     WORKFLOW,
-    Program,
     as_line,
     in_order,
+    length,
     perform,
     predict,
+    requests,
 )
+from tests.simulation.served import Channel, Server
 
-READER = "reader"
+NOTICED = 10.0  # seconds until a server ends the session of a client that does not answer (G1)
+HAPPENINGS = (
+    *(f"at a call: {kind}" for kind in AT_CALLS),
+    *(f"code {kind}" for kind in ("restored", "raising", "other", "outputs", "shorter")),
+    *(f"{who} killed{how}" for who in ("worker", "server") for how in ("", " half-open")),
+    *(f"{who} killed at a call" for who in ("worker", "server", "user")),
+    "activity fails",
+    "clock back",
+    "cursor moved back",
+    "handler fails",
+    "late commit",
+    "message beyond the limit",
+    "outage of several calls",
+    "rolled back late",
+    "session expelled",
+    "shards changed",
+    "signal sent twice",
+    "two owners",
+)
+STAND_STILL = {"hangs": 15_000, "pauses": 3000}  # ms
 _EVENT = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
+FAR = timedelta(days=10)  # nothing that a program waits for takes so long
+#: When something is due: column, table, and for which rows.
+_MOMENTS = (
+    ("complete_at", "replay_sleeps", " AND completed = 0"),
+    ("timeout_at", "replay_signal_awaits", " AND status = 1"),
+    ("next_at", "replay_parked", ""),
+)
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
-
-
-class Action(NamedTuple):
-    """One entry of a schedule; what the numbers mean depends on `what`."""
-
-    what: str
-    process: int = 0
-    n: int = 0
-    kind: str = ""
-
-
-class Plan(NamedTuple):
-    """One history: what is to be done, and what happens meanwhile."""
-
-    programs: tuple[Program, ...]
-    schedule: tuple[Action, ...]
-    max_cached: int = 10_000
-    await_ms: int = 3_600_000
 
 
 class Place(NamedTuple):
@@ -81,44 +101,6 @@ class Bug(Exception):
     """What code that was changed for the worse raises, and an activity that has a bad day."""
 
 
-class Process:
-    """The consumers of one process, and its code."""
-
-    def __init__(self, world: World, number: int) -> None:
-        self.port = Port(world.backend.of(number), world.shared)
-        self.client = Client(Log(self.port), loops=False)
-        self.client.log._renew_at = math.inf  # the world says when
-        self.code = ""  # which change of the workflows' code is in force
-        self.consumers = [*self._staff(world), *self.client.loops()]
-
-    def _staff(self, world: World) -> Iterator[Consumer]:
-        plan, client = world.plan, self.client
-        for shard in world.shards():
-            for namespace in world.namespaces:
-                yield register_workflow(
-                    client,
-                    namespace,
-                    world.flow(self),
-                    name=WORKFLOW,
-                    shard=shard,
-                    max_cached=plan.max_cached,
-                    await_timeout=timedelta(milliseconds=plan.await_ms),
-                    start=False,
-                )
-                for name in ACTIVITIES:
-                    activity = world.activity(name)
-                    yield register_activity(
-                        client, namespace, activity, name=name, shard=shard, start=False
-                    )
-        yield consume(client, READER, world.delivered, start=False)
-
-    def die(self, *, half_open: bool) -> None:
-        """All is forgotten; of the database's side, the rows stay."""
-        self.port.die(half_open=half_open)
-        for consumer in self.consumers:
-            consumer._forget()
-
-
 class World:
     """The cluster of one plan."""
 
@@ -128,6 +110,9 @@ class World:
         self.shared = Shared()
         self.programs = {program.run: program for program in plan.programs}
         self.namespaces = sorted({namespace for namespace, _ in self.programs})
+        ops = [op for program in plan.programs for ops in program.iterations for op in ops]
+        self.large = any(op.what == LARGE for op in ops)
+        self.longest = length(plan.limit) if self.large else 0
         self.audit = Audit(backend, self.programs)
         self._unborn = list(self.programs)
         self._late: dict[str, tuple[Late, Any]] = {}
@@ -140,9 +125,76 @@ class World:
         self._first: list[int] = []  # ids as the user's consumer was first given them
         self._read: list[int] = []  # ids as another reader was given them
         self._views: dict[object, object] = {}
-        self._user = Port(backend.of(2), self.shared)
-        self._client = Client(Log(self._user), loops=False)
-        self.processes = [Process(self, number) for number in range(2)]
+        self._places: dict[str, tuple[int, Place]] = {}
+        self._stepping: Watch | None = None
+        self._still = False  # a process stands still just now
+        self._dead: set[int] = set()  # the processes that are to be started again
+        self._unnoticed: list[tuple[float, Channel]] = []  # until when, of clients that are gone
+        self.processes: dict[int, Process] = {}
+        for number in (SERVER, 0, 1, USER) if plan.mode != "embedded" else (0, 1, USER):
+            self.processes[number] = self._make(number)
+
+    def _make(self, number: int) -> Process:
+        if number == SERVER:
+            return Serving(self)
+        remote = self.plan.mode == "served" or (self.plan.mode == "mixed" and number != 1)
+        process = Remote(self, number) if remote else Embedded(self, number)
+        return process if number == USER else staffed(process, self)
+
+    @property
+    def _client(self) -> Client:
+        """The user's, who is another one after a death."""
+        return self.processes[USER].client
+
+    # What the processes use.
+
+    def port(self, number: int, faults: Faults) -> Port:
+        """A way to the database for a process."""
+        return Port(self.backend.of(number), self.shared, faults, self.plan.limit)
+
+    def server(self) -> Server:
+        """The server that runs just now."""
+        process = self.processes[SERVER]
+        assert isinstance(process, Serving)
+        return process.server
+
+    def server_fell(self) -> None:
+        """The server was killed at a statement; another is started."""
+        self._count("server killed at a call")
+        self._replace(SERVER, half_open=False)
+
+    def notice_later(self, channel: Channel) -> None:
+        """A client is gone, and the server does not know it yet."""
+        self._unnoticed.append((virtual.DICE.seconds + NOTICED, channel))
+
+    def stand_still(self, number: int, kind: str) -> None:
+        """A process stops at a call, while the others go on, and time; then it goes on, too."""
+        if self._still:
+            return
+        self._pass(STAND_STILL[kind])
+        self._still, watch, refused = True, self._stepping, self._refused
+        process = self.processes[number]
+        process.stop(hang_up=kind == "hangs")
+        try:
+            # One that waits for the answer of a server that stands still does not go on, either.
+            self._go_on_without({number, USER, watch.number if watch else USER})
+        except AssertionError as error:  # not to be taken for what the call that waits raises
+            self._broken.append(str(error))
+        finally:
+            process.go_on()
+            self._still, self._stepping, self._refused = False, watch, refused
+        if watch is not None:
+            watch.stood_still = True
+            watch.begin(self)
+
+    def _go_on_without(self, absent: set[int]) -> None:
+        """Two rounds of the other processes, with some steps left out."""
+        self._look()  # at what the one that stands still has done already
+        for number in [number for number in self.processes if number not in absent] * 2:
+            for consumer in self.processes[number].consumers:
+                if virtual.DICE.chance.random() < 0.7:
+                    self._step(number, consumer)
+                    self._look()
 
     # What the consumers call.
 
@@ -158,30 +210,35 @@ class World:
             program, value = self.programs[ctx.namespace, ctx.run], message.value
             past = ctx.now()
             for n, op in enumerate(program.iterations[ctx.iteration]):
-                if process.code:
-                    self._misbehave(process.code, ctx, n)
+                if process.code and self._misbehave(process.code, ctx, n):
+                    return
                 value = perform(ctx, op, value)
+                if op.what == LARGE and op.ms > self.longest:
+                    self._count("message beyond the limit")
                 place = (ctx.namespace, ctx.run, ctx.iteration, n)
                 view: tuple[datetime, int] = (ctx.now(), value)
                 before = self._views.setdefault(place, view)
-                self._claim(past <= view[0], f"R8: the time of {place} goes back from {past}")
+                self.claim(past <= view[0], f"R8: the time of {place} goes back from {past}")
                 past = view[0]
-                self._claim(before == view, f"R2, R8: {place} saw {view}, and before {before}")
+                self.claim(before == view, f"R2, R8: {place} saw {view}, and before {before}")
             if ctx.iteration + 1 < len(program.iterations):
                 ctx.restart(Int(value=value))
 
         return flow
 
-    def _misbehave(self, code: str, ctx: RunContext, n: int) -> None:
-        """What changed code does before the n-th operation (R4, R5, O2)."""
+    def _misbehave(self, code: str, ctx: RunContext, n: int) -> bool:
+        """What changed code does before the n-th operation (R4, R5, O2); whether it ends there."""
         key = Key(ctx.namespace, ctx.workflow, ctx.run, ctx.iteration)
         if code == "outputs":
             ctx.emit_output(EXTRA, None)
-            return
+            return False
         self._refused.add(str(key))
-        if code == "other" and self._asked(key) > self._asked_before(key, n):
-            # Refused, as the history has another request here; nothing of it may be stored.
-            ctx.exec_activity("unheard_of", None)
+        # Refused, as the history has another request here; nothing of it may be stored.
+        if self._asked(key) > self._asked_before(key, n):
+            if code == "shorter":
+                return True
+            if code == "other":
+                ctx.exec_activity("unheard_of", None)
         raise Bug(f"{code} code")
 
     def _asked(self, key: Key) -> int:
@@ -194,40 +251,49 @@ class World:
     def _asked_before(self, key: Key, n: int) -> int:
         """How many requests its first `n` operations make."""
         ops = self.programs[key.namespace, key.run].iterations[key.iteration][:n]
-        return sum(len(op.names) if op.what == "gather" else op.what != "output" for op in ops)
+        return sum(requests(op, self.longest) for op in ops)
 
     def activity(self, name: str) -> Any:
         """One of the activities."""
 
-        def activity(ctx: ActivityContext, backends: None, message: Int) -> Int:
+        def activity(ctx: ActivityContext, backends: None, message: Any) -> Any:
             answer = self.audit.by_key.get((EventType.ACTIVITY_RESPONSE, ctx.idempotency_key))
             # Behind a gap that is not settled nobody looks for answers.
             known = answer is not None and answer.id <= self.audit.settled
-            self._claim(not known, f"A4: {ctx.idempotency_key} is executed again")
+            # Nor can one know what came after one's look, while one stood still.
+            known &= self._stepping is None or not self._stepping.stood_still
+            self.claim(not known, f"A4: {ctx.idempotency_key} is executed again")
             if self._flaky:
                 self._flaky -= 1
                 raise Bug("a bad day")
+            if name == LARGE:
+                return message
             return Int(value=ACTIVITIES[name](message.value))
 
         return activity
 
     def delivered(self, event: Event) -> None:
         """The user's consumer: L1, L5."""
-        self._claim(event.type is not EventType.NOOP, "L3: a no-op was delivered")
+        self.claim(event.type is not EventType.NOOP, "L3: a no-op was delivered")
         if self._deaf:
             self._deaf -= 1
             raise Bug("a handler that fails")
         if not self._first or event.id > self._first[-1]:
             self._first.append(event.id)
         else:
-            self._claim(event.id in self._first, f"L1: {event!r} after {self._first[-1]}")
+            self.claim(event.id in self._first, f"L1: {event!r} after {self._first[-1]}")
 
-    def _claim(self, holds: bool, text: str) -> None:
+    def claim(self, holds: bool, text: str) -> None:
         """An assertion where the library would take a raised one for the user's mistake."""
         if not holds:
             self._broken.append(text)
 
     def _look(self) -> None:
+        self._revive()
+        if SERVER in self.processes:
+            self.server().settle()
+            if self.server().port.dead and not self._still:  # at a statement for nobody's call
+                self.server_fell()
         self.audit.look()
         assert not self._broken, "; ".join(self._broken)
 
@@ -235,8 +301,9 @@ class World:
 
     def do(self, action: Action) -> None:
         """One action, and a look at what it did."""
-        getattr(self, f"_do_{action.what}")(action)
-        self._look()
+        if action.process in self.processes:  # of a server if there is one
+            getattr(self, f"_do_{action.what}")(action)
+            self._look()
 
     def _do_step(self, action: Action) -> None:
         consumers = self.processes[action.process].consumers
@@ -251,29 +318,31 @@ class World:
             self._look()
 
     def _step(self, number: int, consumer: Consumer) -> int:
-        port, log = self.processes[number].port, self.processes[number].client.log
-        held = self.shared.locks.get(consumer.name, port) is not port
-        before, self._refused = self._place(consumer), set()
+        virtual.DICE.go_on()
+        self._refused = set()
+        self._stepping = watch = Watch(self, self.processes[number], consumer.name)
         done = self._try_step(number, consumer)
-        after = self._place(consumer)
-        ours = after.owner.endswith(log._process)
-        if before.position != after.position:
-            self._claim(ours, f"L7: {consumer.name} is {after.owner}'s")
-        if held and ours and before.owner and not before.owner.endswith(log._process):
-            over = before.lease is None or from_text(before.lease) <= self.shared.clock.now
-            self._claim(over, f"L7: {consumer.name} was taken from {before.owner}")
+        watch.end(self)
+        self._stepping = None
         return done
 
-    def _place(self, consumer: Consumer) -> Place:
+    def place(self, name: str) -> Place:
+        """Where a cursor is just now, and whose it is."""
+        version = self.backend.version()
+        known = self._places.get(name)
+        if known is not None and known[0] == version:
+            return known[1]
         query = "SELECT last_event_id, owner, lease_until FROM replay_cursors WHERE id = ?"
-        rows = self.backend.query(query, (consumer.name,))
-        return Place(*rows[0]) if rows else Place(0, "", None)
+        rows = self.backend.query(query, (name,))
+        place = Place(*rows[0]) if rows else Place(0, "", None)
+        self._places[name] = (version, place)
+        return place
 
     def _all_aside(self, consumer: Consumer) -> None:
         """R4, R5: a run whose code is wrong just now has been parked."""
         query = "SELECT `key` FROM replay_parked WHERE consumer = ?"
         aside = {key for (key,) in self.backend.query(query, (consumer.name,))}
-        self._claim(self._refused <= aside, f"R4: {self._refused - aside} is not parked")
+        self.claim(self._refused <= aside, f"R4: {self._refused - aside} is not parked")
 
     def _try_step(self, number: int, consumer: Consumer) -> int:
         try:
@@ -284,22 +353,46 @@ class World:
         except (LostOwnership, Unavailable):
             return 1  # what a thread does about that is to step again
         except Killed:
-            self.shared.fired["killed at a statement"] += 1
-            self._replace(number, half_open=False)
+            if number == SERVER:
+                self.server_fell()
+            else:
+                self._count("worker killed at a call")
+                self._replace(number, half_open=False)
             return 1
 
     def _replace(self, number: int, *, half_open: bool) -> None:
-        self.processes[number].die(half_open=half_open)
-        self.processes[number] = Process(self, number)
+        process = self.processes[number]
+        process.die(half_open=half_open)
+        process.consumers = []
+        self._dead.add(number)
+        self._revive()
+
+    def _revive(self) -> None:
+        """Start processes for those that are dead, unless one, perhaps the server, stands still."""
+        while self._dead and not self._still:
+            number = max(self._dead)  # the server first
+            self.processes[number] = self._make(number)
+            self._dead.discard(number)
 
     def _do_kill(self, action: Action) -> None:
-        half_open = action.kind == "half-open"
-        self._count(f"killed {action.kind}".strip())
-        self._replace(action.process, half_open=half_open)
+        who = "server" if action.process == SERVER else "worker"
+        self._count(f"{who} killed {action.kind}".strip())
+        self._replace(action.process, half_open=action.kind == "half-open")
 
     def _do_fault(self, action: Action) -> None:
-        port = self._user if action.process == 2 else self.processes[action.process].port
-        port.arm(action.kind, action.n + 1)
+        self.processes[action.process].faults.arm(action.kind, action.n + 1)
+
+    def _do_outage(self, action: Action) -> None:
+        """All of the next `n` calls fail."""
+        self._count("outage of several calls")
+        for at in range(action.n):
+            self.processes[action.process].faults.arm("lost", at + 1)
+
+    def _do_expel(self, action: Action) -> None:
+        """The server ends a session."""
+        if SERVER in self.processes and (sessions := [*self.server().host.sessions.values()]):
+            self._count("session expelled")
+            self.server().host.expel(sessions[action.n % len(sessions)])
 
     def _do_steal(self, action: Action) -> None:
         """A lock is lost, and its owner does not know: the name has two owners."""
@@ -323,7 +416,7 @@ class World:
         self._count("shards changed")
         self._shard_count = action.n
         for number in range(2):
-            self._replace(number, half_open=False)
+            self._replace(number, half_open=action.kind == "half-open")
 
     def _do_code(self, action: Action) -> None:
         self._count(f"code {action.kind or 'restored'}")
@@ -343,38 +436,50 @@ class World:
 
     def _pass(self, milliseconds: int) -> None:
         self.shared.clock.forward(milliseconds=milliseconds)
-        for process in self.processes:
-            process.client.log._renew_at = 0
+        dice = virtual.DICE
+        dice.seconds += max(0, milliseconds) / 1000  # a clock that never goes back
+        for until, channel in self._unnoticed[:]:
+            if until <= dice.seconds:
+                self._unnoticed.remove((until, channel))
+                channel.drop()
 
     def _do_read(self, action: Action) -> None:
         """L1: somebody who only reads."""
-        with contextlib.suppress(Unavailable, Killed):
+        with self._user():
             self._client.log.poll()
             after = self._read[-1] if self._read else 0
             self._read += [event.id for event in self._client.log.read(after)]
+
+    @contextlib.contextmanager
+    def _user(self) -> Iterator[None]:
+        """The user's process, which may be killed."""
+        try:
+            yield
+        except Unavailable:
+            pass
+        except Killed:
+            self._count("user killed at a call")
+            self._replace(USER, half_open=False)
+
+    def _insist(self, call: Callable[[Client], bool]) -> tuple[bool, bool]:
+        """What a call of the user's says in the end, and whether it was called only once."""
+        for tries in range(20):
+            with self._user():
+                return call(self._client), not tries
+        raise AssertionError("no end of faults")
 
     def _do_begin(self, action: Action) -> None:
         """Start a run; an outcome that is not known is asked for again (R1)."""
         if not self._unborn:
             return
-        namespace, run = self._unborn.pop(action.n % len(self._unborn))
-        known = True
-        for _ in range(10):
-            try:
-                began = self._client.run_workflow(namespace, WORKFLOW, run, Int(value=1))
-            except (OutcomeUnknown, Unavailable, Killed):
-                known = False
-                continue
-            assert began or not known, f"R1: {run} is said to have begun before"
-            assert not self._client_again(namespace, run), f"R1: {run} began twice"
-            return
-        raise AssertionError("no end of faults")
+        to = self._unborn.pop(action.n % len(self._unborn))
 
-    def _client_again(self, namespace: str, run: str) -> bool:
-        try:
-            return self._client.run_workflow(namespace, WORKFLOW, run, Int(value=1))
-        except (Unavailable, Killed):
-            return False
+        def begin(client: Client) -> bool:
+            return client.run_workflow(to[0], WORKFLOW, to[1], Int(value=1))
+
+        began, once = self._insist(begin)
+        assert began or not once, f"R1: {to} is said to have begun before"
+        assert not self._insist(begin)[0], f"R1: {to} began twice"
 
     def _do_signal(self, action: Action) -> None:
         """Send a signal, perhaps one that was sent before (S1)."""
@@ -391,19 +496,14 @@ class World:
             return  # it would wait for that transaction
         number = int(external_id) if external_id.isdecimal() else 3
         message = None if number % 4 == 0 else Int(value=number)
-        known, new = True, place not in self._sent
+        new = place not in self._sent
         self._count("" if new else "signal sent twice")
-        for _ in range(10):
-            try:
-                to = (run[0], WORKFLOW, run[1])
-                stored = self._client.signal_run(*to, type, message, external_id)
-            except (OutcomeUnknown, Unavailable, Killed):
-                known = False
-                continue
-            self._sent[place] = None if message is None else message.value
-            assert stored == new or not known, f"S1: {place}: {stored} instead of {new}"
-            return
-        raise AssertionError("no end of faults")
+        to = (run[0], WORKFLOW, run[1])
+        stored, once = self._insist(
+            lambda client: client.signal_run(*to, type, message, external_id)
+        )
+        self._sent[place] = None if message is None else message.value
+        assert stored == new or not once, f"S1: {place}: {stored} instead of {new}"
 
     # Transactions that commit late, or never.
 
@@ -448,6 +548,7 @@ class World:
                 self._unborn.append(thing)
 
     def _count(self, what: str) -> None:
+        assert what in ("", *HAPPENINGS)
         self.shared.fired[what] += bool(what)
 
     # The end.
@@ -455,43 +556,86 @@ class World:
     def finish(self) -> None:
         """Nothing bad happens any more, until all is done; then compare."""
         self._calm()
-        rest = 0
-        # The pauses double to eight minutes, and the longest wait for anything is five.
-        for _ in range(100):
-            if not self._busy():
-                if self._all_done():
-                    break
-                self._pass(500 * 2 ** min(rest, 10))
-                rest += 1
-                if rest > 12:
-                    self._send_all()
+        seen: dict[Consumer, object] = {}
+        for _ in range(200):
+            self._rest(seen)
+            if self._all_done() and not self._rest({}):
+                break
+            if (moment := self._next_moment()) is not None:
+                self._pass(moment)
+            elif not self._rest({}):  # it was right not to step all
+                self._send_all()
         assert self._parked() == [], "R4: parked for ever"
         assert self._all_done(), "R2: not all runs have come to their end"
         self._compare()
 
     def _calm(self) -> None:
-        self._user.disarm()
+        virtual.DICE.calm = True
         self._flaky = self._deaf = 0
-        for process in self.processes:
-            process.port.disarm()
+        for process in self.processes.values():
+            process.faults.disarm()
             process.code = ""
         self.do(Action("release", n=1))
         while self._unborn:
             self.do(Action("begin"))
 
-    def _busy(self) -> bool:
-        busy = False
-        for _ in range(200):
-            again = False
-            for number, process in enumerate(self.processes):
-                for consumer in process.consumers:
-                    if self._step(number, consumer):
-                        again = True
-                        self._look()
-            busy |= again
-            if not again:
-                return busy
+    def _rest(self, seen: dict[Consumer, object]) -> bool:
+        """Step until nothing is left to do just now; whether there was anything."""
+        for busy in range(200):
+            if not self._busy(seen):
+                return busy > 0
         raise AssertionError("the cluster does not come to rest")
+
+    def _busy(self, seen: dict[Consumer, object]) -> bool:
+        """Step all for which anything has changed since they had nothing to do."""
+        busy = False
+        for number, process in list(self.processes.items()):
+            for consumer in process.consumers:
+                if consumer in seen and seen[consumer] == self._state(process, consumer):
+                    continue
+                if self._step(number, consumer):
+                    busy = True
+                    self._look()
+                else:
+                    seen[consumer] = self._state(process, consumer)
+        return busy
+
+    def _state(self, process: Process, consumer: Consumer) -> object:
+        """What decides whether a consumer has something to do."""
+        now, place = self.shared.clock.now, self.place(consumer.name)
+        # One of each process keeps its leases.
+        moment = now if consumer is process.consumers[0] else None
+        holder = self.shared.locks.get(consumer.name)
+        if consumer._position is None:
+            over = place.lease is not None and from_text(place.lease) <= now
+            return moment, place, holder, over
+        moments = [parked.next_at for parked in consumer._parked.values()]
+        moments += [each for each in (consumer.due(), consumer.blocked()) if each is not None]
+        passed = sum(each <= now for each in moments)
+        audit = self.audit
+        return moment, place, holder, passed, audit.settled, len(audit.events), len(self._sent)
+
+    def _next_moment(self) -> int | None:
+        """Milliseconds until something is due; None if only signals are waited for."""
+        now, moments = self.shared.clock.now, []
+        far = to_text(now + FAR)
+        for column, table, where in _MOMENTS:
+            query = f"SELECT MIN({column}) FROM {table} WHERE {column} > ? AND {column} < ?{where}"
+            ((first,),) = self.backend.query(query, (to_text(now), far))
+            moments += [from_text(first)] if first is not None else []
+        owners = tuple(process.owner() for process in self.processes.values())
+        query = "SELECT lease_until, owner FROM replay_cursors WHERE lease_until IS NOT NULL"
+        leases = [from_text(at) for at, o in self.backend.query(query) if not o.endswith(owners)]
+        moments += [moment for moment in leases if moment > now]
+        for process in self.processes.values():
+            blocked = [consumer.blocked() for consumer in process.consumers]
+            moments += [moment for moment in blocked if moment is not None and moment > now]
+        seconds = virtual.DICE.seconds
+        moments += [now + timedelta(seconds=until - seconds) for until, _ in self._unnoticed]
+        if not moments:
+            return None
+        # A process knows the time of an attempt more exactly than its row does.
+        return math.ceil((min(moments) - now) / timedelta(milliseconds=1)) + 1
 
     def _all_done(self) -> bool:
         last = [
@@ -506,7 +650,8 @@ class World:
 
         A row may outlive its run: another consumer responded, and this one's backoff is not over.
         """
-        names = {consumer.name for process in self.processes for consumer in process.consumers}
+        processes = self.processes.values()
+        names = {consumer.name for process in processes for consumer in process.consumers}
         rows = self.backend.query("SELECT consumer, `key`, error FROM replay_parked")
         return [row for row in rows if row[0] in names]
 
@@ -527,7 +672,8 @@ class World:
         timed_out, signals = self.audit.timed_out(), self._signals()
         for (namespace, run), program in self.programs.items():
             found = [as_line(e) for e in shown if e.key[:3] == (namespace, WORKFLOW, run)]
-            wanted = predict(program, signals.get((namespace, run), {}), timed_out)
+            sent = signals.get((namespace, run), {})
+            wanted = predict(program, sent, timed_out, self.longest)
             assert [*in_order(found)] == [*in_order(wanted)]
         self._readers([event.id for event in shown])
 
@@ -535,7 +681,9 @@ class World:
         """L1, L5: every reader has been given everything, in order."""
         assert ids == sorted(ids), "L1: the stream is not in order"
         assert self._first == ids, "L5: the user's consumer"
-        for _ in range(2):
+        known = -1
+        while known < len(self._read):  # a server's replies are bounded
+            known = len(self._read)
             self._do_read(Action("read"))
         assert self._read == [*range(1, len(self.audit.events) + 1)], "L1: the reader"
 
@@ -554,9 +702,52 @@ class World:
         return found
 
 
+class Watch:
+    """Whose a cursor is while it is stepped (L7)."""
+
+    def __init__(self, world: World, process: Process, name: str) -> None:
+        self._port = process.port()
+        self._process = process.owner()
+        self._remote = isinstance(process, Remote)
+        self.number = process.number
+        self._name = name
+        self.stood_still = False
+        self.begin(world)
+
+    def begin(self, world: World) -> None:
+        """From here on nobody else does anything."""
+        self._held = world.shared.locks.get(self._name, self._port) is not self._port
+        self._before = world.place(self._name)
+
+    def end(self, world: World) -> None:
+        """Compare."""
+        name, before, after = self._name, self._before, world.place(self._name)
+        ours = after.owner.endswith(self._process)
+        # A server gives up the names of a session that was lost meanwhile.
+        given_up = self._remote and after.owner == ""
+        if before.position != after.position:
+            world.claim(ours or given_up, f"L7: {name} is {after.owner}'s")
+            world.claim(self._has_session(world), f"L7, G1: {name} is another session's")
+        elif not (ours or given_up):
+            world.claim(world.audit.knows_all(), f"L7: {name}'s step stored events for nothing")
+        if self._held and ours and before.owner and not before.owner.endswith(self._process):
+            over = before.lease is None or from_text(before.lease) <= world.shared.clock.now
+            world.claim(over, f"L7: {name} was taken from {before.owner}")
+
+    def _has_session(self, world: World) -> bool:
+        """Whether no other session of the server has the name (G1)."""
+        if not self._remote:
+            return True
+        mine = world.processes[self.number].client.log
+        sessions = world.server().host.sessions.values()
+        owners = {session.id for session in sessions if self._name in session.claims}
+        return isinstance(mine, RemoteLog) and owners <= {mine._session}
+
+
 def simulate(backend: Backend, plan: Plan) -> World:
     """Run one history; raises AssertionError where the library broke a promise."""
     backend.clear()
+    virtual.begin(virtual.Dice(Random(plan.jitter), window=plan.window_us / 1_000_000))
     world = World(backend, plan)
     try:
         for action in plan.schedule:
@@ -565,6 +756,6 @@ def simulate(backend: Backend, plan: Plan) -> World:
     finally:
         for late, _ in world._late.values():
             late.end(commit=False)
-        for process in world.processes:
-            process.die(half_open=False)
+        for number in sorted(world.processes):  # the server last
+            world.processes[number].die(half_open=False)
     return world

@@ -1,0 +1,116 @@
+"""The library's own clocks, dice and threads, in the hands of a history.
+
+So a history is the same whenever it runs: on a busy machine, and with another version of Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+#: The modules of the library that measure durations, draw, or start threads.
+MONOTONIC = ("replay.log", "replay.client", "replay.storage.database", "replay.activity")
+DRAWING = ("replay.consumer", "replay.client", "replay.storage.database")
+
+
+@dataclass
+class Dice:
+    """What stands in for the modules `time` and `random`, and for a pool of threads."""
+
+    chance: Random = field(default_factory=lambda: Random(0))
+    seconds: float = 0.0  # since some moment
+    window: float = 0.0  # seconds that a call of a handler takes
+    #: Calls in threads whose results nobody has seen yet.
+    running: list[tuple[Future[Any], Callable[[], None]]] = field(default_factory=list)
+    calm: bool = False  # all threads come to their end at once
+
+    def monotonic(self) -> float:
+        """As `time.monotonic`."""
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        """As `time.sleep`, in no time."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """As `random.uniform`."""
+        return self.chance.uniform(low, high)
+
+    def go_on(self) -> None:
+        """Some threads come to their end."""
+        running, self.running = self.running, []
+        for future, end in running:
+            if self.calm or self.chance.random() < 0.5:
+                end()
+            else:
+                self.running.append((future, end))
+
+
+#: What the library uses just now.  A history begins with its own.
+DICE = Dice()
+
+
+class Windows:
+    """As the module `time`, for the clock that a step looks at: each look takes time."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        """As `time.monotonic`."""
+        self._now += DICE.window
+        return self._now
+
+
+class Workers:
+    """As the threads of an activity; a call begins at once, and ends when the dice say so."""
+
+    def __init__(self, *_: object) -> None:
+        self._mine: list[Future[Any]] = []
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """As in `replay.activity`."""
+        future: Future[Any] = Future()
+        end: Callable[[], None]
+        try:
+            end = partial(future.set_result, function())
+        except Exception as error:
+            end = partial(future.set_exception, error)
+        self._mine.append(future)
+        DICE.running.append((future, end))
+        return future
+
+    def end(self) -> None:
+        """As in `replay.activity`: what has not ended is not heard of any more."""
+        DICE.running = [each for each in DICE.running if each[0] not in self._mine]
+
+
+def wait(futures: Sequence[Future[Any]], *_: object) -> None:
+    """As `concurrent.futures.wait`: some may end meanwhile."""
+    DICE.go_on()
+
+
+def begin(dice: Dice) -> None:
+    """Another history begins."""
+    DICE.__dict__.update(dice.__dict__)
+
+
+@contextlib.contextmanager
+def ruled() -> Iterator[None]:
+    """Have the library use these."""
+    with ExitStack() as stack:
+        for module in MONOTONIC:
+            with contextlib.suppress(AttributeError):
+                stack.enter_context(patch(f"{module}.time", DICE))
+        for module in DRAWING:
+            stack.enter_context(patch(f"{module}.random", DICE))
+        stack.enter_context(patch("replay.consumer.time", Windows()))
+        stack.enter_context(patch("replay.activity._Workers", Workers))
+        stack.enter_context(patch("replay.activity.wait", wait))
+        yield
