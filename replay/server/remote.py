@@ -61,6 +61,7 @@ from .wire import (
     ERROR_KEY,
     ERRORS,
     AccessDenied,
+    SessionLost,
     TooBusy,
     WrongServer,
     event_from,
@@ -76,6 +77,7 @@ T = TypeVar("T")
 
 TIMEOUT = 30.0  # seconds after which a silent server counts as gone
 LONG_POLL = 10.0  # seconds that a read waits at the server for events
+_SESSIONS = 3  # sessions that may end under a call, before it fails
 _RECONNECT = 1.0  # seconds that a call waits for a server to come back
 PART = 256 * 1024  # bytes of a commit that go into one request, unless one event is larger
 _SPARE = 32 * 1024  # bytes that a request may have beyond the limit of a message: servers take 64
@@ -546,7 +548,14 @@ class RemoteClient(Client):
             return bool(self._stubs.call("SignalRun", request).ok)
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """As in `Client`.  Also waits for a server that is just back, as gRPC pauses then."""
+        """As in `Client`, and again if another thread replaces the session meanwhile."""
+        for _ in range(_SESSIONS):
+            with contextlib.suppress(SessionLost):  # nothing was done
+                return self._reconnecting(call)
+        return self._reconnecting(call)
+
+    def _reconnecting(self, call: Callable[[], T]) -> T:
+        """As `Client._patiently`.  Also waits for a server that is just back: gRPC pauses then."""
         try:
             return super()._patiently(call)
         except OutcomeUnknown:

@@ -18,7 +18,7 @@ from replay import Client, Consumer, Event, EventType, Key, consume
 from replay.log import LostOwnership, Move
 from replay.server.proto import log_pb2 as pb
 from replay.server.remote import RemoteLog
-from replay.server.wire import TooBusy
+from replay.server.wire import SessionLost, TooBusy
 from replay.storage.database import DatabaseError, Statement, Unavailable
 from tests.serving import Serving, serving
 from tests.support import behind, cursor, drain, listing, start_runs, stepped
@@ -356,3 +356,17 @@ def test_l7_a_name_that_cannot_be_released_keeps_no_other(server: Serving) -> No
         server.settle(1)
         assert [cursor(other, name)[1] == "" for name in names] == [False, True, True]
         assert server.host()._owners == {}
+
+
+def test_g1_a_call_whose_session_is_replaced_is_made_again(server: Serving) -> None:
+    """G1: by another thread of the client, which has noticed first that the server was away."""
+    attempts: list[int] = []
+
+    def call() -> str:
+        attempts.append(len(attempts))
+        if len(attempts) < 6:
+            raise SessionLost("there is no such session")
+        return "done"
+
+    with stepped(server.url) as client:
+        assert client._patiently(call) == "done"
