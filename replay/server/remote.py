@@ -558,7 +558,7 @@ class RemoteClient(Client):
         """As `Client._patiently`.  Also waits for a server that is just back: gRPC pauses then."""
         try:
             return super()._patiently(call)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, SessionLost):  # the server is there
             raise
         except Unavailable:
             ready = grpc.channel_ready_future(self._stubs.channel)
