@@ -887,7 +887,7 @@ def test_g6_health_says_whether_the_databases_can_be_reached(tmp_path: Path) -> 
         host, answers = server.host("n"), health_pb2.HealthCheckResponse
         health: Any = health_pb2  # whose types lack what is newest
         empty = health.HealthListRequest()
-        watched = stub.Watch(health_pb2.HealthCheckRequest())
+        watched = stub.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT)
         assert next(watched).status == answers.SERVING
         gone = threading.Event()
 
