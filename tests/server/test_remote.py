@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +11,19 @@ import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
 import replay.storage.tail
-from replay import Client, Consumer, Event, EventType, Key, connect, consume
+from replay import Client, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
 from replay.consumer import LONGEST_ERROR
 from replay.log import LARGEST_STEP, LostOwnership, Move, Parked
 from replay.server.limits import LARGEST_COMMIT
-from replay.server.remote import PART, RemoteLog
+from replay.server.remote import PART
 from replay.server.wire import SessionLost, TooBusy
 from replay.storage.database import BadUrl, OutcomeUnknown, Statement, Unavailable
 from replay.storage.event import MessageTooLarge
 from replay.storage.tail import BYTES
+from tests.server.remotes import NAME, log_of, mine
 from tests.serving import Serving, serving
 from tests.support import Clock, cursor, drain, listing, rows, start_runs, stepped, take_over
-
-NAME = "consumer/mine"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Serving]:
-    """Give a server on an empty database."""
-    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server:
-        yield server
-
-
-def mine(client: Client, seen: list[str]) -> Consumer:
-    return consume(client, "mine", lambda event: seen.append(event.key.run), start=False)
-
-
-def log_of(client: Client) -> RemoteLog:
-    assert isinstance(client.log, RemoteLog)
-    return client.log
-
 
 # The URL, and what has to be installed.
 

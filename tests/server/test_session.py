@@ -14,35 +14,18 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
-from replay import Client, Consumer, Event, EventType, Key, consume
+from replay import Client, Event, EventType, Key
 from replay.log import LostOwnership, Move
 from replay.server.proto import log_pb2 as pb
-from replay.server.remote import RemoteLog
 from replay.server.wire import SessionLost, TooBusy
 from replay.storage.database import DatabaseError, Statement, Unavailable
+from tests.server.remotes import NAME, log_of, mine
 from tests.serving import Serving, serving
 from tests.support import behind, cursor, drain, listing, start_runs, stepped
 
-NAME = "consumer/mine"
 LIMIT = 20.0  # seconds until something that has to happen has not happened
 MOST = 9 * 1024 * 1024  # bytes of a reply
 SOON = 5.0  # and until something has not happened that waits for no time to pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Serving]:
-    """Give a server on an empty database."""
-    with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server:
-        yield server
-
-
-def mine(client: Client, seen: list[str]) -> Consumer:
-    return consume(client, "mine", lambda event: seen.append(event.key.run), start=False)
-
-
-def log_of(client: Client) -> RemoteLog:
-    assert isinstance(client.log, RemoteLog)
-    return client.log
 
 
 class NextCall:
