@@ -35,8 +35,6 @@ from .storage.event import Event, EventType, Key, MessageError, check_name
 log = logging.getLogger("replay")
 
 _SILENCE = timedelta(seconds=10)  # until a look whether anybody serves an activity
-
-
 _CACHED = 64 * 1024 * 1024  # bytes of messages that the waiting runs of a workflow keep in memory
 
 

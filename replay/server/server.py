@@ -303,19 +303,15 @@ _NAMES = [descriptor.full_name for descriptor, _ in _SERVICES]
 
 
 def _certificates(options: Options) -> Any:
-    """The server's certificate and the clients' authority, as gRPC takes them."""
-    pairs = [(options.key or b"", options.certificate or b"")]
-    return grpc.ssl_server_certificate_configuration(pairs, options.client_ca)
+    """The server's certificate and the clients' authority, as gRPC takes them.
 
-
-def _check_pair(options: Options) -> None:
-    """Raise `RuntimeError` for certificates that gRPC cannot use.
-
-    It checks them when a port is opened, but not when they change.
+    gRPC checks them when a port is opened, but not when they change.  So this opens one.  Raises
+    `RuntimeError` if gRPC cannot use them.
     """
     pairs, ca = [(options.key or b"", options.certificate or b"")], options.client_ca
     credentials = grpc.ssl_server_credentials(pairs, ca, require_client_auth=ca is not None)
     grpc.aio.server().add_secure_port("127.0.0.1:0", credentials)
+    return grpc.ssl_server_certificate_configuration(pairs, ca)
 
 
 class Server:
@@ -380,11 +376,9 @@ class Server:
                 ("grpc.http2.max_ping_strikes", 0),
             ),
         )
-        services: list[tuple[Any, object]] = []
-        for descriptor, service in _SERVICES:
-            services.append((descriptor, service(self._hosts, self._limits)))
         names = [*_NAMES, _HEALTH.full_name, _REFLECTION.full_name]
-        services += [
+        services: list[tuple[Any, object]] = [
+            *((descriptor, made(self._hosts, self._limits)) for descriptor, made in _SERVICES),
             (_HEALTH, HealthService(self._hosts, _NAMES)),
             (_REFLECTION, ReflectionService(names)),
         ]
@@ -397,7 +391,6 @@ class Server:
         try:
             if options.certificate is None or options.key is None:
                 return int(server.add_insecure_port(options.listen))
-            _check_pair(options)
             self._certificates = _certificates(options)
             credentials = grpc.dynamic_ssl_server_credentials(
                 self._certificates, lambda: self._certificates, options.client_ca is not None
@@ -422,10 +415,9 @@ class Server:
             raise BadSetup("tokens, certificates and client certificates stay on or off: restart")
         if options.certificate is not None:
             try:
-                _check_pair(options)
+                self._certificates = _certificates(options)
             except RuntimeError as error:
                 raise BadSetup(f"--tls-cert, --tls-key, --client-ca: {error}") from error
-            self._certificates = _certificates(options)
         self._gate.change(options.access)
 
     async def stop(self) -> None:

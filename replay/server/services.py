@@ -431,13 +431,13 @@ class LogService:
                 while part is not None:
                     session = await self._session(who, part.session)
                     whole.MergeFrom(part)
-                    count = len(part.events) + len(part.move.parked)
-                    size += part.ByteSize()
+                    length, count = part.ByteSize(), len(part.events) + len(part.move.parked)
+                    size += length
                     if size > LARGEST_COMMIT or len(whole.events) > MOST_EVENTS:
                         raise MessageTooLarge(
                             f"a commit of over {LARGEST_COMMIT} bytes or {MOST_EVENTS} events"
                         )
-                    weight = part.ByteSize() + OVERHEAD * count
+                    weight = length + OVERHEAD * count
                     limit.take(who.name, session.id, weight)
                     held.callback(limit.give_back, who.name, session.id, weight)
                     if not part.more:
