@@ -148,6 +148,8 @@ class Session:
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     claims: dict[str, Claim] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Held by the only large commit that is under way.
+    large_commit: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Host:

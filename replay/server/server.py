@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -47,6 +48,7 @@ from .wire import ERROR_KEY, Stopping, jettison_details, message_class, public_n
 
 log = logging.getLogger("replay")
 
+_AHEAD = 256 * 1024  # bytes that gRPC reads ahead of a stream's next request
 _GRACE = 5.0  # seconds that calls have to end when the server stops
 
 
@@ -180,10 +182,17 @@ class _Dispatcher:
         path = f"/{method.containing_service.full_name}/{method.name}"
         caller = partial(self._gate.caller, public=self._gate.is_public(path))
         if method.client_streaming:
-            read = partial(self._requests, kind)
-            return grpc.stream_stream_rpc_method_handler(self._streaming(caller, read, function))
+
+            def requests(_: object, context: Any) -> AsyncIterator[Message]:
+                return self._requests(kind, context)
+
+            answers = self._streaming(caller, requests, function)
+            return grpc.stream_stream_rpc_method_handler(answers)
         if method.server_streaming:
-            parse = partial(_parsed, kind)
+
+            def parse(raw: bytes, _: object) -> Message:
+                return _parsed(kind, raw)
+
             return grpc.unary_stream_rpc_method_handler(self._streaming(caller, parse, function))
         return grpc.unary_unary_rpc_method_handler(self._answering(caller, kind, function))
 
@@ -209,7 +218,7 @@ class _Dispatcher:
     def _streaming(
         self,
         caller: Callable[[Any], Principal],
-        read: Callable[[Any], Any],
+        read: Callable[[Any, Any], Any],
         function: Callable[..., AsyncIterator[Message]],
     ) -> Any:
         async def handle(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -217,7 +226,8 @@ class _Dispatcher:
             try:
                 who = caller(context)
                 with self._limits.streams.hold(who.name, context.peer()):
-                    answers = function(who, read(request))
+                    answers = function(who, read(request, context))
+                    del request  # this frame lives as long as the stream
                     async with contextlib.aclosing(answers):  # type: ignore[type-var]
                         async for answer in answers:
                             yield answer.SerializeToString()
@@ -230,6 +240,8 @@ class _Dispatcher:
         self, context: Any, who: Principal | None, error: Exception | asyncio.CancelledError
     ) -> NoReturn:
         """End a call with an error.  A call that its client has ended is over already."""
+        # gRPC keeps the error for a while, and its frames would keep what the client has sent.
+        traceback.clear_frames(error.__traceback__)
         if isinstance(error, asyncio.CancelledError):
             if who is None or not self._gate.revoked(who):
                 raise error
@@ -238,16 +250,15 @@ class _Dispatcher:
             self._limits.warnings.warn(f"a call got no answer from its database: {error}")
         await _abort(context, error)
 
-    async def _requests(self, kind: Any, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async def _requests(self, kind: Any, context: Any) -> AsyncIterator[Message]:
         """The requests, until the server stops.  An idle stream must not delay that."""
         task = asyncio.current_task()
         assert task is not None
         while not self._stopping:
             self._idle.add(task)
             try:
-                raw = await anext(aiter(requests))
-            except StopAsyncIteration:
-                return
+                # Not from gRPC's iterator, which keeps each request until the next one comes.
+                raw = await context.read()
             except asyncio.CancelledError:
                 if not self._stopping:
                     raise
@@ -255,8 +266,10 @@ class _Dispatcher:
                 break
             finally:
                 self._idle.discard(task)
+            if raw is grpc.aio.EOF:
+                return
             parsed = [_parsed(kind, raw)]
-            del raw  # this frame may stay until the garbage is collected, see `LogService.Commit`
+            del raw  # the commit that the part is for may take its time
             yield parsed.pop()
         raise Stopping("the server is stopping")
 
@@ -357,6 +370,9 @@ class Server:
                 ("grpc.max_receive_message_length", largest),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                # Else a fast client makes gRPC read megabytes ahead, for each of its streams.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", _AHEAD),
                 # Calls that are reset at once must not pile up.  But an honest client may have a
                 # call for each that has just ended, before gRPC has removed that one.
                 ("grpc.max_concurrent_streams", self._limits.per_connection),

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ T = TypeVar("T")
 
 _LARGEST = 2**31 - 1
 _WAIT = 30.0  # seconds that a call waits, at most
+_MANY = 1000  # events that make a commit of one part large
 _UNFINISHED = 30.0  # seconds that the parts of a commit may take to come
 _TYPE_URL = re.compile(r"[^\s/]*/(?:[^\s/]+/)*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 #: namespace/workflow/run/iteration[/target/sequence]; of an await the sequence is TYPE:COUNT.
@@ -405,53 +406,59 @@ class LogService:
             await host.session(session.id, who)
 
     async def Commit(
-        self, who: Principal, requests: AsyncIterator[log_pb2.CommitRequest]
+        self, who: Principal, requests: AsyncGenerator[log_pb2.CommitRequest]
     ) -> AsyncIterator[log_pb2.CommitReply]:
         """Add events and move a cursor, in one transaction, again and again (L6)."""
-        who.require_write()
-        parts = aiter(requests)
-        while True:
-            with ExitStack() as held:
-                if (commit := await self._gather(who, parts, held)) is None:
-                    return
-                yield await commit[0].host.finish(self._commit(*commit))
+        async with aclosing(requests) as parts:
+            who.require_write()
+            while True:
+                async with AsyncExitStack() as held:
+                    if (commit := await self._gather(who, parts, held)) is None:
+                        return
+                    yield await commit[0].host.finish(self._commit(*commit))
 
     async def _gather(
-        self, who: Principal, parts: AsyncIterator[log_pb2.CommitRequest], held: ExitStack
+        self, who: Principal, parts: AsyncIterator[log_pb2.CommitRequest], held: AsyncExitStack
     ) -> tuple[Session, log_pb2.CommitRequest] | None:
         """The session and the parts of the next commit, in one; None at the end.
 
-        Its bytes count as in flight until `held` ends.
+        Its bytes count as in flight until `held` ends.  A session's large commits come one after
+        the other, so that they do not take all memory and all threads.
         """
-        whole = log_pb2.CommitRequest()
-        size, limit = 0, self._limits.commits
-        part = await anext(parts, None)
+        whole, size = log_pb2.CommitRequest(), 0
         try:
-            async with asyncio.timeout(_UNFINISHED):
-                while part is not None:
+            async with asyncio.timeout(None) as patience:
+                async for part in parts:
                     session = await self._session(who, part.session)
+                    size += self._weigh(who, session, part, held)
                     whole.MergeFrom(part)
-                    length, count = part.ByteSize(), len(part.events) + len(part.move.parked)
-                    size += length
                     if size > LARGEST_COMMIT or len(whole.events) > MOST_EVENTS:
                         raise MessageTooLarge(
                             f"a commit of over {LARGEST_COMMIT} bytes or {MOST_EVENTS} events"
                         )
-                    weight = length + OVERHEAD * count
-                    limit.take(who.name, session.id, weight)
-                    held.callback(limit.give_back, who.name, session.id, weight)
+                    if patience.when() is None and (part.more or len(whole.events) > _MANY):
+                        await held.enter_async_context(session.large_commit)
+                        patience.reschedule(asyncio.get_running_loop().time() + _UNFINISHED)
                     if not part.more:
                         return session, whole
-                    part = await anext(parts, None)
-        except BaseException as error:
-            # A call that fails keeps this frame until the garbage is collected.
-            whole.Clear()
-            del part
-            if isinstance(error, TimeoutError):
-                text = f"the rest of a commit did not come within {_UNFINISHED:.0f} s"
-                raise Away(text) from None
-            raise
+        except TimeoutError:
+            text = f"the rest of a commit did not come within {_UNFINISHED:.0f} s"
+            raise Away(text) from None
         return None
+
+    def _weigh(
+        self,
+        who: Principal,
+        session: Session,
+        part: log_pb2.CommitRequest,
+        held: AsyncExitStack,
+    ) -> int:
+        """Count a part as in flight until `held` ends.  Return its bytes."""
+        length, count = part.ByteSize(), len(part.events) + len(part.move.parked)
+        weight = length + OVERHEAD * count
+        self._limits.commits.take(who.name, session.id, weight)
+        held.callback(self._limits.commits.give_back, who.name, session.id, weight)
+        return length
 
     async def _commit(
         self, session: Session, request: log_pb2.CommitRequest

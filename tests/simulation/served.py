@@ -8,7 +8,7 @@ threads for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -58,7 +58,14 @@ class _Aborted(grpc.aio.AbortError):
 
 
 class _Context:
-    """What a handler sees of its call."""
+    """What a handler sees of its call, and, if the call streams, of its requests."""
+
+    def __init__(self, asked: asyncio.Queue[bytes] | None = None) -> None:
+        self._asked = asked
+
+    async def read(self) -> bytes:
+        assert self._asked is not None
+        return await self._asked.get()
 
     def invocation_metadata(self) -> Any:
         return ()
@@ -350,10 +357,6 @@ class Stream:
         if self._single:
             answers = handler.unary_stream(self._encode(self._request), _Context())
         else:
-            answers = handler.stream_stream(self._requests(), _Context())
+            answers = handler.stream_stream(None, _Context(self._asked))
         async for answer in answers:
             self._answers.append(answer)
-
-    async def _requests(self) -> AsyncIterator[bytes]:
-        while True:
-            yield await self._asked.get()
