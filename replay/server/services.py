@@ -431,14 +431,14 @@ class LogService:
                 async for part in parts:
                     session = await self._session(who, part.session)
                     size += self._weigh(who, session, part, held)
+                    if patience.when() is None and (part.more or len(part.events) > _MANY):
+                        await held.enter_async_context(session.large_commit)
+                        patience.reschedule(asyncio.get_running_loop().time() + _UNFINISHED)
                     whole.MergeFrom(part)
                     if size > LARGEST_COMMIT or len(whole.events) > MOST_EVENTS:
                         raise MessageTooLarge(
                             f"a commit of over {LARGEST_COMMIT} bytes or {MOST_EVENTS} events"
                         )
-                    if patience.when() is None and (part.more or len(whole.events) > _MANY):
-                        await held.enter_async_context(session.large_commit)
-                        patience.reschedule(asyncio.get_running_loop().time() + _UNFINISHED)
                     if not part.more:
                         return session, whole
         except TimeoutError:
