@@ -9,6 +9,8 @@ from .connect import connect
 from .consumer import Consumer
 from .run import RunContext, Signal
 from .shard import Shard
+from .signature import OutputType, SignalType
+from .storage.codec import Codec
 from .storage.database import Error, Unavailable
 from .storage.event import Event, EventType, Key
 from .workflow import register_workflow
@@ -16,14 +18,17 @@ from .workflow import register_workflow
 __all__ = [
     "ActivityContext",
     "Client",
+    "Codec",
     "Consumer",
     "Error",
     "Event",
     "EventType",
     "Key",
+    "OutputType",
     "RunContext",
     "Shard",
     "Signal",
+    "SignalType",
     "Unavailable",
     "connect",
     "consume",

@@ -25,14 +25,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from google.protobuf.message import Message
-
-from .client import Client, check_signature, consumer_name, stored_name
+from .client import Client, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics, Window
 from .log import Log, Parked
 from .shard import Shard
+from .signature import ACTIVITY, Signature, check_signature
 from .storage.database import Error
-from .storage.event import Event, EventType, MessageError, check_name
+from .storage.event import Event, EventType, check_name
 
 _log = logging.getLogger("replay.activity")
 
@@ -96,15 +95,11 @@ class ActivityContext:
         return self._event.text
 
 
-class WrongMessage(MessageError, TypeError):
-    """A request with a message that its activity does not take."""
-
-
 @dataclass(slots=True)
 class _Running:
     event: Event
     attempts: int  # failed ones
-    result: Future[Message | None]
+    result: Future[Any]
 
 
 class _Workers:
@@ -154,7 +149,7 @@ class ActivityConsumer(Consumer):
         function: Callable[..., Any],
         backends: Any,
         *,
-        takes: type[Message] | None,
+        signature: Signature,
         shard: Shard | None,
         workers: int,
         metrics: Metrics | None,
@@ -163,7 +158,7 @@ class ActivityConsumer(Consumer):
         self._activity = activity
         self._function = function
         self._backends = backends
-        self._takes = takes
+        self._takes, self._returns = signature
         self._shard = shard
         self._workers = workers
         self._running: dict[int, _Running] = {}
@@ -289,31 +284,24 @@ class ActivityConsumer(Consumer):
             self._forget()
         super()._leave()
 
-    def _execute(self, event: Event, attempt: int) -> Message | None:
+    def _execute(self, event: Event, attempt: int) -> Any:
         self._executing.add(event.text)
         try:
             return self._call(event, attempt)
         finally:
             self._executing.discard(event.text)
 
-    def _call(self, event: Event, attempt: int) -> Message | None:
-        message = event.message
-        if self._takes is not None and not isinstance(message, self._takes | None):
-            raise WrongMessage(
-                f"{event.key} holds a {type(message).__name__}, the activity takes"
-                f" {self._takes.__name__}"
-            )
-        result: Message | None = self._function(
-            ActivityContext(event, attempt), self._backends, message
-        )
-        return result
+    def _call(self, event: Event, attempt: int) -> Any:
+        message = self._takes.read(event)
+        return self._function(ActivityContext(event, attempt), self._backends, message)
 
     def _conclude(
-        self, event: Event, attempts: int, result: Callable[[], Message | None], batch: Batch
+        self, event: Event, attempts: int, result: Callable[[], Any], batch: Batch
     ) -> None:
         """Add the response, or park the request."""
         try:
-            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, result())
+            message = self._returns.encode(result(), event.text)
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -336,17 +324,16 @@ def register_activity(
     metrics: Metrics | None = None,
     start: bool = True,
 ) -> Consumer:
-    """Execute ``activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None``.
+    """Execute ``activity(ctx: ActivityContext, backends: B, message: M) -> R``.
 
-    Make it idempotent: after a crash a request may be executed again (A1).  Workflows call it by
-    `name`, or else by the function's own name (N1).  Each call gets `backends`.  `shard` restricts
-    it to a part of the runs (H1).  With several `workers`, up to that many requests are executed
-    at once, in threads (A3).  Raises `BadSignature`, `InvalidName`, `AlreadyRegistered`, or
+    The annotations of the message and of the result say what it takes and returns (J1, J3).  Make
+    it idempotent: after a crash a request may be executed again (A1).  Workflows call it by `name`,
+    or else by the function's own name (N1).  Each call gets `backends`.  `shard` restricts it to a
+    part of the runs (H1).  With several `workers`, up to that many requests are executed at once,
+    in threads (A3).  Raises `BadSignature`, `BadAnnotation`, `InvalidName`, `AlreadyRegistered`, or
     `ValueError` for fewer than one worker.
     """
-    takes = check_signature(
-        activity, "activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
-    )
+    signature = check_signature(activity, ACTIVITY)
     check_name("namespace", namespace)
     stored = stored_name("activity", activity, name)
     if workers < 1:
@@ -357,7 +344,7 @@ def register_activity(
         stored,
         activity,
         backends,
-        takes=takes,
+        signature=signature,
         shard=shard,
         workers=workers,
         metrics=metrics,

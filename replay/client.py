@@ -13,25 +13,22 @@ Left to `replay.workflow` and `replay.activity`: calling your functions.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import logging
 import random
 import threading
 import time
-import types
-import typing
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any, Self, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any, Self, TypeVar, overload
 
 from . import signal as signals
 from .consumer import Consumer, Handler
 from .log import Log
+from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
+from .storage.codec import Codec
 from .storage.database import Error, OutcomeUnknown, Unavailable, entered
 from .storage.event import Event, EventType, Key, check_name, check_run, check_target
 from .storage.open import open_database
@@ -39,6 +36,7 @@ from .storage.tail import Waiter
 
 _log = logging.getLogger("replay")
 
+M = TypeVar("M")
 T = TypeVar("T")
 
 #: How long `Client.close` waits for activities: within what Docker and Kubernetes allow.
@@ -48,10 +46,6 @@ _LAST_STEP = 0.5  # seconds after that in which consumers may still give up thei
 
 class BadFilter(Error, ValueError):
     """A filter with a run but no workflow, or with a workflow but no namespace (L4)."""
-
-
-class BadSignature(Error, TypeError):
-    """A function that cannot be registered, because it does not take the right arguments."""
 
 
 class AlreadyRegistered(Error, ValueError):
@@ -123,34 +117,69 @@ class Client:
         """Return the log with the events of a namespace; "" stands for `Client.log`."""
         return self.log
 
+    @overload
     def run_workflow(
-        self, namespace: str, workflow: str, run: str, message: Message | None
-    ) -> bool:
+        self, namespace: str, workflow: Callable[[Any, M], object], run: str, message: M
+    ) -> bool: ...
+    @overload
+    def run_workflow(self, namespace: str, workflow: str, run: str, message: Any) -> bool: ...
+    def run_workflow(self, namespace: str, workflow: Any, run: str, message: Any) -> bool:
         """Start a run.  Returns False if the run id was used before: each is used once, ever (R1).
 
-        Raises `InvalidName`, `NotAMessage` or `MessageTooLarge`; nothing is stored then.
+        `workflow` is the stored name, or the function, whose annotation checks the message (J3).
+        Raises `InvalidName`, `MessageTooLarge` or another `MessageError`; nothing is stored then.
         """
-        check_run(namespace, workflow, run)
+        key = Key(namespace, workflow_name(workflow), run)
+        check_run(*key[:3])
+        if not isinstance(workflow, str):
+            message = signature(workflow, WORKFLOW).takes.encode(message, key)
         log = self.log_of(namespace)
-        created = log.event(EventType.RUN_CREATED, Key(namespace, workflow, run), message)
+        created = log.event(EventType.RUN_CREATED, key, message)
         return self._patiently(lambda: log.append(created))
 
+    @overload
     def signal_run(
         self,
         namespace: str,
-        workflow: str,
+        workflow: str | Callable[..., Any],
+        run: str,
+        signal: SignalType[M],
+        message: M,
+        external_id: str,
+    ) -> bool: ...
+    @overload
+    def signal_run(
+        self,
+        namespace: str,
+        workflow: str | Callable[..., Any],
         run: str,
         signal: int | IntEnum,
-        message: Message | None,
+        message: Any,
+        external_id: str,
+    ) -> bool: ...
+    def signal_run(
+        self,
+        namespace: str,
+        workflow: str | Callable[..., Any],
+        run: str,
+        signal: int | IntEnum | SignalType[Any],
+        message: Any,
         external_id: str,
     ) -> bool:
         """Send a signal to a run, which need not exist yet (S3).
 
-        `signal` is its type, from -128 to 127.  `external_id`, up to 255 characters, tells signals
-        of one type apart: sending the same one again returns False and stores nothing (S1).  Raises
-        `InvalidName`, `InvalidSignal`, `NotAMessage` or `MessageTooLarge`.
+        `signal` is its type, from -128 to 127, or a `SignalType`, which checks the message (J3).
+        `external_id`, up to 255 characters, tells signals of one type apart: sending the same one
+        again returns False and stores nothing (S1).  Raises `InvalidName`, `InvalidSignal`,
+        `MessageTooLarge` or another `MessageError`.
         """
-        to = (namespace, workflow, run)
+        to = (namespace, workflow_name(workflow), run)
+        if isinstance(signal, SignalType):
+            message = signal.kind.encode(message, signals.named(to, signal.number))
+            signal = signal.number
+        return self._signal(to, signal, message, external_id)
+
+    def _signal(self, to: signals.Run, signal: int, message: Any, external_id: str) -> bool:
         return self._patiently(lambda: signals.send(self.log, to, signal, message, external_id))
 
     def stream(
@@ -226,7 +255,7 @@ class Client:
     def await_completion(
         self,
         namespace: str,
-        workflow: str,
+        workflow: str | Callable[..., Any],
         run: str,
         timeout: float | timedelta | None = None,
     ) -> None:
@@ -239,6 +268,7 @@ class Client:
             timeout = timeout.total_seconds()
         deadline = None if timeout is None else time.monotonic() + timeout
         self._refuse_reentry()
+        workflow = workflow_name(workflow)
         check_run(namespace, workflow, run)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
         log = self.log_of(namespace)
@@ -339,11 +369,11 @@ class Client:
             return call()
 
 
-def open_client(url: str, *, loops: bool = True) -> Client:
+def open_client(url: str, *, loops: bool = True, codec: Codec | None = None) -> Client:
     """Open the database at `url`, and return a client of its log.  See `replay.connect`."""
     database = open_database(url)
     try:
-        return Client(Log(database), loops=loops)
+        return Client(Log(database, codec), loops=loops)
     except BaseException:
         database.close()
         raise
@@ -425,58 +455,12 @@ def handle(
         function(*run, event.key.target, event.message)
 
 
+def workflow_name(workflow: str | Callable[..., Any]) -> str:
+    """Return the stored name of a workflow that is given by its function or its name."""
+    return workflow if isinstance(workflow, str) else stored_name("workflow", workflow, None)
+
+
 def stored_name(kind: str, function: Callable[..., Any], name: str | None) -> str:
     """Return the name to store for a workflow or activity: `name`, or the function's own (N1)."""
     check = check_target if kind == "activity" else check_name
     return check(kind, str(getattr(function, "__name__", "")) if name is None else name)
-
-
-def check_signature(function: Callable[..., Any], expected: str) -> type[Message] | None:
-    """Return the message class that `function` is annotated to take; None if it takes any.
-
-    `expected` is the signature for the error, such as ``workflow(ctx, message)``; `function` must
-    take as many arguments.  Raises `BadSignature`.
-    """
-    problem = _misfit(function, expected.count(",") + 1)
-    annotation = None
-    if not problem:
-        try:
-            hints = typing.get_type_hints(inspect.unwrap(function))
-        except (NameError, TypeError, AttributeError):
-            hints = {}
-        last = list(inspect.signature(function).parameters.values())[expected.count(",")]
-        annotation = _without_none(hints.get(last.name))
-        if annotation in (None, Any, Message) or isinstance(annotation, TypeVar):
-            annotation = None
-        elif not (isinstance(annotation, type) and issubclass(annotation, Message)):
-            problem = f"takes {annotation!r}, which is not a protobuf message"
-    if problem:
-        name = getattr(function, "__qualname__", repr(function))
-        raise BadSignature(f"{name} {problem}: expected {expected}")
-    return annotation
-
-
-def _misfit(function: Callable[..., Any], count: int) -> str:
-    """Say why `function` cannot be called with `count` arguments; empty if it can."""
-    if not callable(function):
-        return "is not a function"
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is an async function; replay runs plain functions only"
-    if inspect.isgeneratorfunction(function):
-        return "is a generator; replay runs plain functions only"
-    try:
-        signature = inspect.signature(function)
-        signature.bind(*range(count))
-    except (TypeError, ValueError) as error:
-        return f"cannot be called with {count} arguments ({error})"
-    if len(list(signature.parameters)) < count:
-        return f"names fewer than {count} parameters"
-    return ""
-
-
-def _without_none(annotation: Any) -> Any:
-    """Return ``M`` for ``M | None``."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        rest = [each for each in typing.get_args(annotation) if each is not type(None)]
-        return rest[0] if len(rest) == 1 else annotation
-    return annotation

@@ -6,11 +6,12 @@ This is the one place that knows both.
 from __future__ import annotations
 
 from .client import Client, open_client
+from .storage.codec import Codec
 from .storage.database import BadUrl
 from .storage.open import parse_url
 
 
-def connect(url: str, *, loops: bool = True) -> Client:
+def connect(url: str, *, loops: bool = True, codec: Codec | None = None) -> Client:
     """Open the log that `url` names, and return a client of it.
 
     A database: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
@@ -26,6 +27,9 @@ def connect(url: str, *, loops: bool = True) -> Client:
     With ``loops=False`` the client does not start the two consumers that answer sleeps and signals:
     another process must.
 
+    With `codec`, messages are stored as ``codec.encode(key, data)`` makes them, for instance
+    encrypted (J4).  `key` is the event's key, or ``NAMESPACE/WORKFLOW/RUN`` of a signal.
+
     Raises `BadUrl`, `Unavailable`, `ReadOnly`, `SchemaTooNew` or `DatabaseError`.  The message says
     what to do.
     """
@@ -38,5 +42,5 @@ def connect(url: str, *, loops: bool = True) -> Client:
                 f"a client of a server needs the package {error.name}:"
                 " pip install 'replay-workflows[grpc]'"
             ) from error
-        return open_remote(parts, options)
-    return open_client(url, loops=loops)
+        return open_remote(parts, options, codec)
+    return open_client(url, loops=loops, codec=codec)

@@ -32,8 +32,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from google.protobuf.message import Message
-
+from .storage.codec import Codec, Sealer
 from .storage.database import (
     Database,
     DatabaseError,
@@ -63,6 +62,7 @@ from .storage.event import (
     read_event,
 )
 from .storage.tail import BATCH, BYTES, Tail, fitting
+from .storage.values import ANY
 
 
 class LostOwnership(Error):
@@ -171,8 +171,9 @@ class Unread(Event):
 class Log:
     """The log of one database, as one process sees it.  Safe to use from any thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, codec: Codec | None = None) -> None:
         self.database = database
+        self.sealer = Sealer(codec) if codec is not None else None
         self.tail = Tail(self._end())
         token = secrets.token_hex(4)
         # Written into the cursors that this process owns.  The lock's domain stands in front, and
@@ -253,19 +254,29 @@ class Log:
                 self._losses = losses
             return losses
 
-    def event(self, type: EventType, key: Key, message: Message | None = None) -> Event:
+    def event(self, type: EventType, key: Key, message: Any = None) -> Event:
         """Make an event to add.  Raises `InvalidName` if the key is too long, or `MessageError`."""
         if len(text := str(key)) > 512:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
         ends = type is EventType.RUN_COMPLETED
-        raw = None if ends else self.pack(key.namespace, message, text)
-        return Event(0, type, key, UNKNOWN, raw, text)
+        raw = None if ends else self.pack(key.namespace, message, text, text)
+        return self.sealed(Event(0, type, key, UNKNOWN, raw, text))
 
-    def pack(self, namespace: str, message: Message | None, what: str) -> bytes | None:
-        """Encode the message of an event or signal.  Raises `MessageError` (N3)."""
-        if message is None:
+    def pack(self, namespace: str, value: Any, what: str, key: str) -> bytes | None:
+        """Encode the message of an event or signal; the codec gets `key`.
+
+        Raises `MessageError` (N3, J3).
+        """
+        if (message := ANY.encode(value, what)) is None:
             self.check_none(namespace, what)
+        if self.sealer is not None:
+            return self.sealer.pack(message, self.max_message, what, key)
         return pack(message, self.max_message, what)
+
+    def sealed(self, event: Event) -> Event:
+        """Have an event decode its message with the codec, if there is one.  Returns it (J4)."""
+        event.seal = self.sealer
+        return event
 
     def check_none(self, namespace: str, what: str) -> None:
         """Refuse to store `what` without a message where a Go worker may read it (N3).
@@ -522,7 +533,7 @@ class Log:
 
     def _event(self, row: Row) -> Event:
         try:
-            return read_event(row)
+            return self.sealed(read_event(row))
         except Unreadable as error:
             # Only another program can have written it.  One such row must not stop the log (L3).
             self.database.pass_over("replay_events", row[0], error)

@@ -26,26 +26,29 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 import greenlet
-from google.protobuf.message import Message
 
 from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
 from .log import LARGEST_STEP
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
+from .signature import ACTIVITY, UNTYPED, OutputType, SignalType, Signature, signature
 from .storage.database import Error
-from .storage.event import Event, EventType, Key, check_target
+from .storage.event import Event, EventType, Key, MessageError, check_target
 from .storage.tail import size
+from .storage.values import ANY, Kind
 
 log = logging.getLogger("replay")
 
-R = TypeVar("R", bound=Message | None)
+M = TypeVar("M")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 RunKey = tuple[str, str, str, int]
 
 _REFUSALS = 1000  # of calls after the end of a run, until its function is left where it is
@@ -88,11 +91,12 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """An activity call for `RunContext.gather`."""
+class Call(Generic[R_co]):
+    """An activity call for `RunContext.gather`, with the type of its response."""
 
     target: str
-    message: Message | None
+    message: Any
+    signature: Signature = field(default=UNTYPED, repr=False)
 
 
 class History:
@@ -160,11 +164,13 @@ class Run:
         "_function",
         "_greenlet",
         "_history",
+        "_kinds",
         "_make",
         "_parent",
         "_refusals",
         "_responses",
         "_restart",
+        "_unasked",
         "_waiting",
         "added",
         "added_bytes",
@@ -176,10 +182,17 @@ class Run:
         "key",
         "last",
         "now",
+        "returns",
+        "takes",
     )
 
     def __init__(
-        self, function: Callable[..., Any], created: Event, history: History | None, make: _Make
+        self,
+        function: Callable[..., Any],
+        created: Event,
+        history: History | None,
+        make: _Make,
+        signature: Signature = UNTYPED,
     ) -> None:
         self.key: RunKey = created.key[:4]
         self.created = self.last = created
@@ -191,12 +204,16 @@ class Run:
         self.held = size(created)
         self.kept = 0  # those that the consumer has counted
         self.evicted = False
+        self.takes, self.returns = signature
         self.context = RunContext(self)
         self._function = function
         self._history = history
         self._make = make
         self._asked: Counter[tuple[EventType, str]] = Counter()
         self._responses: dict[tuple[str, str], Any] = {}
+        #: What the responses to open requests hold, and responses that no request is made for yet.
+        self._kinds: dict[tuple[str, str], Kind] = {}
+        self._unasked: dict[tuple[str, str], Event] = {}
         self._waiting: set[tuple[str, str]] = set()
         self._restart: Event | None = None
         self._failure: Exception | None = None
@@ -207,11 +224,14 @@ class Run:
     # The consumer's side.
 
     def start(self) -> None:
-        """Call the function, which runs until it waits for the first time."""
-        self._go_on()
+        """Call the function, which runs until it waits for the first time.
 
-    def _go_on(self) -> None:
-        self._greenlet.switch()
+        Raises `MessageError` if the input cannot be read, or does not fit (J3).
+        """
+        self._go_on(self.takes.read(self.created))
+
+    def _go_on(self, *message: Any) -> None:
+        self._greenlet.switch(*message)
         if self._refusals > _REFUSALS:
             raise self._failure or self._will_not_end()
 
@@ -228,11 +248,14 @@ class Run:
     def feed(self, response: Event) -> None:
         """Give the run a response, and let it go on if that was the last one it waited for.
 
-        Raises `MessageError` if the message cannot be read.  It is decoded here, where no
-        ``except`` of the function can mistake the error for an answer (R5).
+        Raises `MessageError` if the message cannot be read, or does not fit (J3).  It is decoded
+        here, where no ``except`` of the function can mistake the error for an answer (R5).
         """
         place = response.key[4:]
-        self._responses[place] = response.message
+        if (kind := self._kinds.pop(place, None)) is not None:
+            self._responses[place] = kind.read(response)
+        else:
+            self._unasked[place] = response
         self.held += size(response)
         self.last = response
         self.now = max(self.now, response.timestamp)
@@ -267,9 +290,9 @@ class Run:
 
     # The function's side, inside the greenlet.
 
-    def _run(self) -> None:
+    def _run(self, message: Any) -> None:
         try:
-            self._function(self.context, self.created.message)
+            self._function(self.context, message)
         except (Restarted, Evicted):
             pass
         except greenlet.GreenletExit as error:
@@ -308,25 +331,47 @@ class Run:
             self._parent.switch()
         raise end
 
-    def request(self, target: str, message: Message | None, sequence: str = "") -> tuple[str, str]:
-        """Add a request unless the history has it (R3).  Returns its place: target, sequence."""
+    def request(
+        self,
+        target: str,
+        message: Any,
+        sequence: str = "",
+        signature: Signature = UNTYPED,
+    ) -> tuple[str, str]:
+        """Add a request unless the history has it (R3).  Returns its place: target, sequence.
+
+        `signature` says what the message has to be, and what the response holds (J3).
+        """
         key = self._next(EventType.ACTIVITY_REQUEST, target, sequence)
         try:
             known = self._history is not None and self._history.has_request(key)
         except HistoryMismatch as error:
             # A message that was refused live, and caught, is refused again: that is no mismatch.
-            self._make(EventType.ACTIVITY_REQUEST, key, message)
+            self._make(EventType.ACTIVITY_REQUEST, key, signature.takes.encode(message, key))
             self._failure = error  # so that no `except` of the function can hide it (R4)
             raise Evicted from error
         if not known:
+            message = signature.takes.encode(message, key)
             self._add(self._make(EventType.ACTIVITY_REQUEST, key, message))
+        self._expect(key[4:], signature.returns)
         return key[4:]
 
-    def output(self, name: str, message: Message | None) -> None:
+    def _expect(self, place: tuple[str, str], kind: Kind) -> None:
+        """Note what the response will hold.  It may have come before the code asks for it."""
+        if (response := self._unasked.pop(place, None)) is None:
+            self._kinds[place] = kind
+            return
+        try:
+            self._responses[place] = kind.read(response)
+        except MessageError as error:
+            self._failure = error  # as in `feed`
+            raise Evicted from error
+
+    def output(self, name: str, message: Any, kind: Kind = ANY) -> None:
         """Add an output unless the history has it (R3)."""
         key = self._next(EventType.RUN_OUTPUT, name, "")
         if self._history is None or key[4:] not in self._history.outputs:
-            self._add(self._make(EventType.RUN_OUTPUT, key, message))
+            self._add(self._make(EventType.RUN_OUTPUT, key, kind.encode(message, key)))
 
     def _add(self, event: Event) -> None:
         self._count(event)
@@ -356,16 +401,17 @@ class Run:
             self.check()
         return [self._responses.pop(place) for place in places]
 
-    def restart(self, message: Message | None) -> NoReturn:
+    def restart(self, message: Any) -> NoReturn:
         """End this iteration; the next one begins with `message` (R6)."""
         next_key = Key(*self.key[:3], self.key[3] + 1)
+        message = self.takes.encode(message, next_key)
         created = self._make(EventType.RUN_CREATED, next_key, message)
         self._count(created)
         self._restart = created
         raise Restarted
 
 
-_Make = Callable[[EventType, Key, Message | None], Event]
+_Make = Callable[[EventType, Key, Any], Event]
 
 
 class RunContext:
@@ -417,42 +463,48 @@ class RunContext:
     @overload
     def exec_activity(
         self,
-        activity: Callable[[ActivityContext, Any, Any], R],
-        message: Message | None,
+        activity: Callable[[ActivityContext, Any, M], R],
+        message: M,
         *,
         name: str | None = None,
     ) -> R: ...
     @overload
-    def exec_activity(
-        self, activity: str, message: Message | None, *, name: str | None = None
-    ) -> Any: ...
-    def exec_activity(
-        self, activity: Any, message: Message | None, *, name: str | None = None
-    ) -> Any:
+    def exec_activity(self, activity: str, message: Any, *, name: str | None = None) -> Any: ...
+    def exec_activity(self, activity: Any, message: Any, *, name: str | None = None) -> Any:
         """Call an activity and return its response.
 
-        `activity` is the function or its stored name.  `name` is the stored name if the function
-        was registered under another name than its own (N1).  There is one request and one response,
-        however often the run is replayed (R3, A1).  Raises `InvalidName`, `NotAMessage` or
-        `MessageTooLarge`.
+        `activity` is the function or its stored name.  The annotations of a function check the
+        message and decode the response (J3); with a name, plain JSON comes back.  `name` is the
+        stored name if the function was registered under another name than its own (N1).  There is
+        one request and one response, however often the run is replayed (R3, A1).  Raises
+        `InvalidName`, `MessageTooLarge` or another `MessageError`.
         """
         self._run.check()
-        return self._run.wait([self._run.request(_target(activity, name), message)])[0]
+        return self._run.wait([self._request(self.call(activity, message, name=name))])[0]
 
+    def _request(self, call: Call[Any]) -> tuple[str, str]:
+        return self._run.request(call.target, call.message, "", call.signature)
+
+    @overload
     def call(
         self,
-        activity: Callable[..., Any] | str,
-        message: Message | None,
+        activity: Callable[[ActivityContext, Any, M], R],
+        message: M,
         *,
         name: str | None = None,
-    ) -> Call:
+    ) -> Call[R]: ...
+    @overload
+    def call(self, activity: str, message: Any, *, name: str | None = None) -> Call[Any]: ...
+    def call(self, activity: Any, message: Any, *, name: str | None = None) -> Call[Any]:
         """Make a call for `gather`; nothing is requested yet."""
-        return Call(_target(activity, name), message)
+        if isinstance(activity, str):
+            return Call(_target(activity, name), message)
+        return Call(_target(activity, name), message, signature(activity, ACTIVITY))
 
-    def gather(self, *calls: Call) -> list[Any]:
+    def gather(self, *calls: Call[R]) -> list[R]:
         """Call activities at once; return the responses in the order of the calls (R11)."""
         self._run.check()
-        places = [self._run.request(call.target, call.message) for call in calls]
+        places = [self._request(call) for call in calls]
         return self._run.wait(places)
 
     def sleep(self, duration: timedelta) -> None:
@@ -460,21 +512,45 @@ class RunContext:
         self._run.check()
         self._run.wait([self._run.request(sleeps.TARGET, _request("duration", duration))])
 
-    def await_signal(self, signal: int | IntEnum, timeout: timedelta) -> Signal | None:
-        """Return the next signal of this type; None if none comes within `timeout` (S2 to S4)."""
+    @overload
+    def await_signal(self, signal: SignalType[M], timeout: timedelta) -> M | None: ...
+    @overload
+    def await_signal(self, signal: int | IntEnum, timeout: timedelta) -> Signal | None: ...
+    def await_signal(self, signal: Any, timeout: timedelta) -> Any:
+        """Return the next signal of this type; None if none comes within `timeout` (S2 to S4).
+
+        With a `SignalType` it returns what the signal holds (J5).
+        """
         self._run.check()
-        type = signals.check_signal(signal)
-        place = self._run.request(signals.TARGET, _request("timeout", timeout), f"{type}:")
+        typed = isinstance(signal, SignalType)
+        kinds = Signature(returns=signal.kind) if typed else UNTYPED
+        type = signal.number if typed else signals.check_signal(signal)
+        place = self._run.request(signals.TARGET, _request("timeout", timeout), f"{type}:", kinds)
         message = self._run.wait([place])[0]
-        return None if isinstance(message, SleepDone) else Signal(type, message)
+        if isinstance(message, SleepDone):
+            return None
+        return message if typed else Signal(type, message)
 
-    def emit_output(self, name: str, message: Message | None) -> None:
-        """Add an output, once for each run, iteration, name and count (O1)."""
+    @overload
+    def emit_output(self, name: OutputType[M], message: M) -> None: ...
+    @overload
+    def emit_output(self, name: str, message: Any) -> None: ...
+    def emit_output(self, name: str | OutputType[Any], message: Any) -> None:
+        """Add an output, once for each run, iteration, name and count (O1).
+
+        `name` is its name, or an `OutputType`, which checks the message (J3).
+        """
         self._run.check()
-        self._run.output(check_target("output", name), message)
+        if isinstance(name, OutputType):
+            self._run.output(name.name, message, name.kind)
+        else:
+            self._run.output(check_target("output", name), message)
 
-    def restart(self, message: Message | None) -> NoReturn:
-        """End this iteration and begin the next with `message`, in one transaction (R6)."""
+    def restart(self, message: Any) -> NoReturn:
+        """End this iteration and begin the next with `message`, in one transaction (R6).
+
+        The annotation of the workflow checks the message (J3).
+        """
         self._run.check()
         self._run.restart(message)
 

@@ -32,12 +32,11 @@ from enum import IntEnum
 from itertools import islice
 from typing import Any, NamedTuple
 
-from google.protobuf.message import Message
-
 from .consumer import Batch, Consumer, Metrics
 from .log import MESSAGE, SMALL, Log, Pace, Parked, checked_cursor, first_gap, messages
 from .server.proto.replaypb_pb2 import SleepDone
 from .sleep import Timers, read_timer, requested_duration
+from .storage.codec import SIGNAL
 from .storage.database import (
     Duplicate,
     Error,
@@ -61,7 +60,7 @@ from .storage.event import (
 )
 from .storage.tail import BATCH, BYTES, fitting
 
-TARGET = "replay_signal"
+TARGET = SIGNAL
 PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
 _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
@@ -99,7 +98,7 @@ def send(
     events: Log,
     run: Run,
     signal: int | IntEnum,
-    message: Message | None,
+    message: Any,
     external_id: str,
 ) -> bool:
     """Store a signal.  Returns False if the run has one of this type and external id (S1).
@@ -107,13 +106,20 @@ def send(
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
     type, mark = checked(run, signal, message, external_id)
-    raw = events.pack(run[0], message, f"signal {type} to {'/'.join(run)}")
-    return store(events, run, type, raw, external_id, mark)
+    return store(events, run, type, packed(events, run, type, message), external_id, mark)
 
 
-def checked(
-    run: Run, signal: int | IntEnum, message: Message | None, external_id: str
-) -> tuple[int, bytes]:
+def packed(events: Log, run: Run, type: int, message: Any) -> bytes | None:
+    """Encode the message of a signal.  Its response will have the same bytes, under another key."""
+    return events.pack(run[0], message, named(run, type), "/".join(run))
+
+
+def named(run: Run, type: int) -> str:
+    """Name a signal in an error."""
+    return f"signal {type} to {'/'.join(run)}"
+
+
+def checked(run: Run, signal: int | IntEnum, message: Any, external_id: str) -> tuple[int, bytes]:
     """Check a signal, and return its type and hash.  Raises `InvalidName` or `InvalidSignal`."""
     check_run(*run)
     type = check_signal(signal)
@@ -379,7 +385,8 @@ class Matcher(Consumer):
                     step.ended.append((SUCCESS, str(found.key)))
                     step.taken.append((str(found.key), sent.id))
                     answer = EventType.ACTIVITY_RESPONSE
-                    batch.add(Event(0, answer, found.key, UNKNOWN, self._raw(sent)))
+                    event = Event(0, answer, found.key, UNKNOWN, self._raw(sent))
+                    batch.add(self._log.sealed(event))
                 elif over and (signals or not self._behind):
                     step.ended.append((TIMED_OUT, str(found.key)))
                     batch.events.append(self._no_signal(found.key))

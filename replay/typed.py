@@ -24,17 +24,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from google.protobuf.message import Message
 
-from .client import BadSignature, check_signature
 from .consumer import Metrics
 from .run import Call as AnyCall
 from .run import RunContext
 from .shard import Shard
+from .signature import BadSignature, check_signature
 from .storage.database import Error
 from .storage.event import Event, EventType
+from .storage.values import ANY
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", bound=Message | None)
@@ -141,7 +142,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(AnyCall, Generic[R_co]):
+class Call(AnyCall[R_co]):
     """A call of an activity for `Flow.gather`, with the type of its response."""
 
 
@@ -217,10 +218,10 @@ def handle(
 
 def check_workflow(function: Callable[..., None], name: str, message: type[Message]) -> None:
     """Raise `BadSignature` if the function cannot be the workflow `name` with this input."""
-    takes = check_signature(function, f"{name}(flow, message: {message.__name__}) -> None")
-    if takes is not None and takes is not message:
+    takes = check_signature(function, f"{name}(flow, message: {message.__name__}) -> None").takes
+    if takes is not ANY and takes.cls is not message:
         given = getattr(function, "__qualname__", function)
         raise BadSignature(
-            f"{given} takes {takes.__name__}, but the definition of {name} says"
+            f"{given} takes {takes.name}, but the definition of {name} says"
             f" {message.__name__}: change one of them"
         )

@@ -22,24 +22,19 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from google.protobuf.message import Message
-
-from .client import Client, check_signature, consumer_name, stored_name
+from .client import Client, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .shard import Shard
+from .signature import WORKFLOW, Signature, check_signature
 from .storage.database import later
-from .storage.event import Event, EventType, Key, MessageError, check_name
+from .storage.event import Event, EventType, Key, check_name
 
 log = logging.getLogger("replay")
 
 _SILENCE = timedelta(seconds=10)  # until a look whether anybody serves an activity
 _CACHED = 64 * 1024 * 1024  # bytes of messages that the waiting runs of a workflow keep in memory
-
-
-class WrongInput(MessageError):
-    """A run whose input its workflow does not take."""
 
 
 class _Unanswered:
@@ -91,7 +86,7 @@ class WorkflowConsumer(Consumer):
         workflow: str,
         function: Callable[..., Any],
         *,
-        takes: type[Message] | None,
+        signature: Signature,
         shard: Shard | None,
         await_timeout: timedelta,
         max_cached: int,
@@ -99,7 +94,7 @@ class WorkflowConsumer(Consumer):
     ) -> None:
         self._of = (namespace, workflow)
         self._function = function
-        self._takes = takes
+        self._signature = signature
         self._shard = shard
         self._await_timeout = await_timeout
         self._max_cached = max_cached
@@ -222,13 +217,7 @@ class WorkflowConsumer(Consumer):
         log.log(level, "%r is ignored: its run has completed, or never began", event)
 
     def _begin(self, created: Event, history: History | None) -> Run:
-        message = created.message
-        if self._takes is not None and not isinstance(message, self._takes | None):
-            raise WrongInput(
-                f"run {created.key} was started with a {type(message).__name__}, its workflow takes"
-                f" {self._takes.__name__}: start another run, or let the workflow take this too"
-            )
-        run = Run(self._function, created, history, self._log.event)
+        run = Run(self._function, created, history, self._log.event, self._signature)
         self._keep(run)
         return run
 
@@ -334,14 +323,15 @@ def register_workflow(
     metrics: Metrics | None = None,
     start: bool = True,
 ) -> Consumer:
-    """Call the function ``workflow(ctx: RunContext, message: M) -> None`` for the workflow's runs.
+    """Call the function ``workflow(ctx: RunContext, message: M) -> R`` for the workflow's runs.
 
-    All these runs share one thread, so a function that blocks delays the others.  They are stored
-    under `name`, or else under the function's own name (N1).  `shard` restricts the consumer to a
-    part of the runs (H1).  At most `max_cached` waiting runs stay in memory, and none that has
-    waited for `await_timeout` (R10).  Raises `BadSignature`, `InvalidName` or `AlreadyRegistered`.
+    The annotation of the message says what the workflow takes (J1, J3).  All these runs share one
+    thread, so a function that blocks delays the others.  They are stored under `name`, or else
+    under the function's own name (N1).  `shard` restricts the consumer to a part of the runs (H1).
+    At most `max_cached` waiting runs stay in memory, and none that has waited for `await_timeout`
+    (R10).  Raises `BadSignature`, `BadAnnotation`, `InvalidName` or `AlreadyRegistered`.
     """
-    takes = check_signature(workflow, "workflow(ctx: RunContext, message: M) -> None")
+    signature = check_signature(workflow, WORKFLOW)
     check_name("namespace", namespace)
     stored = stored_name("workflow", workflow, name)
     consumer = WorkflowConsumer(
@@ -349,7 +339,7 @@ def register_workflow(
         namespace,
         stored,
         workflow,
-        takes=takes,
+        signature=signature,
         shard=shard,
         await_timeout=await_timeout,
         max_cached=max_cached,

@@ -497,18 +497,18 @@ def test_p4_a_request_with_a_wrong_message_delays_no_other(url: str) -> None:
         consumer.step()
         assert got == [None, "good"]
         assert [each.error.partition(":")[0] for each in consumer.parked()] == [
-            "WrongMessage",
+            "WrongValue",
             "UnknownMessageType",
             "MessageError",
         ]
-        assert "holds a Int, the activity takes String" in consumer.parked()[0].error
+        assert "act/0: expected String, got Int" in consumer.parked()[0].error
         assert "knows no message type no.such.Type" in consumer.parked()[1].error
 
 
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        ("text", r"NotAMessage: .*ns/flow/r/0/act/0: str is not a protobuf message"),
+        (print, r"NotAMessage: .*ns/flow/r/0/act/0: builtin_function_or_method is neither"),
         (String(value="x" * 1000), r"MessageTooLarge: .*act/0: the String has 1042 bytes"),
     ],
     ids=["not a message", "too large"],

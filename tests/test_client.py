@@ -32,10 +32,10 @@ from replay import (
 from replay.client import (
     AlreadyRegistered,
     BadFilter,
-    BadSignature,
     Closed,
     consumer_name,
 )
+from replay.signature import BadSignature
 from replay.storage.database import Error, OutcomeUnknown, Unavailable
 from replay.storage.event import InvalidName, MessageTooLarge, MissingMessage, NotAMessage
 from tests import journey
@@ -186,12 +186,12 @@ def test_n2_n3_a_bad_key_or_message_stores_nothing(url: str) -> None:
     with stepped(with_options(url, max_message=5000)) as client:
         with pytest.raises(InvalidName, match="has 769 characters, at most 512 fit"):
             client.run_workflow(long, long, long, None)
-        with pytest.raises(NotAMessage, match="ns/flow/r/0: str is not a protobuf"):
-            client.run_workflow("ns", "flow", "r", "text")  # type: ignore[arg-type]
+        with pytest.raises(NotAMessage, match="ns/flow/r/0: object is neither a protobuf"):
+            client.run_workflow("ns", "flow", "r", object())
         with pytest.raises(MessageTooLarge, match=r"String has 50.. bytes, the limit is 5000"):
             client.run_workflow("ns", "flow", "r", big)
-        with pytest.raises(NotAMessage, match="signal 1 to ns/flow/r: str is not"):
-            client.signal_run("ns", "flow", "r", 1, "text", "x")  # type: ignore[arg-type]
+        with pytest.raises(NotAMessage, match="signal 1 to ns/flow/r: object is neither"):
+            client.signal_run("ns", "flow", "r", 1, object(), "x")
         with pytest.raises(MessageTooLarge, match=r"signal 1 to ns/flow/r: the String has 50.. "):
             client.signal_run("ns", "flow", "r", 1, big, "x")
         assert_nothing_stored(client)
@@ -201,7 +201,7 @@ def test_n2_n3_a_bad_key_or_message_stores_nothing(url: str) -> None:
 # L4: streams.
 
 
-def give_none(ctx: ActivityContext, backends: None, message: Int) -> None:
+def give_none(ctx: ActivityContext, backends: None, message: Int | None) -> None:
     """Give no answer, which is None."""
 
 
@@ -579,14 +579,8 @@ def generator(ctx: RunContext, backends: None, message: Int) -> Iterator[None]:
     yield
 
 
-def text(ctx: RunContext, backends: None, message: str) -> None: ...
-
-
-def either(ctx: RunContext, backends: None, message: Int | String) -> None: ...
-
-
-WORKFLOW = "expected workflow(ctx: RunContext, message: M) -> None"
-ACTIVITY = "expected activity(ctx: ActivityContext, backends: B, message: M) -> M2 | None"
+WORKFLOW = "expected workflow(ctx: RunContext, message: M) -> R"
+ACTIVITY = "expected activity(ctx: ActivityContext, backends: B, message: M) -> R"
 MISFITS = [
     ("not a function", "'not a function' is not a function"),
     (too_few, "too_few cannot be called with 3 arguments (too many positional arguments)"),
@@ -596,8 +590,6 @@ MISFITS = [
     (asynchronous, "asynchronous is an async function; replay runs plain functions only"),
     (asynchronous_generator, "asynchronous_generator is an async function; replay runs plain"),
     (generator, "generator is a generator"),
-    (text, "text takes <class 'str'>, which is not a protobuf message"),
-    (either, "which is not a protobuf message"),
     (dict.fromkeys, "dict.fromkeys cannot be called with 3 arguments"),
 ]
 
@@ -613,7 +605,7 @@ def test_a_function_that_does_not_fit_is_refused(function: Any, problem: str) ->
         register_activity(client, "ns", act, name="name", start=False)
 
 
-@pytest.mark.parametrize("function", [too_few, act, text, None])
+@pytest.mark.parametrize("function", [too_few, act, None])
 def test_a_workflow_that_does_not_fit_is_refused(function: Any) -> None:
     """A workflow takes two arguments; what was expected is shown."""
     with stepped("sqlite://") as client, pytest.raises(BadSignature) as refused:
@@ -636,10 +628,6 @@ def optional(ctx: RunContext, message: Int | None) -> None:
     pass
 
 
-def unresolvable(ctx: RunContext, message: "NoSuchName") -> None:  # type: ignore[name-defined]  # noqa: F821
-    pass
-
-
 def with_more(ctx: RunContext, message: Int, factor: int = 2) -> None:
     pass
 
@@ -653,7 +641,6 @@ FITTING = [
     (unannotated, "unannotated"),
     (generic, "generic"),
     (optional, "optional"),
-    (unresolvable, "unresolvable"),
     (with_more, "with_more"),
     (wrapped, "flow"),
     (Callable2().method, "method"),

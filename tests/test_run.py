@@ -38,6 +38,7 @@ from replay.storage.event import (
     UnknownMessageType,
     pack,
 )
+from replay.storage.values import ANY
 from tests.example_pb2 import Empty, Int, String
 from tests.support import START, line
 
@@ -47,8 +48,8 @@ HOUR = timedelta(hours=1)
 RESTARTED = ["RUN_COMPLETED n/w/r/0 -", "RUN_CREATED n/w/r/1 value: 7"]
 
 
-def make(type: EventType, key: Key, message: Message | None) -> Event:
-    return Event(0, type, key, UNKNOWN, pack(message, LIMIT, key))
+def make(type: EventType, key: Key, message: Any) -> Event:
+    return Event(0, type, key, UNKNOWN, pack(ANY.encode(message, key), LIMIT, key))
 
 
 class Tape:
@@ -193,8 +194,8 @@ def test_activities_are_named_by_function_name_or_explicitly() -> None:
         (lambda ctx: ctx.exec_activity("a", String(value="x" * LIMIT)), MessageTooLarge),
         (lambda ctx: ctx.emit_output("o", String(value="x" * LIMIT)), MessageTooLarge),
         (lambda ctx: ctx.restart(String(value="x" * LIMIT)), MessageTooLarge),
-        (lambda ctx: ctx.exec_activity("a", 5), NotAMessage),
-        (lambda ctx: ctx.gather(ctx.call("a", "text")), NotAMessage),
+        (lambda ctx: ctx.exec_activity("a", object()), NotAMessage),
+        (lambda ctx: ctx.gather(ctx.call("a", print)), NotAMessage),
         (lambda ctx: ctx.await_signal(128, HOUR), InvalidSignal),
         (lambda ctx: ctx.await_signal("1", HOUR), InvalidSignal),
     ],

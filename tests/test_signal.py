@@ -267,7 +267,7 @@ REFUSED: list[tuple[tuple[str, str, str], Any, Any, Any, type[Exception], str]] 
     (("", "flow", "r"), 0, None, "", InvalidName, "namespace '' is empty"),
     (("ns", "a/b", "r"), 0, None, "", InvalidName, "workflow 'a/b' holds a slash"),
     (("ns", "flow", "r "), 0, None, "", InvalidName, "run 'r ' starts or ends with white space"),
-    (RUN, 0, "text", "", NotAMessage, "str is not a protobuf message"),
+    (RUN, 0, object(), "", NotAMessage, "object is neither a protobuf message"),
     (RUN, 0, String(value="x" * 1000), "", MessageTooLarge, "the limit is 1000"),
     (RUN, 0, SleepDone(), "", InvalidSignal, "would look like a timeout"),
     (RUN, 0, SleepDone(), "x", InvalidSignal, "would look like a timeout"),

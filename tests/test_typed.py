@@ -10,7 +10,7 @@ from unittest.mock import Mock, call, create_autospec
 import pytest
 
 from replay import typed
-from replay.client import BadSignature
+from replay.signature import BadSignature
 from tests.example_pb2 import Empty, Int, String
 from tests.support import Clock, drain, line, listing, stepped
 from tests.typed_example import replay_gen

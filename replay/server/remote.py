@@ -22,7 +22,6 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from enum import IntEnum
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -37,6 +36,7 @@ from .. import signal as signals
 from ..client import Client, Closed
 from ..consumer import LONGEST_ERROR, Consumer
 from ..log import Log, Move, Pace, Parked
+from ..storage.codec import Codec, Sealer
 from ..storage.database import (
     BadUrl,
     DatabaseError,
@@ -168,8 +168,9 @@ class RemoteLog(Log):
     It has all methods of `Log`, but no database.
     """
 
-    def __init__(self, stubs: Stubs, log: str) -> None:
+    def __init__(self, stubs: Stubs, log: str, codec: Codec | None = None) -> None:
         self._stubs = stubs
+        self.sealer = Sealer(codec) if codec is not None else None
         self._log = log
         self._clock = ServerClock()
         self._session = ""
@@ -333,7 +334,7 @@ class RemoteLog(Log):
     def get(self, id: int) -> Event | None:
         """As in `Log`."""
         reply = self._call("Get", pb.GetRequest(id=id))
-        return event_from(reply.event) if reply.HasField("event") else None
+        return self.sealed(event_from(reply.event)) if reply.HasField("event") else None
 
     def begun(self, runs: Sequence[Key]) -> set[Key]:
         """As in `Log`."""
@@ -350,11 +351,12 @@ class RemoteLog(Log):
         stub, metadata = self._stubs.method("History"), self._stubs.metadata
         with entered(self._inside.lock), self._within(session):
             chunks = list(stub(request, timeout=TIMEOUT, metadata=metadata))
-        return [event_from(event) for chunk in chunks for event in chunk.events]
+        return [self.sealed(event_from(event)) for chunk in chunks for event in chunk.events]
 
     def with_ids(self, ids: Sequence[int]) -> list[Event]:
         """As in `Log`."""
-        return [event_from(event) for event in self._call("Load", pb.LoadRequest(ids=ids)).events]
+        found = self._call("Load", pb.LoadRequest(ids=ids)).events
+        return [self.sealed(event_from(event)) for event in found]
 
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
         """As in `Log`."""
@@ -363,7 +365,7 @@ class RemoteLog(Log):
         return reply.begun, reply.ended
 
     def _read(self, after: int, limit: int) -> list[Event]:
-        return list(_dense(self._look(after, limit), after))
+        return list(map(self.sealed, _dense(self._look(after, limit), after)))
 
     def _look(self, after: int, limit: int, wait: float = 0) -> pb.ReadReply:
         def keep(call: Any) -> None:
@@ -390,7 +392,7 @@ class RemoteLog(Log):
             with self._polling:
                 if losses != self._losses:
                     return True
-                self.tail.extend(_dense(reply, after))
+                self.tail.extend(map(self.sealed, _dense(reply, after)))
             if wait or reply.end == after:
                 return self.tail.end > before
 
@@ -491,8 +493,9 @@ def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:
 class RemoteClient(Client):
     """A client of a server.  Calls about a namespace go to the log of its events (G3)."""
 
-    def __init__(self, stubs: Stubs) -> None:
+    def __init__(self, stubs: Stubs, codec: Codec | None = None) -> None:
         self._stubs = stubs
+        self._codec = codec
         self._logs: dict[str, RemoteLog] = {}
         self._names: dict[str, str] = {"": ""}
         self._locating = threading.RLock()
@@ -512,7 +515,7 @@ class RemoteClient(Client):
             if (name := self._names.get(namespace)) is None:
                 name = self._names[namespace] = self._locate(namespace)
             if name not in self._logs:
-                self._logs[name] = RemoteLog(self._stubs, name)
+                self._logs[name] = RemoteLog(self._stubs, name, self._codec)
             return self._logs[name]
 
     def _locate(self, namespace: str) -> str:
@@ -520,30 +523,21 @@ class RemoteClient(Client):
         with self._stubs.meant():
             return str(self._stubs.call("Locate", request).log)
 
-    def signal_run(
-        self,
-        namespace: str,
-        workflow: str,
-        run: str,
-        signal: int | IntEnum,
-        message: Message | None,
-        external_id: str,
-    ) -> bool:
+    def _signal(self, to: signals.Run, signal: int, message: Any, external_id: str) -> bool:
         """As in `Client`."""
-        to = (namespace, workflow, run)
         type, _ = signals.checked(to, signal, message, external_id)
-        raw = self.log_of(namespace).pack(namespace, message, f"signal {type} to {'/'.join(to)}")
+        raw = signals.packed(self.log_of(to[0]), to, type, message)
         request = replaypb_pb2.SignalRequest(
-            namespace=namespace,
-            workflow=workflow,
-            run=run,
+            namespace=to[0],
+            workflow=to[1],
+            run=to[2],
             signal_type=type,
             message=None if raw is None else any_pb2.Any.FromString(raw),
             external_id=external_id,
         )
-        return self._patiently(lambda: self._signal(request))
+        return self._patiently(lambda: self._send(request))
 
-    def _signal(self, request: replaypb_pb2.SignalRequest) -> bool:
+    def _send(self, request: replaypb_pb2.SignalRequest) -> bool:
         with entered(self._inside.lock), self._stubs.meant(committing=True):
             return bool(self._stubs.call("SignalRun", request).ok)
 
@@ -598,7 +592,9 @@ _OPTIONS = (
 )
 
 
-def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
+def open_remote(
+    parts: SplitResult, options: dict[str, str], codec: Codec | None = None
+) -> RemoteClient:
     """Connect to the server at ``grpc://host:port`` or, with TLS, ``grpcs://host:port``.
 
     Options: `token` or `token_file`.  With TLS also `ca`, a file of certificates to trust instead
@@ -631,7 +627,7 @@ def open_remote(parts: SplitResult, options: dict[str, str]) -> RemoteClient:
         # Do not use a proxy that the environment names: data for loopback must stay here.
         channel = grpc.insecure_channel(target, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
     try:
-        return RemoteClient(Stubs(channel, name, token or ""))
+        return RemoteClient(Stubs(channel, name, token or ""), codec)
     except BaseException:
         channel.close()
         raise

@@ -11,11 +11,13 @@ import unicodedata
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, EncodeError, Message
 
+from ..server.proto.values_pb2 import Encoded, Json
 from .database import Error, Row, from_text
 
 
@@ -28,7 +30,7 @@ class MessageError(Error):
 
 
 class NotAMessage(MessageError, TypeError):
-    """A value that is neither a protobuf message nor None."""
+    """A value that is neither a protobuf message, nor a plain value, nor None."""
 
 
 class MissingMessage(MessageError, ValueError):
@@ -141,10 +143,17 @@ class Key(NamedTuple):
         return self if not self.target else Key(*self[:4])
 
 
+class Seal(Protocol):
+    """What reads encoded messages: see `replay.storage.codec`."""
+
+    def open(self, event: Event) -> bytes | None:
+        """Return the bytes that the codec was given.  Raises `MessageError`."""
+
+
 class Event:
     """Something that happened.  `id` is 0 until the event is stored."""
 
-    __slots__ = ("id", "key", "raw", "text", "timestamp", "type")
+    __slots__ = ("id", "key", "raw", "seal", "text", "timestamp", "type")
 
     def __init__(
         self,
@@ -160,15 +169,21 @@ class Event:
         self.key = key
         self.timestamp = timestamp
         self.raw = raw
+        self.seal: Seal | None = None
         self.text = text or str(key)  # the key, as it is stored
 
     @property
     def message(self) -> Any:
         """The message, decoded at each access; None if there is none.
 
+        A value that is no protobuf message comes back as plain JSON: str, list, dict and so on.
         Raises `UnknownMessageType` or `MessageError`.
         """
-        return unpack(self.raw)
+        return unpack(self.content())
+
+    def content(self) -> bytes | None:
+        """The message as `pack` made it, before a codec encoded it (J4).  Raises `MessageError`."""
+        return self.raw if self.seal is None else self.seal.open(self)
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.type.name} {self.key}>"
@@ -198,15 +213,11 @@ def read_message(value: Any) -> bytes | None:
 def pack(message: Message | None, limit: int, what: object) -> bytes | None:
     """Encode a message as it is stored: the bytes of a `google.protobuf.Any` (N3).
 
-    `limit` is in bytes.  Raises `NotAMessage`, `MessageTooLarge`, or `MessageError` if a required
-    field is missing.  The errors name `what` the message is for.
+    `limit` is in bytes.  Raises `MessageTooLarge`, or `MessageError` if a required field is
+    missing.  The errors name `what` the message is for.
     """
     if message is None:
         return None
-    if not isinstance(message, Message):
-        raise NotAMessage(
-            f"{what}: {type(message).__name__} is not a protobuf message: pass a message, or None"
-        )
     url = "type.googleapis.com/" + message.DESCRIPTOR.full_name
     try:
         value = message.SerializeToString()
@@ -222,7 +233,21 @@ def pack(message: Message | None, limit: int, what: object) -> bytes | None:
 
 
 def unpack(raw: bytes | None) -> Any:
-    """Decode the message that `pack` encoded; None if there is none.
+    """Decode the message that `pack` encoded, or the plain value in it; None if there is none.
+
+    Raises `UnknownMessageType` or `MessageError`.
+    """
+    message = read(raw)
+    if isinstance(message, Json):
+        try:
+            return msgspec.json.decode(message.json)
+        except ValueError as error:
+            raise MessageError(f"a stored value is damaged: {error}") from error
+    return message
+
+
+def read(raw: bytes | None) -> Any:
+    """Decode the protobuf message that `pack` encoded, as `unpack` does, but leave JSON as it is.
 
     Raises `UnknownMessageType` or `MessageError`.
     """
@@ -232,9 +257,12 @@ def unpack(raw: bytes | None) -> Any:
         wrapped = any_pb2.Any.FromString(raw)
         if not wrapped.type_url:
             return None
-        return message_class(wrapped.type_url).FromString(wrapped.value)
+        message = message_class(wrapped.type_url).FromString(wrapped.value)
     except DecodeError as error:
         raise MessageError(f"a stored message is damaged: {error}") from error
+    if isinstance(message, Encoded):
+        raise MessageError("a stored message is encoded: connect with its codec")
+    return message
 
 
 @lru_cache(maxsize=1000)

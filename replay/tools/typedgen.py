@@ -34,8 +34,8 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from .. import typed
-from ..client import BadSignature, check_signature
 from ..signal import InvalidSignal, check_signal
+from ..signature import BadSignature, check_signature
 from ..storage.event import InvalidName, check_name, check_target
 from ..typed import DefinitionError, Part
 

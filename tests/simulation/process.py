@@ -10,6 +10,8 @@ from replay import Client, Consumer, Unavailable, consume
 from replay.activity import ActivityConsumer
 from replay.log import Log
 from replay.server.remote import RemoteClient, Stubs
+from replay.signature import Signature
+from replay.storage.values import Kind
 from replay.workflow import WorkflowConsumer
 from tests.example_pb2 import Int, String
 from tests.simulation.faults import Faults, Port
@@ -156,7 +158,7 @@ def _staff(process: Process, world: World) -> Iterator[Consumer]:
                 namespace,
                 WORKFLOW,
                 world.flow(process),
-                takes=Int,
+                signature=Signature(Kind.of(Int, WORKFLOW)),
                 shard=shard,
                 await_timeout=timedelta(milliseconds=plan.await_ms),
                 max_cached=plan.max_cached,
@@ -169,7 +171,7 @@ def _staff(process: Process, world: World) -> Iterator[Consumer]:
                     name,
                     world.activity(name),
                     None,
-                    takes=takes,
+                    signature=Signature(Kind.of(takes, name)),
                     shard=shard,
                     workers=plan.workers,
                     metrics=None,

@@ -1,0 +1,165 @@
+"""Signatures: what functions, signals and outputs take and return (J1, J5).
+
+Role: `check_signature` reads the annotations of a workflow or activity once, when it is registered.
+`signature` does the same, with a memory, for a function that stands where a stored name may.
+`SignalType` and `OutputType` name a signal or output together with its type.
+
+Left to `storage.values`: what an annotation means.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+
+from google.protobuf.message import Message
+
+from .server.proto.replaypb_pb2 import SleepDone
+from .signal import check_signal
+from .storage.database import Error
+from .storage.event import check_target, read
+from .storage.values import ANY, BadAnnotation, Kind
+
+T = TypeVar("T")
+
+WORKFLOW = "workflow(ctx: RunContext, message: M) -> R"
+ACTIVITY = "activity(ctx: ActivityContext, backends: B, message: M) -> R"
+
+
+class BadSignature(Error, TypeError):
+    """A function that cannot be registered, because it does not take the right arguments."""
+
+
+class Signature(NamedTuple):
+    """What a function takes as its message, and what it returns."""
+
+    takes: Kind = ANY
+    returns: Kind = ANY
+
+
+#: That of a function known only by its name.
+UNTYPED = Signature()
+
+
+def check_signature(function: Callable[..., Any], expected: str) -> Signature:
+    """Return what `function` takes and returns by its annotations.
+
+    `expected` is the signature for the error, such as ``workflow(ctx, message)``; `function` must
+    take as many arguments.  Raises `BadSignature`, or `BadAnnotation` with the parameter's name.
+    """
+    count = expected.count(",") + 1
+    name = getattr(function, "__qualname__", repr(function))
+    if problem := _misfit(function, count):
+        raise BadSignature(f"{name} {problem}: expected {expected}")
+    found = inspect.signature(function)
+    last = list(found.parameters.values())[count - 1]
+    returned = found.return_annotation
+    return Signature(
+        _kind(function, last.annotation, f"parameter {last.name} of {name}"),
+        _kind(function, returned, f"the return value of {name}"),
+    )
+
+
+@functools.lru_cache(maxsize=1000)
+def signature(function: Callable[..., Any], expected: str) -> Signature:
+    """As `check_signature`, for each call."""
+    return check_signature(function, expected)
+
+
+def _kind(function: Callable[..., Any], annotation: Any, what: str) -> Kind:
+    """What one annotation means.  The others may be of no concern, and not be imported here."""
+    if annotation is inspect.Parameter.empty:
+        return ANY
+    holder = type("", (), {"__annotations__": {"it": annotation}})
+    try:
+        hints = typing.get_type_hints(holder, _globals(function), {})
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        raise BadAnnotation(f"{what} is annotated {annotation!r}: {error}") from error
+    return Kind.of(hints["it"], what)
+
+
+def _globals(function: Any) -> dict[str, Any]:
+    """The names that the annotations of a function, method, partial or callable object see."""
+    function = inspect.unwrap(function)
+    while isinstance(function, functools.partial):
+        function = inspect.unwrap(function.func)
+    if not hasattr(function, "__globals__"):
+        function = getattr(function, "__func__", type(function).__call__)
+    return getattr(function, "__globals__", {})
+
+
+def _misfit(function: Callable[..., Any], count: int) -> str:
+    """Say why `function` cannot be called with `count` arguments; empty if it can."""
+    if not callable(function):
+        return "is not a function"
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is an async function; replay runs plain functions only"
+    if inspect.isgeneratorfunction(function):
+        return "is a generator; replay runs plain functions only"
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*range(count))
+    except (TypeError, ValueError) as error:
+        return f"cannot be called with {count} arguments ({error})"
+    if len(list(signature.parameters)) < count:
+        return f"names fewer than {count} parameters"
+    return ""
+
+
+class _Sent(Kind):
+    """What the signals of a type hold, and their awaits give back: that, or a `SleepDone`."""
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind.name, kind.optional)
+        self._kind = kind
+
+    def encode(self, value: Any, what: object) -> Message | None:
+        """As in `Kind`, but None is refused unless the type names it."""
+        if value is None and not self.optional:
+            raise self.wrong(what, value)
+        return self._kind.encode(value, what)
+
+    def decode(self, raw: bytes | None, what: object) -> Any:
+        """As in `Kind`.  A program without the type may have sent a signal without a message."""
+        if isinstance(read(raw), SleepDone):
+            return SleepDone()
+        if not raw and self._kind.cls is not None and not self.optional:
+            return self._kind.cls()
+        return self._kind.decode(raw, what)
+
+
+class SignalType(Generic[T]):
+    """A type of signals: its number, and what its signals hold.
+
+    A signal without a message looks like one that did not come.  So None is refused, unless the
+    type allows it.
+    """
+
+    __slots__ = ("kind", "number")
+
+    @overload
+    def __init__(self, number: int, holds: type[T]) -> None: ...
+    @overload
+    def __init__(self: SignalType[Any], number: int, holds: Any) -> None: ...
+    def __init__(self, number: int, holds: Any) -> None:
+        self.number = check_signal(number)
+        self.kind = _Sent(Kind.of(holds, f"signal {self.number}"))
+
+
+class OutputType(Generic[T]):
+    """An output: its name, and what it holds."""
+
+    __slots__ = ("kind", "name")
+
+    @overload
+    def __init__(self, name: str, holds: type[T]) -> None: ...
+    @overload
+    def __init__(self: OutputType[Any], name: str, holds: Any) -> None: ...
+    def __init__(self, name: str, holds: Any) -> None:
+        self.name = check_target("output", name)
+        self.kind = Kind.of(holds, f"output {name}")
