@@ -7,7 +7,8 @@ from .activity import ActivityContext, register_activity
 from .client import Client, consume, handle
 from .connect import connect
 from .consumer import Consumer
-from .run import RunContext, Signal
+from .failure import ActivityFailed, Cancelled, Failed, GiveUp, Retry, RunFailed
+from .run import Pending, RunContext, Signal
 from .shard import Shard
 from .signature import OutputType, SignalType
 from .storage.codec import Codec
@@ -17,15 +18,22 @@ from .workflow import register_workflow
 
 __all__ = [
     "ActivityContext",
+    "ActivityFailed",
+    "Cancelled",
     "Client",
     "Codec",
     "Consumer",
     "Error",
     "Event",
     "EventType",
+    "Failed",
+    "GiveUp",
     "Key",
     "OutputType",
+    "Pending",
+    "Retry",
     "RunContext",
+    "RunFailed",
     "Shard",
     "Signal",
     "SignalType",

@@ -21,17 +21,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from .client import Client, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics, Window
+from .failure import FOR_EVER, Abandoned, GiveUp, Retry, check_timeout, failure
 from .log import Log, Parked
 from .shard import Shard
 from .signature import ACTIVITY, Signature, check_signature
 from .storage.database import Error
-from .storage.event import Event, EventType, check_name
+from .storage.event import Event, EventType, MessageError, check_name
 
 _log = logging.getLogger("replay.activity")
 
@@ -54,10 +56,12 @@ class _RequestLog(logging.LoggerAdapter[logging.Logger]):
 class ActivityContext:
     """The request that an activity executes, as the activity sees it."""
 
-    __slots__ = ("_event", "attempt")
+    __slots__ = ("_abandoned", "_beat", "_event", "attempt")
 
     def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
+        self._beat = time.monotonic()
+        self._abandoned = False
         #: 1 for the first attempt.  Attempts that ended in a crash do not count (A2).
         self.attempt = attempt
 
@@ -94,11 +98,37 @@ class ActivityContext:
         """The request's key: the same at every attempt, and different for every call (A5)."""
         return self._event.text
 
+    def heartbeat(self) -> None:
+        """Say that this attempt is alive: its timeout begins again (E4).
+
+        Raises `Abandoned` if the timeout is over.  What the attempt returns is then discarded.
+        """
+        if self._abandoned:
+            raise Abandoned(f"attempt {self.attempt} of {self.idempotency_key} has timed out")
+        self._beat = time.monotonic()
+
+    def left(self, timeout: timedelta) -> float:
+        """The seconds until the timeout is over."""
+        return self._beat + timeout.total_seconds() - time.monotonic()
+
+    def abandon(self) -> None:
+        """Have the next heartbeat raise."""
+        self._abandoned = True
+
+
+class _Hopeless(Error):
+    """An error that no further attempt can cure (E5)."""
+
+    def __init__(self, error: MessageError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
 
 @dataclass(slots=True)
 class _Running:
     event: Event
     attempts: int  # failed ones
+    context: ActivityContext
     result: Future[Any]
 
 
@@ -109,9 +139,13 @@ class _Workers:
     """
 
     def __init__(self, count: int, name: str) -> None:
+        self.count = count
         self._left, self._name = count, name
         self._threads = 0
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        #: What runs in threads that nobody waits for any more.
+        self._abandoned: set[Future[Any]] = set()
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """Execute `function` in a thread."""
@@ -128,9 +162,30 @@ class _Workers:
             result, function = task
             if result.set_running_or_notify_cancel():
                 try:
-                    result.set_result(function())
+                    finish = partial(result.set_result, function())
                 except BaseException as error:  # for the thread that takes the result
-                    result.set_exception(error)
+                    finish = partial(result.set_exception, error)
+                with self._lock:
+                    finish()
+                    if result in self._abandoned:
+                        self._abandoned.discard(result)
+                        return  # another thread has its place
+
+    def abandon(self, result: Future[Any]) -> bool:
+        """Wait no more for what a thread executes, and let another one take its place.
+
+        Returns False if it has just ended.
+        """
+        with self._lock:
+            if result.done():
+                return False
+            self._abandoned.add(result)
+            self._left += 1
+            return True
+
+    def lost(self) -> int:
+        """How many threads are abandoned."""
+        return len(self._abandoned)
 
     def end(self) -> None:
         """Have each thread end after what it executes."""
@@ -152,6 +207,8 @@ class ActivityConsumer(Consumer):
         signature: Signature,
         shard: Shard | None,
         workers: int,
+        retry: Retry | None,
+        timeout: timedelta | None,
         metrics: Metrics | None,
     ) -> None:
         self._namespace = namespace
@@ -161,6 +218,8 @@ class ActivityConsumer(Consumer):
         self._takes, self._returns = signature
         self._shard = shard
         self._workers = workers
+        self._policy, self._timeout = retry or FOR_EVER, timeout
+        self._full = False  # of threads that are abandoned
         self._running: dict[int, _Running] = {}
         self._executing: set[str] = set()
         self._pool: _Workers | None = None
@@ -178,7 +237,7 @@ class ActivityConsumer(Consumer):
 
     def claimed(self) -> None:
         """As in `Consumer`."""
-        if self._workers > 1:
+        if self._workers > 1 or self._timeout is not None:
             self._pool = _Workers(self._workers, self.name)
 
     def forget(self) -> None:
@@ -207,7 +266,8 @@ class ActivityConsumer(Consumer):
         else:
             while waiting and not self._stop.is_set() and not batch.full():
                 event = waiting.popleft()
-                self._conclude(event, 0, partial(self._execute, event, 1), batch)
+                context = ActivityContext(event, 1)
+                self._conclude(event, 0, partial(self._execute, event, context), batch)
                 if not window.left():
                     break
         if waiting:
@@ -216,7 +276,7 @@ class ActivityConsumer(Consumer):
     def _execute_pooled(self, waiting: deque[Event], window: Window, batch: Batch) -> None:
         """Keep the workers busy while the window is open, and park what still runs then."""
         while True:
-            while waiting and len(self._running) < self._workers:
+            while waiting and self._free():
                 self._submit(waiting.popleft(), 0)
             self._harvest(batch)
             left = window.left()
@@ -237,9 +297,43 @@ class ActivityConsumer(Consumer):
         """Return what runs and is not parked yet."""
         return [running for id, running in self._running.items() if id not in self._parked]
 
+    def _free(self) -> bool:
+        """Whether a worker may take another request.
+
+        Each attempt that was abandoned may go on for ever.  So when there are as many as workers,
+        nothing is handed out until one of them ends (E4).
+        """
+        full = self._pool is not None and self._pool.lost() >= self._pool.count
+        if full and not self._full:
+            _log.error(
+                "%s executes nothing more: %d attempts have not ended after their timeout;"
+                " let them call heartbeat(), or start this process again",
+                self.name,
+                self._workers,
+            )
+        self._full = full
+        return not full and len(self._running) < self._workers
+
     def can_retry(self, parked: Parked) -> bool:
         """As in `Consumer`: not while the request runs, or while all workers are busy."""
-        return parked.event_id not in self._running and len(self._running) < self._workers
+        return parked.event_id not in self._running and self._free()
+
+    def blocked(self) -> datetime | None:
+        """As in `Consumer`: when to look again whether an abandoned attempt has ended."""
+        if self._pool is None or self._pool.lost() < self._pool.count:
+            return None
+        return self._log.now() + timedelta(seconds=_BUSY)
+
+    def due_when_claimed(self, parked: Parked) -> bool:
+        """As in `Consumer`: only what was running, or each start would use up an attempt."""
+        return parked.error == "running"
+
+    def due(self) -> datetime | None:
+        """As in `Consumer`: when the next attempt times out."""
+        if self._timeout is None or not self._running:
+            return None
+        left = min(running.context.left(self._timeout) for running in self._running.values())
+        return self._log.now() + timedelta(seconds=max(0.0, left))
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`."""
@@ -252,14 +346,16 @@ class ActivityConsumer(Consumer):
             batch.unparked.append(parked.event_id)
         elif self._pool is None:
             attempt = parked.attempts + 1
-            self._conclude(event, attempt - 1, partial(self._execute, event, attempt), batch)
+            context = ActivityContext(event, attempt)
+            self._conclude(event, attempt - 1, partial(self._execute, event, context), batch)
         else:
             self._submit(event, parked.attempts)
 
     def _submit(self, event: Event, attempts: int) -> None:
         assert self._pool is not None
-        result = self._pool.submit(partial(self._execute, event, attempts + 1))
-        self._running[event.id] = _Running(event, attempts, result)
+        context = ActivityContext(event, attempts + 1)
+        result = self._pool.submit(partial(self._execute, event, context))
+        self._running[event.id] = _Running(event, attempts, context, result)
         result.add_done_callback(lambda _: self.wake())
 
     def _harvest(self, batch: Batch) -> None:
@@ -267,6 +363,17 @@ class ActivityConsumer(Consumer):
             if running.result.done() and not batch.full():
                 del self._running[id]
                 self._conclude(running.event, running.attempts, running.result.result, batch)
+            elif self._timeout is not None and running.context.left(self._timeout) <= 0:
+                self._abandon(id, running, batch)
+
+    def _abandon(self, id: int, running: _Running, batch: Batch) -> None:
+        """Count an attempt that takes too long as failed, and discard what comes of it (E4)."""
+        assert self._pool is not None
+        if not batch.full() and self._pool.abandon(running.result):
+            del self._running[id]
+            running.context.abandon()
+            error = TimeoutError(f"the attempt has taken longer than {self._timeout}")
+            self._fail(running.event, running.attempts + 1, error, batch)
 
     def _leave(self) -> None:
         """As in `Consumer`, after the workers have ended, or when it is time to stop."""
@@ -284,32 +391,64 @@ class ActivityConsumer(Consumer):
             self._forget()
         super()._leave()
 
-    def _execute(self, event: Event, attempt: int) -> Any:
+    def _execute(self, event: Event, context: ActivityContext) -> Any:
         self._executing.add(event.text)
         try:
-            return self._call(event, attempt)
+            try:
+                message = self._takes.read(event)
+            except MessageError as error:
+                raise _Hopeless(error) from error
+            return self._function(context, self._backends, message)
         finally:
             self._executing.discard(event.text)
-
-    def _call(self, event: Event, attempt: int) -> Any:
-        message = self._takes.read(event)
-        return self._function(ActivityContext(event, attempt), self._backends, message)
 
     def _conclude(
         self, event: Event, attempts: int, result: Callable[[], Any], batch: Batch
     ) -> None:
         """Add the response, or park the request."""
         try:
-            message = self._returns.encode(result(), event.text)
-            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
+            response = self._response(event, result())
         except KeyboardInterrupt:
             raise
+        except _Hopeless as error:
+            self._fail(event, attempts + 1, error.error, batch, hopeless=True)
         except BaseException as error:
-            self.park(batch, event.id, event.key, attempts + 1, error)
-            return
+            self._fail(event, attempts + 1, error, batch)
+        else:
+            self._respond(response, batch, event.id)
+
+    def _response(self, event: Event, value: Any) -> Event:
+        try:
+            message = self._returns.encode(value, event.text)
+            return self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
+        except MessageError as error:
+            raise _Hopeless(error) from error
+
+    def _respond(self, response: Event, batch: Batch, request: int) -> None:
         batch.add(response)
-        if event.id in self._parked:
-            batch.unparked.append(event.id)
+        if request in self._parked:
+            batch.unparked.append(request)
+
+    def _fail(
+        self,
+        event: Event,
+        attempts: int,
+        error: BaseException,
+        batch: Batch,
+        *,
+        hopeless: bool = False,
+    ) -> None:
+        """Park the request for another attempt, or respond that there will be none (E3, E5)."""
+        policy = self._policy
+        limited = policy is not FOR_EVER
+        if isinstance(error, GiveUp) or policy.is_over(attempts, error) or (hopeless and limited):
+            stored = failure(error, self._log.event, attempts)
+            _log.warning("%s: %s gives up after attempt %d", self.name, event.text, attempts)
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, stored)
+            self._respond(response, batch, event.id)
+            return
+        pause = policy.longest if hopeless else policy.pause(attempts)
+        self.park(batch, event.id, event.key, attempts, error, pause, traceback=not hopeless)
 
 
 def register_activity(
@@ -321,6 +460,8 @@ def register_activity(
     name: str | None = None,
     shard: Shard | None = None,
     workers: int = 1,
+    retry: Retry | None = None,
+    timeout: timedelta | None = None,
     metrics: Metrics | None = None,
     start: bool = True,
 ) -> Consumer:
@@ -330,7 +471,10 @@ def register_activity(
     it idempotent: after a crash a request may be executed again (A1).  Workflows call it by `name`,
     or else by the function's own name (N1).  Each call gets `backends`.  `shard` restricts it to a
     part of the runs (H1).  With several `workers`, up to that many requests are executed at once,
-    in threads (A3).  Raises `BadSignature`, `BadAnnotation`, `InvalidName`, `AlreadyRegistered`, or
+    in threads (A3).  `retry` says when a request is tried again and when no more (E3); without it,
+    a request is tried until it succeeds, unless the activity raises `GiveUp`.  An attempt that
+    takes longer than `timeout`, and calls no ``ctx.heartbeat()`` meanwhile, has failed (E4).
+    Raises `BadSignature`, `BadAnnotation`, `BadRetry`, `InvalidName`, `AlreadyRegistered`, or
     `ValueError` for fewer than one worker.
     """
     signature = check_signature(activity, ACTIVITY)
@@ -347,6 +491,8 @@ def register_activity(
         signature=signature,
         shard=shard,
         workers=workers,
+        retry=retry,
+        timeout=check_timeout(f"activity {stored}", timeout),
         metrics=metrics,
     )
     return client.add(consumer, start)

@@ -25,7 +25,9 @@ from typing import Any, Self, TypeVar, overload
 
 from . import signal as signals
 from .consumer import Consumer, Handler
+from .failure import CANCEL, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import Log
+from .server.proto.values_pb2 import Cancel
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
 from .storage.codec import Codec
@@ -33,10 +35,12 @@ from .storage.database import Error, OutcomeUnknown, Unavailable, entered
 from .storage.event import Event, EventType, Key, check_name, check_run, check_target
 from .storage.open import open_database
 from .storage.tail import Waiter
+from .storage.values import ANY
 
 _log = logging.getLogger("replay")
 
 M = TypeVar("M")
+R = TypeVar("R")
 T = TypeVar("T")
 
 #: How long `Client.close` waits for activities: within what Docker and Kubernetes allow.
@@ -54,6 +58,10 @@ class AlreadyRegistered(Error, ValueError):
 
 class EventsLost(Error):
     """The database came back without events that it had acknowledged: check its durability."""
+
+
+class NotOurs(Error):
+    """No consumer of this library has ever served this workflow, so it cannot cancel its runs."""
 
 
 class Closed(Error, RuntimeError):
@@ -264,11 +272,77 @@ class Client:
         The run need not have started.  Raises `TimeoutError` after `timeout` (seconds, or a
         `timedelta`), and `Closed` if the client is closed meanwhile.
         """
+        self._await_end(namespace, workflow_name(workflow), run, timeout)
+
+    @overload
+    def result(
+        self,
+        namespace: str,
+        workflow: Callable[[Any, Any], R],
+        run: str,
+        timeout: float | timedelta | None = None,
+    ) -> R: ...
+    @overload
+    def result(
+        self, namespace: str, workflow: str, run: str, timeout: float | timedelta | None = None
+    ) -> Any: ...
+    def result(
+        self, namespace: str, workflow: Any, run: str, timeout: float | timedelta | None = None
+    ) -> Any:
+        """Wait for the end of a run, and return what its last iteration has returned (E1).
+
+        `workflow` is the function, whose annotation decodes the result, or the stored name.  Raises
+        `RunFailed` if the run has failed or was cancelled (E2, E7), and what `await_completion`
+        raises.
+        """
+        last = self._await_end(namespace, workflow_name(workflow), run, timeout)
+        log = self.log_of(namespace)
+
+        def found(name: str) -> Event | None:
+            key = last._replace(target=name, sequence="0")
+            return self._patiently(lambda: log.find(EventType.RUN_OUTPUT, key))
+
+        if (event := found(FAILURE)) is not None and (failure := read_failure(event)) is not None:
+            raise RunFailed("/".join(last[:3]), failure)
+        kind = ANY if isinstance(workflow, str) else signature(workflow, WORKFLOW).returns
+        return None if (event := found(RESULT)) is None else kind.read(event)
+
+    def cancel_run(
+        self,
+        namespace: str,
+        workflow: str | Callable[..., Any],
+        run: str,
+        reason: str = "",
+        *,
+        terminate: bool = False,
+    ) -> bool:
+        """Cancel a run: it raises `Cancelled` where it waits, or at its next wait, once (E7).
+
+        A run that does not catch that ends as cancelled.  With `terminate` it ends without running
+        its code any more, also if it is parked or was cancelled before.  Returns False if the run
+        is unknown, has ended, or was cancelled before.  True means that the cancel is recorded; use
+        `result` to wait for the end.  Raises `InvalidName`, or `NotOurs` if no consumer of this
+        library has ever served the workflow: another system's worker would fail on a cancel.
+        """
+        workflow = workflow_name(workflow)
+        check_run(namespace, workflow, run)
+        log, name = self.log_of(namespace), consumer_name("workflow", namespace, workflow)
+        if not self._patiently(lambda: log.served(name, ever=True)):
+            raise NotOurs(
+                f"nobody has served workflow {workflow} of namespace {namespace} with this library:"
+                " register it, or cancel the run in the system that runs it"
+            )
+        message = Cancel(reason=clean(reason), terminate=terminate)
+        return self._patiently(lambda: _cancel(log, (namespace, workflow, run), message))
+
+    def _await_end(
+        self, namespace: str, workflow: str, run: str, timeout: float | timedelta | None
+    ) -> Key:
+        """Wait as `await_completion` does.  Returns the last iteration."""
         if isinstance(timeout, timedelta):
             timeout = timeout.total_seconds()
         deadline = None if timeout is None else time.monotonic() + timeout
         self._refuse_reentry()
-        workflow = workflow_name(workflow)
         check_run(namespace, workflow, run)
         wants = event_filter(namespace, workflow, run, (EventType.RUN_COMPLETED,))
         log = self.log_of(namespace)
@@ -281,7 +355,7 @@ class Client:
                 try:
                     begun, ended = log.last_iteration(namespace, workflow, run)
                     if begun == ended >= 0:
-                        return
+                        return Key(namespace, workflow, run, ended)
                     pauses = _pauses()
                 except Unavailable:
                     pause = next(pauses)
@@ -379,6 +453,18 @@ def open_client(url: str, *, loops: bool = True, codec: Codec | None = None) -> 
         raise
 
 
+def _cancel(log: Log, run: tuple[str, str, str], message: Cancel) -> bool:
+    begun, ended = log.last_iteration(*run)
+    if begun == ended:  # also of a run that is unknown
+        return False
+    # A run that goes on after a cancel can still be terminated.
+    for sequence in ("0", "1") if message.terminate else ("0",):
+        key = Key(*run, begun, CANCEL, sequence)
+        if log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message)):
+            return True
+    return False
+
+
 def _require(log: Log, last: Event | None) -> None:
     """Raise `EventsLost` if the database has lost the last delivered event (L1)."""
     if last is None or ((found := log.get(last.id)) and found.text == last.text):
@@ -437,10 +523,11 @@ def handle(
 
     `run_created` gets namespace, workflow, run and message, `run_completed` the same without the
     message; both are called for each iteration.  The others get namespace, workflow, run, target
-    and message.  If ``skip(namespace, workflow, run)`` is true, nothing is called.
+    and message.  If ``skip(namespace, workflow, run)`` is true, nothing is called.  Nor is it for
+    what the library itself has added to a run: results, failures, cancels and patches.
     """
     run = event.key[:3]
-    if skip is not None and skip(*run):
+    if event.key.target in RESERVED or (skip is not None and skip(*run)):
         return
     with_target = {
         EventType.RUN_OUTPUT: run_output,

@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Unavailable
 from .storage.event import Event, Key
@@ -42,18 +43,10 @@ Metrics = Callable[[str, str, float], None]
 
 #: Seconds that a step may handle events before it commits what it has.
 WINDOW = 0.02
-_RETRY_MIN, _RETRY_MAX = 1.0, 300.0  # seconds until the next attempt of a parked event
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
-#: An error's text has at most this many bytes.
-LONGEST_ERROR = 4000
+LONGEST_ERROR = LONGEST_TEXT
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
-
-
-def retry_pause(attempts: int) -> timedelta:
-    """The backoff after that many failed attempts: from 1 s to 5 min, with jitter (A2)."""
-    seconds = min(_RETRY_MIN * 2 ** min(attempts - 1, 30), _RETRY_MAX)
-    return timedelta(seconds=seconds * random.uniform(0.75, 1.0))
 
 
 @dataclass(slots=True)
@@ -129,6 +122,10 @@ class Consumer:
         """Return whether an attempt makes sense now, if it is due."""
         return True
 
+    def due_when_claimed(self, parked: Parked) -> bool:
+        """Return whether it is due at once in a new owner: the code may be right again (A2)."""
+        return True
+
     def due(self) -> datetime | None:
         """Return when there will be something to do even if no event comes."""
         return None
@@ -190,12 +187,11 @@ class Consumer:
         self._position = self._committed = cursor
         self._ahead = []
         self._known_up_to = self._log.newest()
-        # Everything parked is due at once (A2): the code may be right again.
-        now = self._log.now()
-        self._parked = {
-            parked.event_id: replace(parked, next_at=min(parked.next_at, now), error="")
-            for parked in self._log.parked(self.name)
-        }
+        now, self._parked = self._log.now(), {}
+        for parked in self._log.parked(self.name):
+            if self.due_when_claimed(parked):
+                parked.next_at = min(parked.next_at, now)
+            self._parked[parked.event_id] = replace(parked, error="")
         self.claimed()
         return True
 
@@ -215,20 +211,32 @@ class Consumer:
         return self._log.answered(requests, self._known_up_to)
 
     def park(
-        self, batch: Batch, event_id: int, key: Key, attempts: int, error: BaseException
+        self,
+        batch: Batch,
+        event_id: int,
+        key: Key,
+        attempts: int,
+        error: BaseException,
+        pause: timedelta | None = None,
+        *,
+        traceback: bool = True,
     ) -> None:
-        """Park an event whose attempt failed, until its backoff is over."""
+        """Park an event whose attempt failed, until `pause` or the usual backoff is over (A2).
+
+        Without `traceback` the error is logged once, and then no more.
+        """
         text = error_text(error)
-        next_at = self._log.now() + retry_pause(attempts)
+        next_at = self._log.now() + (pause or FOR_EVER.pause(attempts))
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
-        log.error(
-            "%s: attempt %d of %s failed: %s",
-            self.name,
-            attempts,
-            key,
-            text,
-            exc_info=error if attempts == 1 else None,
-        )
+        if traceback or attempts == 1:
+            log.error(
+                "%s: attempt %d of %s failed: %s",
+                self.name,
+                attempts,
+                key,
+                text,
+                exc_info=error if attempts == 1 and traceback else None,
+            )
 
     def _commit(self, batch: Batch) -> None:
         old = self._committed
@@ -370,13 +378,7 @@ class Consumer:
 
 def error_text(error: BaseException) -> str:
     """Write any error as text that any column, call and log can take: `LONGEST_ERROR` bytes."""
-    try:
-        text = str(error)
-    except Exception as worse:
-        text = f"its text cannot be made: {type(worse).__name__}"
-    text = f"{type(error).__name__}: {text}"[:LONGEST_ERROR]  # what follows makes it longer
-    raw = text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\0")
-    return raw[:LONGEST_ERROR].decode("utf-8", "ignore")  # without half a character at the end
+    return clean(f"{type(error).__name__}: {text_of(error)}")
 
 
 class Window:
@@ -448,7 +450,7 @@ class Handler(Consumer):
 
     def _fail(self, event: Event, error: BaseException) -> None:
         self._failures += 1
-        self._blocked = self._log.now() + retry_pause(self._failures)
+        self._blocked = self._log.now() + FOR_EVER.pause(self._failures)
         log.error(
             "%s: attempt %d of event %d (%s) failed",
             self.name,

@@ -423,6 +423,12 @@ class Log:
         event = self._event(rows[0]) if rows else None
         return event if event is not None and event.type is not EventType.NOOP else None
 
+    def find(self, type: EventType, key: Key) -> Event | None:
+        """Return the event of this type and key; None if there is none."""
+        rows = self.database.query(f"{_SELECT} WHERE type = ? AND `key` = ?", (type, str(key)))
+        found = (self._event(row) for row in rows)
+        return next((event for event in found if event.key == key and event.type is type), None)
+
     def begun(self, runs: Sequence[Key]) -> set[Key]:
         """Return those of one workflow's iterations that have added events, or have ended."""
         found = set()
@@ -663,13 +669,13 @@ class Log:
             )
             self.database.write([Statement(sql, (until, *names, *owners))])
 
-    def served(self, consumer: str) -> bool:
-        """Return whether a live process owns this consumer, or a shard of it."""
+    def served(self, consumer: str, *, ever: bool = False) -> bool:
+        """Return whether a live process owns this consumer, or a shard of it; or `ever` did."""
         shards = f"{consumer}/"[:190]  # a longer name of a shard is shortened
+        alive = "" if ever else " AND lease_until > ?"
         rows = self.database.query(
-            "SELECT 1 FROM replay_cursors WHERE (id = ? OR SUBSTR(id, 1, ?) = ?)"
-            " AND lease_until > ? LIMIT 1",
-            (consumer, len(shards), shards, to_text(self.database.now())),
+            f"SELECT 1 FROM replay_cursors WHERE (id = ? OR SUBSTR(id, 1, ?) = ?){alive} LIMIT 1",
+            (consumer, len(shards), shards, *(() if ever else (to_text(self.database.now()),))),
         )
         return bool(rows)
 

@@ -23,24 +23,39 @@ Left to `replay.workflow`: which events a run gets, and what becomes of the even
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
+from random import Random
 from typing import Any, Generic, NoReturn, TypeVar, overload
+from uuid import UUID
 
 import greenlet
 
 from . import signal as signals
 from . import sleep as sleeps
 from .activity import ActivityContext
+from .failure import (
+    CANCEL,
+    FAILURE,
+    PATCH,
+    RESULT,
+    ActivityFailed,
+    Cancelled,
+    Failed,
+    failure,
+    read_cancel,
+    read_failure,
+)
 from .log import LARGEST_STEP
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from .signature import ACTIVITY, UNTYPED, OutputType, SignalType, Signature, signature
 from .storage.database import Error
-from .storage.event import Event, EventType, Key, MessageError, check_target
+from .storage.event import Event, EventType, Key, MessageError, check_name, check_target
 from .storage.tail import size
 from .storage.values import ANY, Kind
 
@@ -51,6 +66,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 RunKey = tuple[str, str, str, int]
 
+_LONG = 10_000  # events of a history: time for a restart
 _REFUSALS = 1000  # of calls after the end of a run, until its function is left where it is
 
 
@@ -90,13 +106,120 @@ class Signal:
     message: Any
 
 
+class Operation(Generic[R_co]):
+    """Something that a run may wait for: what `RunContext.begin` takes."""
+
+    __slots__ = ()
+
+    def request(self, run: Run) -> tuple[str, str]:
+        """Add the request.  Returns its place."""
+        raise NotImplementedError
+
+    def value(self, message: Any) -> Any:
+        """Return what the wait gives for a response.  May raise what it stands for."""
+        return message
+
+
 @dataclass(frozen=True, slots=True)
-class Call(Generic[R_co]):
-    """An activity call for `RunContext.gather`, with the type of its response."""
+class Call(Operation[R_co]):
+    """A call of an activity, with the type of its response."""
 
     target: str
     message: Any
     signature: Signature = field(default=UNTYPED, repr=False)
+
+    def request(self, run: Run) -> tuple[str, str]:
+        """As in `Operation`."""
+        return run.request(self.target, self.message, "", self.signature)
+
+    def value(self, message: Any) -> Any:
+        """As in `Operation`.  Raises `ActivityFailed`."""
+        if isinstance(message, ActivityFailed):
+            raise message
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class Timer(Operation[None]):
+    """A sleep."""
+
+    duration: timedelta
+
+    def request(self, run: Run) -> tuple[str, str]:
+        """As in `Operation`."""
+        return run.request(sleeps.TARGET, _request("duration", self.duration))
+
+    def value(self, message: Any) -> None:
+        """As in `Operation`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Await(Operation[R_co]):
+    """An await of a signal; without a timeout it lasts until its iteration ends."""
+
+    signal: int | IntEnum | SignalType[Any]
+    timeout: timedelta | None = None
+
+    def request(self, run: Run) -> tuple[str, str]:
+        """As in `Operation`."""
+        kinds = UNTYPED
+        if isinstance(self.signal, SignalType):
+            kinds = Signature(returns=self.signal.kind)
+        timeout = timedelta.max if self.timeout is None else self.timeout
+        message = _request("timeout", timeout)
+        return run.request(signals.TARGET, message, f"{self._number()}:", kinds)
+
+    def _number(self) -> int:
+        if isinstance(self.signal, SignalType):
+            return self.signal.number
+        return signals.check_signal(self.signal)
+
+    def value(self, message: Any) -> Any:
+        """As in `Operation`."""
+        if isinstance(message, SleepDone):
+            return None
+        typed = isinstance(self.signal, SignalType)
+        return message if typed else Signal(self._number(), message)
+
+
+class Pending(Generic[R_co]):
+    """A request that was made, and its response once it is there (E8)."""
+
+    __slots__ = ("_operation", "_place", "_run", "_taken")
+
+    def __init__(self, run: Run, operation: Operation[R_co]) -> None:
+        self._run = run
+        self._operation = operation
+        self._place = operation.request(run)
+        self._taken: list[Any] = []
+
+    @property
+    def taken(self) -> bool:
+        """Whether `result` has been called and has returned or raised."""
+        return bool(self._taken)
+
+    def place_in(self, run: Run) -> tuple[str, str]:
+        """Return the place of the request.  Raises `OutsideOfRun` for another run's."""
+        if run is not self._run:
+            raise OutsideOfRun(f"run {run.name} does not wait for what another run has begun")
+        return self._place
+
+    @property
+    def done(self) -> bool:
+        """Whether the response has come, as far as the run has been given its history."""
+        self._run.check()
+        return bool(self._taken) or self._run.has(self._place)
+
+    def result(self) -> R_co:
+        """Wait for the response, and return what it holds.  You may call it again.
+
+        Raises `ActivityFailed` if the activity has failed.
+        """
+        self._run.check()
+        if not self._taken:
+            self._taken += self._run.wait([self._place])
+        value: R_co = self._operation.value(self._taken[0])
+        return value
 
 
 class History:
@@ -160,23 +283,30 @@ class Run:
 
     __slots__ = (
         "_asked",
+        "_cancel",
         "_failure",
         "_function",
         "_greenlet",
         "_history",
         "_kinds",
+        "_made",
         "_make",
+        "_one",
         "_parent",
+        "_patches",
         "_refusals",
         "_responses",
         "_restart",
         "_unasked",
         "_waiting",
+        "_warned",
         "added",
         "added_bytes",
+        "cancelled",
         "context",
         "created",
         "evicted",
+        "given",
         "held",
         "kept",
         "key",
@@ -210,11 +340,18 @@ class Run:
         self._history = history
         self._make = make
         self._asked: Counter[tuple[EventType, str]] = Counter()
-        self._responses: dict[tuple[str, str], Any] = {}
+        #: Responses that the function has not received, with their sizes, in their order.
+        self._responses: dict[tuple[str, str], tuple[Any, int]] = {}
         #: What the responses to open requests hold, and responses that no request is made for yet.
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._unasked: dict[tuple[str, str], Event] = {}
         self._waiting: set[tuple[str, str]] = set()
+        self._one = False  # whether it waits for one of those only
+        self._made = self.given = 0  # requests, and responses (E10)
+        self._warned = 0  # the length when it was last looked at
+        self._patches: dict[str, bool] = {}
+        self._cancel: str | None = None  # the reason, until the run has been told
+        self.cancelled = False
         self._restart: Event | None = None
         self._failure: Exception | None = None
         self._refusals = 0
@@ -251,19 +388,27 @@ class Run:
         Raises `MessageError` if the message cannot be read, or does not fit (J3).  It is decoded
         here, where no ``except`` of the function can mistake the error for an answer (R5).
         """
+        self.last = response
+        self.now = max(self.now, response.timestamp)
+        self.given += 1
+        if response.key.target == CANCEL:
+            self._cancel, self.cancelled = read_cancel(response).reason, True
+            self._waiting = set()
+            self._go_on()
+            return
         place = response.key[4:]
         if (kind := self._kinds.pop(place, None)) is not None:
-            self._responses[place] = kind.read(response)
+            self._responses[place] = (_answer(kind, response), size(response))
         else:
             self._unasked[place] = response
         self.held += size(response)
-        self.last = response
-        self.now = max(self.now, response.timestamp)
         if self._waiting and place in self._waiting:
             self._waiting.discard(place)
-            if not self._waiting:
+            if self._one or not self._waiting:
+                self._waiting = set()
                 self._go_on()
-                self.held = size(self.created) + size(response)
+                unread = sum(bytes for _, bytes in self._responses.values())
+                self.held = size(self.created) + size(response) + unread
 
     def taken(self) -> list[Event]:
         """Return the events that the function has added, and forget them."""
@@ -291,10 +436,13 @@ class Run:
     # The function's side, inside the greenlet.
 
     def _run(self, message: Any) -> None:
+        result, end = None, None
         try:
-            self._function(self.context, message)
+            result = self._function(self.context, message)
         except (Restarted, Evicted):
             pass
+        except (Failed, ActivityFailed, Cancelled) as error:
+            end = error
         except greenlet.GreenletExit as error:
             raise OutsideOfRun(f"run {self.name}: do not raise GreenletExit") from error
         except KeyboardInterrupt:
@@ -308,9 +456,28 @@ class Run:
             return
         if self._history is not None:
             self._history.require_all_requested()
+        if self._restart is None:
+            self._conclude(result, end)
+        elif self.cancelled:
+            # The next iteration must not be cancelled for this one's cancel again (E7).
+            self._mark(CANCEL, True)
         self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
         if self._restart is not None:
             self.added.append(self._restart)
+
+    def _conclude(self, result: Any, end: BaseException | None) -> None:
+        """Add the result or the failure with which the run ends (E1, E2)."""
+        if end is not None:
+            self._mark(FAILURE, failure(end, self._make))
+        elif (message := self.returns.encode(result, self._place(RESULT))) is not None:
+            self._mark(RESULT, message)
+
+    def _mark(self, name: str, message: Any, sequence: str = "0") -> None:
+        """Add an output of the library's own."""
+        self._add(self._make(EventType.RUN_OUTPUT, self._place(name, sequence), message))
+
+    def _place(self, target: str, sequence: str = "0") -> Key:
+        return Key(*self.key, target, sequence)
 
     def check(self) -> None:
         """Refuse a call on the context from outside the function, or after its end."""
@@ -350,11 +517,26 @@ class Run:
             self._make(EventType.ACTIVITY_REQUEST, key, signature.takes.encode(message, key))
             self._failure = error  # so that no `except` of the function can hide it (R4)
             raise Evicted from error
+        self._made += 1
         if not known:
+            self._warn_of_length()
             message = signature.takes.encode(message, key)
             self._add(self._make(EventType.ACTIVITY_REQUEST, key, message))
         self._expect(key[4:], signature.returns)
         return key[4:]
+
+    def length(self) -> int:
+        """The requests made and responses given so far (E10)."""
+        return self._made + self.given
+
+    def _warn_of_length(self) -> None:
+        if self._made + self.given - 1 >= _LONG > self._warned:
+            log.warning(
+                "run %s has a history of %d events, which each replay reads: call restart",
+                self.name,
+                self.length(),
+            )
+        self._warned = self._made + self.given - 1
 
     def _expect(self, place: tuple[str, str], kind: Kind) -> None:
         """Note what the response will hold.  It may have come before the code asks for it."""
@@ -362,7 +544,7 @@ class Run:
             self._kinds[place] = kind
             return
         try:
-            self._responses[place] = kind.read(response)
+            self._responses[place] = (_answer(kind, response), size(response))
         except MessageError as error:
             self._failure = error  # as in `feed`
             raise Evicted from error
@@ -395,11 +577,42 @@ class Run:
 
     def wait(self, places: Sequence[tuple[str, str]]) -> list[Any]:
         """Wait for a response to each place.  Returns their messages in the order of `places`."""
-        self._waiting = {place for place in places if place not in self._responses}
-        if self._waiting:
+        self._wait({place for place in places if place not in self._responses}, one=False)
+        return [self._responses.pop(place)[0] for place in places]
+
+    def wait_first(self, places: set[tuple[str, str]]) -> tuple[str, str]:
+        """Wait for a response to one of the places.  Returns the place that got the first one."""
+        here = bool(places & self._responses.keys())
+        self._wait(set() if here else set(places), one=True)
+        return next(place for place in self._responses if place in places)
+
+    def _wait(self, places: set[tuple[str, str]], *, one: bool) -> None:
+        if places and self._cancel is None:
+            self._waiting, self._one = places, one
             self._parent.switch()
             self.check()
-        return [self._responses.pop(place) for place in places]
+        if self._cancel is not None:
+            reason, self._cancel = self._cancel, None
+            raise Cancelled(reason)
+
+    def has(self, place: tuple[str, str]) -> bool:
+        """Whether a place has got its response."""
+        return place in self._responses
+
+    def patched(self, name: str) -> bool:
+        """Whether this iteration runs the code with a patch (E9).
+
+        The first answer holds for the whole iteration: a loop must not find the old code first and
+        the new one later.
+        """
+        if name not in self._patches:
+            history, key = self._history, self._place(PATCH, name)
+            known = history is not None and key[4:] in history.outputs
+            fresh = not known and (history is None or not history.requests)
+            if fresh:
+                self._mark(PATCH, True, name)
+            self._patches[name] = known or fresh
+        return self._patches[name]
 
     def restart(self, message: Any) -> NoReturn:
         """End this iteration; the next one begins with `message` (R6)."""
@@ -411,16 +624,24 @@ class Run:
         raise Restarted
 
 
+def _answer(kind: Kind, response: Event) -> Any:
+    """What a response holds: a value, or the failure of an activity (E3)."""
+    failed = read_failure(response) if response.key.target != signals.TARGET else None
+    return kind.read(response) if failed is None else ActivityFailed(response.text, failed)
+
+
 _Make = Callable[[EventType, Key, Any], Event]
 
 
 class RunContext:
     """The context of a run, with all that a workflow may do.  A replay repeats it exactly."""
 
-    __slots__ = ("_run",)
+    __slots__ = ("_random", "_run", "_uuids")
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._random: Random | None = None
+        self._uuids = 0
 
     @property
     def namespace(self) -> str:
@@ -479,11 +700,7 @@ class RunContext:
         one request and one response, however often the run is replayed (R3, A1).  Raises
         `InvalidName`, `MessageTooLarge` or another `MessageError`.
         """
-        self._run.check()
-        return self._run.wait([self._request(self.call(activity, message, name=name))])[0]
-
-    def _request(self, call: Call[Any]) -> tuple[str, str]:
-        return self._run.request(call.target, call.message, "", call.signature)
+        return self.begin(self.call(activity, message, name=name)).result()
 
     @overload
     def call(
@@ -501,16 +718,58 @@ class RunContext:
             return Call(_target(activity, name), message)
         return Call(_target(activity, name), message, signature(activity, ACTIVITY))
 
-    def gather(self, *calls: Call[R]) -> list[R]:
-        """Call activities at once; return the responses in the order of the calls (R11)."""
+    def timer(self, duration: timedelta) -> Timer:
+        """Make a sleep for `begin`; nothing is requested yet."""
+        return Timer(duration)
+
+    @overload
+    def signal(
+        self, signal: SignalType[M], timeout: timedelta | None = None
+    ) -> Await[M | None]: ...
+    @overload
+    def signal(
+        self, signal: int | IntEnum, timeout: timedelta | None = None
+    ) -> Await[Signal | None]: ...
+    def signal(self, signal: Any, timeout: timedelta | None = None) -> Await[Any]:
+        """Make an await of a signal for `begin`; nothing is requested yet.
+
+        Without a timeout it waits until the iteration ends.  An await that is open takes a signal
+        before a younger one of the same type does.
+        """
+        return Await(signal, timeout)
+
+    def begin(self, operation: Operation[R]) -> Pending[R]:
+        """Make the request of a call, a timer or a signal, and go on without waiting (E8)."""
         self._run.check()
-        places = [self._request(call) for call in calls]
-        return self._run.wait(places)
+        return Pending(self._run, operation)
+
+    def first(self, *pending: Pending[Any]) -> Pending[Any]:
+        """Wait until one of these has its response; return the one whose response came first (E8).
+
+        The others stay open: you may wait for them later.  Raises `ValueError` if there are none.
+        """
+        self._run.check()
+        if not pending:
+            raise ValueError(f"run {self._run.name}: first() of nothing would wait for ever")
+        return next((each for each in pending if each.taken), None) or self._first(pending)
+
+    def _first(self, pending: Sequence[Pending[Any]]) -> Pending[Any]:
+        by_place = {each.place_in(self._run): each for each in pending}
+        return by_place[self._run.wait_first(set(by_place))]
+
+    def gather(self, *calls: Call[R]) -> list[R]:
+        """Call activities at once; return the responses in the order of the calls (R11).
+
+        Raises `ActivityFailed` for the first call that has failed, after all have their responses.
+        """
+        self._run.check()
+        places = [call.request(self._run) for call in calls]
+        messages = self._run.wait(places)
+        return [call.value(message) for call, message in zip(calls, messages, strict=True)]
 
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration`, counted from the request's timestamp (R7)."""
-        self._run.check()
-        self._run.wait([self._run.request(sleeps.TARGET, _request("duration", duration))])
+        self.begin(Timer(duration)).result()
 
     @overload
     def await_signal(self, signal: SignalType[M], timeout: timedelta) -> M | None: ...
@@ -521,15 +780,41 @@ class RunContext:
 
         With a `SignalType` it returns what the signal holds (J5).
         """
+        return self.begin(self.signal(signal, _checked("timeout", timeout))).result()
+
+    def patched(self, name: str) -> bool:
+        """Whether to run the new code of a change with this name (E9).
+
+        It is True if this run has said so before, or has nothing left to replay here.  It is False
+        for a run that passed this place before the change.  So runs that began with the old code
+        end with it.  Each name has one answer in an iteration.  Raises `InvalidName`.
+        """
         self._run.check()
-        typed = isinstance(signal, SignalType)
-        kinds = Signature(returns=signal.kind) if typed else UNTYPED
-        type = signal.number if typed else signals.check_signal(signal)
-        place = self._run.request(signals.TARGET, _request("timeout", timeout), f"{type}:", kinds)
-        message = self._run.wait([place])[0]
-        if isinstance(message, SleepDone):
-            return None
-        return message if typed else Signal(type, message)
+        return self._run.patched(check_name("patch", name))
+
+    @property
+    def random(self) -> Random:
+        """A generator of random numbers; each replay of the iteration gets the same (E10)."""
+        if self._random is None:
+            self._random = Random(int.from_bytes(self._seed("random")))
+        return self._random
+
+    def uuid4(self) -> UUID:
+        """Return a UUID that is random, but the same in each replay of the iteration (E10)."""
+        self._run.check()
+        self._uuids += 1
+        return UUID(bytes=self._seed(f"uuid4/{self._uuids - 1}")[:16], version=4)
+
+    def _seed(self, use: str) -> bytes:
+        return hashlib.sha256(f"{self._run.name}/{use}".encode()).digest()
+
+    @property
+    def history_length(self) -> int:
+        """The requests that this iteration has made, and the responses that it was given (E10).
+
+        A replay reads all of them, so call `restart` before it reaches 10,000.
+        """
+        return self._run.length()
 
     @overload
     def emit_output(self, name: OutputType[M], message: M) -> None: ...
@@ -564,8 +849,12 @@ def _target(activity: Callable[..., Any] | str, name: str | None) -> str:
 
 def _request(what: str, duration: timedelta) -> SleepRequest:
     """Make the message of a sleep or an await; a negative duration is none."""
+    request = SleepRequest()
+    request.duration.FromTimedelta(min(max(_checked(what, duration), timedelta(0)), sleeps.LONGEST))
+    return request
+
+
+def _checked(what: str, duration: timedelta) -> timedelta:
     if not isinstance(duration, timedelta):
         raise BadDuration(f"{what} is {duration!r}: expected a timedelta(seconds=...)")
-    request = SleepRequest()
-    request.duration.FromTimedelta(min(max(duration, timedelta(0)), sleeps.LONGEST))
-    return request
+    return duration

@@ -24,6 +24,7 @@ Left to `replay.client`: the names under which users call this.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from .storage.database import (
     Insert,
     Row,
     Statement,
+    chunks,
     from_text,
     later,
     to_text,
@@ -66,6 +68,7 @@ _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_a
 _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
 _CURSOR = "replay_signal/seen"
+_RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]
 
 
@@ -192,6 +195,8 @@ class _Step:
     begun: dict[str, _Await] = field(default_factory=dict)
     ended: list[tuple[int, str]] = field(default_factory=list)  # status, await's key
     taken: list[tuple[str, int]] = field(default_factory=list)  # await's key, signal's id
+    withdrawn: set[str] = field(default_factory=set)  # keys of awaits whose iteration has ended
+    freed: dict[Run, list[_Sent]] = field(default_factory=dict)  # what such awaits had taken
 
 
 class Matcher(Consumer):
@@ -210,7 +215,9 @@ class Matcher(Consumer):
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
-        return event.key.target == TARGET and event.type is EventType.ACTIVITY_REQUEST
+        if event.type is EventType.ACTIVITY_REQUEST:
+            return event.key.target == TARGET
+        return event.type is EventType.RUN_COMPLETED
 
     def claimed(self) -> None:
         """As in `Consumer`."""
@@ -239,11 +246,15 @@ class Matcher(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        known = self.answered(events)
-        for event in events:
-            if event.key not in known:
+        ended = {e.key[:4]: e.id for e in events if e.type is EventType.RUN_COMPLETED}
+        requests = [event for event in events if event.type is EventType.ACTIVITY_REQUEST]
+        known = self.answered(requests)
+        for event in requests:
+            # What its iteration left open is over.
+            if event.key not in known and event.id > ended.get(event.key[:4], 0):
                 self._begin(event, 1, batch)
         step, self._current = self._current, _Step()
+        self._withdraw(ended, step)
         self._answer(step, batch)
         self._store(step, batch)
 
@@ -263,6 +274,34 @@ class Matcher(Consumer):
         self._current.begun[event.text] = _Await(event.key, event.timestamp, timeout_at, event.id)
         self._timers.add(timeout_at, event.text)
         return True
+
+    def _withdraw(self, ended: dict[tuple[str, str, str, int], int], step: _Step) -> None:
+        """End the awaits that iterations have left open, and free the signals that came too late.
+
+        An await that is left open must take no signal from the next iteration (E8).  `ended` has
+        the ids of the completed events.  A response with a larger id has reached nobody.
+        """
+        for some in chunks(list(ended), _RANGES):
+            # 0 is the character behind the slash.
+            ranges = [f"{Key(*key)}/{TARGET}{end}" for key in some for end in ("/", "0")]
+            where = " OR ".join(["(`key` > ? AND `key` < ?)"] * len(some))
+            sql = f"SELECT id, `key`, status FROM replay_signal_awaits WHERE {where}"
+            for id, text, status in self._log.database.query(sql, ranges):
+                key = Key.parse(text)
+                if key[:4] not in ended:
+                    continue  # a table that another system made may ignore case (L8)
+                if status == PENDING:
+                    step.withdrawn.add(text)
+                    step.ended.append((TIMED_OUT, text))
+                elif status == SUCCESS:
+                    self._free_late(id, key, ended[key[:4]], step)
+
+    def _free_late(self, id: int, key: Key, completed: int, step: _Step) -> None:
+        response = self._log.find(EventType.ACTIVITY_RESPONSE, key)
+        if response is not None and response.id > completed:
+            sql = f"SELECT {_SENT} FROM replay_signals WHERE check_id = ?"
+            found = [self._sent(row) for row in self._log.database.query(sql, (id,))]
+            step.freed.setdefault(key[:3], []).extend(sent for sent in found if sent is not None)
 
     def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
         """Return the free signals that have come since the last look, by run, in order."""
@@ -326,7 +365,10 @@ class Matcher(Consumer):
         begun: dict[Run, list[_Await]] = defaultdict(list)
         for found in step.begun.values():
             begun[found.key[:3]].append(found)
-        compared = set()
+        compared = set(step.freed)
+        for run in step.freed:
+            begun.pop(run, None)
+            self._match(run, None, now, step, batch)
         for run, awaits in begun.items():
             if batch.full() and awaits[0].event_id > (self._position or 0):
                 self._put_off(awaits, step, batch)
@@ -357,6 +399,9 @@ class Matcher(Consumer):
             "UPDATE replay_signals SET check_id ="
             " (SELECT id FROM replay_signal_awaits WHERE `key` = ?) WHERE id = ?"
         )
+        free = "UPDATE replay_signals SET check_id = NULL WHERE id = ?"
+        freed = (sent for some in step.freed.values() for sent in some)
+        batch.also += [Statement(free, (sent.id,)) for sent in freed]
         batch.also += [Statement(end, row) for row in step.ended]
         batch.also += [Statement(take, row) for row in step.taken]
         if self._seen - self._stored_seen >= BATCH:
@@ -408,7 +453,11 @@ class Matcher(Consumer):
         awaits = [each.key for each in stored.values()]
         known = self._log.among(EventType.ACTIVITY_RESPONSE, awaits)
         begun = {key: found for key, found in step.begun.items() if found.key[:3] == run}
-        pending = {key: f for key, f in (stored | begun).items() if f.key[:3] == run}
+        pending = {
+            key: found
+            for key, found in (stored | begun).items()
+            if found.key[:3] == run and key not in step.withdrawn
+        }
         for key in known & pending.keys() if not self._behind else ():
             self._settle(pending[key], step)
         return [found for key, found in pending.items() if key not in known]
@@ -441,7 +490,14 @@ class Matcher(Consumer):
             step.taken.append((str(found.key), id))
 
     def _signals(self, run: Run, type: int, chunk: int, step: _Step) -> Iterator[_Sent]:
-        """Yield a run's free signals in order, reading `chunk` of them at a time."""
+        """Yield a run's free signals in order, also those that this step frees."""
+        taken = {id for _, id in step.taken}
+        freed = [s for s in step.freed.get(run, ()) if s.type == type and s.id not in taken]
+        stored = self._stored(run, type, chunk, step)
+        return heapq.merge(sorted(freed), stored, key=lambda sent: sent.id)
+
+    def _stored(self, run: Run, type: int, chunk: int, step: _Step) -> Iterator[_Sent]:
+        """Yield a run's signals that are stored as free, reading `chunk` of them at a time."""
         taken, after = {id for _, id in step.taken}, 0
         while True:
             rows = self._log.database.query(

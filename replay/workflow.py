@@ -24,12 +24,14 @@ from typing import Any
 
 from .client import Client, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics
+from .failure import CANCEL, CANCELLED, FAILURE, read_cancel
 from .log import Log, Parked
 from .run import History, Run, RunKey
+from .server.proto.values_pb2 import Cancel, Failure
 from .shard import Shard
 from .signature import WORKFLOW, Signature, check_signature
 from .storage.database import later
-from .storage.event import Event, EventType, Key, check_name
+from .storage.event import UNKNOWN, Event, EventType, Key, MessageError, check_name
 
 log = logging.getLogger("replay")
 
@@ -145,6 +147,8 @@ class WorkflowConsumer(Consumer):
             key: RunKey = event.key[:4]
             if event.type is EventType.ACTIVITY_RESPONSE:
                 self._unanswered.answered(event.key.target)
+            if event.key.target == CANCEL and not self._reaches(event, batch):
+                continue
             if key in self._parked_runs:
                 continue  # the next attempt finds the event in the history
             history = self._history_for(key, event)
@@ -162,12 +166,15 @@ class WorkflowConsumer(Consumer):
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`: replay the run."""
+        self._retry(parked, self._position or 0, batch)
+
+    def _retry(self, parked: Parked, up_to: int, batch: Batch) -> None:
         self._now = self._log.now()
         key: RunKey = Key.parse(parked.key)[:4]
         history = History(self._log.history(Key(*key)))
         try:
             if history.completed is None and history.created is not None:
-                run = self._replay(history, self._position or 0)
+                run = self._replay(history, up_to)
                 self._collect(run, batch)
         except KeyboardInterrupt:
             raise
@@ -185,6 +192,84 @@ class WorkflowConsumer(Consumer):
         self._evict(key)
         self._parked_runs.add(key)
         self.park(batch, event_id, Key(*key), attempts, error)
+
+    # Cancels (E7).
+
+    def _reaches(self, event: Event, batch: Batch) -> bool:
+        """Return whether to give a cancel to its run, as a response.
+
+        Otherwise all is done: the run is terminated, or has ended, or has restarted meanwhile.  A
+        run that is parked is tried again first, since the cancel may be what it needs.
+        """
+        key: RunKey = event.key[:4]
+        try:
+            cancel = read_cancel(event)
+        except MessageError as error:
+            log.warning("a cancel is ignored: %s", error)
+            return False
+        if self._is_over(key):
+            self._pass_on(event, cancel, batch)
+            return False
+        if cancel.terminate:
+            self._terminate(key, cancel, batch)
+            return False
+        if (parked := self._parked_at(key, batch)) is not None:
+            self._unpark(parked, batch)
+            self._retry(parked, event.id - 1, batch)
+        return True
+
+    def _is_over(self, key: RunKey) -> bool:
+        if key in self._runs or key in self._parked_runs:
+            return False
+        if key in self._ended:
+            return True
+        history = History(self._log.history(Key(*key)))
+        return history.created is None or history.completed is not None
+
+    def _pass_on(self, event: Event, cancel: Cancel, batch: Batch) -> None:
+        """Hand the cancel of an iteration that has restarted to the next one.
+
+        The restart may be in this very batch, or was committed while the cancel was on its way.  An
+        iteration that has got its cancel, and restarts all the same, says so by an output: then a
+        cursor that is set back does not cancel the next one.
+        """
+        key = event.key
+        following = Key(*key[:3], key.iteration + 1)
+        passed = following._replace(target=CANCEL, sequence=key.sequence)
+        told = not cancel.terminate and self._has(EventType.RUN_OUTPUT, key, batch)
+        if told or not self._has(EventType.RUN_CREATED, following, batch):
+            self._ignore(event)
+        elif not self._has(EventType.ACTIVITY_RESPONSE, passed, batch):
+            given = Event(0, EventType.ACTIVITY_RESPONSE, passed, UNKNOWN, event.raw)
+            batch.add(self._log.sealed(given))
+
+    def _has(self, type: EventType, key: Key, batch: Batch) -> bool:
+        new = any(event.type is type and event.key == key for event in batch.events)
+        return new or self._log.exists(type, key)
+
+    def _terminate(self, key: RunKey, cancel: Cancel, batch: Batch) -> None:
+        """End a run without its code."""
+        self._evict(key)
+        failed = Failure(kind=CANCELLED, text=cancel.reason)
+        place = Key(*key, FAILURE, "0")
+        batch.events.append(self._log.event(EventType.RUN_OUTPUT, place, failed))
+        batch.events.append(self._log.event(EventType.RUN_COMPLETED, Key(*key)))
+        self._end(key)
+        if (parked := self._parked_at(key, batch)) is not None:
+            self._unpark(parked, batch)
+            self._parked_runs.discard(key)
+
+    def _parked_at(self, key: RunKey, batch: Batch) -> Parked | None:
+        """The parked row of a run, stored or of this batch."""
+        if key not in self._parked_runs:
+            return None
+        text = str(Key(*key))
+        rows = [*batch.parked, *self._parked.values()]
+        return next((parked for parked in rows if parked.key == text), None)
+
+    def _unpark(self, parked: Parked, batch: Batch) -> None:
+        batch.parked = [each for each in batch.parked if each.event_id != parked.event_id]
+        batch.unparked.append(parked.event_id)
 
     def _history_for(self, key: RunKey, event: Event) -> History | None:
         """Read the history of a run that is not in memory; None if the run has ended or is new.

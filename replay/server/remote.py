@@ -336,6 +336,11 @@ class RemoteLog(Log):
         reply = self._call("Get", pb.GetRequest(id=id))
         return self.sealed(event_from(reply.event)) if reply.HasField("event") else None
 
+    def find(self, type: EventType, key: Key) -> Event | None:
+        """As in `Log`."""
+        reply = self._call("Get", pb.GetRequest(type=type, key=str(key)))
+        return self.sealed(event_from(reply.event)) if reply.HasField("event") else None
+
     def begun(self, runs: Sequence[Key]) -> set[Key]:
         """As in `Log`."""
         found: set[Key] = set()
@@ -419,9 +424,9 @@ class RemoteLog(Log):
     def leave(self) -> None:
         """As in `Log`.  Does nothing: no thread has a connection of its own."""
 
-    def served(self, consumer: str) -> bool:
+    def served(self, consumer: str, *, ever: bool = False) -> bool:
         """As in `Log`."""
-        return bool(self._call("Served", pb.ServedRequest(consumer=consumer)).served)
+        return bool(self._call("Served", pb.ServedRequest(consumer=consumer, ever=ever)).served)
 
     def parked_after(self, consumer: str, after: int) -> list[Parked]:
         """As in `Log`."""

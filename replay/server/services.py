@@ -17,7 +17,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from google.protobuf import any_pb2
@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
 from ..consumer import LONGEST_ERROR
+from ..failure import CANCEL, FAILURE, PATCH, RESERVED, read_cancel, read_failure
 from ..log import Log, LostOwnership, Move, NameCollision
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
@@ -62,7 +63,7 @@ _NUMBER = r"(?:0|[1-9]\d{0,9})"
 _PART = r"(?!\.\.?/)[^/\0-\x1f\x7f-\x9f]+"  # of a target; an output's may hold slashes (G2)
 _KEY = re.compile(
     rf"([^/]+)/([^/]+)/([^/]+)/({_NUMBER})"
-    rf"(?:/({_PART}(?:/{_PART})*)/(?:({_NUMBER})|(-?{_NUMBER}:{_NUMBER})))?",
+    rf"(?:/({_PART}(?:/{_PART})*)/(?:({_NUMBER})|(-?{_NUMBER}:{_NUMBER})|(?<=/{PATCH}/)([^/]+)))?",
     re.ASCII,
 )
 _CONSUMERS = ("workflow", "activity", "consumer")
@@ -105,7 +106,7 @@ def parse_key(text: str, *, target: bool) -> Key:
     found = _KEY.fullmatch(text) if len(text) <= 512 else None
     if found is None:
         raise InvalidName(f"{text[:300]!r} is not the key of an event")
-    namespace, workflow, run, iteration, name, count, of_type = found.groups()
+    namespace, workflow, run, iteration, name, count, of_type, patch = found.groups()
     check_run(namespace, workflow, run)
     if (name is not None) is not target:
         raise InvalidName(f"the key {text!r} {'needs' if target else 'has'} a target and sequence")
@@ -114,9 +115,17 @@ def parse_key(text: str, *, target: bool) -> Key:
     if not target:
         return Key(namespace, workflow, run, int(iteration))
     sequence = of_type if name == signals.TARGET else count
+    if name == PATCH:
+        sequence = check_name("patch", patch or count or of_type)
     if sequence is None:
         raise InvalidName(f"the key {text!r} has a sequence that is none")
     return Key(namespace, workflow, run, int(iteration), name, sequence)
+
+
+def _type(number: int) -> EventType:
+    if not 1 <= number < len(TYPES):
+        raise BadRequest(f"{number} is not a type of events")
+    return TYPES[number]
 
 
 def has_target(type: EventType) -> bool:
@@ -144,21 +153,43 @@ def _names_type(url: str) -> bool:
     return _TYPE_URL.fullmatch(url) is not None
 
 
-def incoming(type: EventType, text: str, raw: bytes | None, log: Log) -> Event:
-    """Check a peer's event.  Raises `InvalidName`, `MessageError`, `MessageTooLarge`."""
+def incoming(
+    type: EventType, text: str, raw: bytes | None, log: Log, *, ours: bool = False
+) -> Event:
+    """Check a peer's event.  Raises `InvalidName`, `MessageError`, `MessageTooLarge`.
+
+    Only a peer that is `ours` may add what the library itself adds to a run, such as its result.
+    """
     key = parse_key(text, target=has_target(type))
     event = Event(0, type, key, UNKNOWN, checked_raw(raw, log, text), text)
     if event.raw is None and type is not EventType.RUN_COMPLETED:
         log.check_none(key.namespace, text)
-    if type is not EventType.RUN_OUTPUT and "/" in key.target:
+    if key.target in RESERVED:
+        _check_reserved(event, ours)
+    elif type is not EventType.RUN_OUTPUT and "/" in key.target:
         raise InvalidName(f"the key {text!r} has a slash in its target: choose another name")
-    if type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
+    elif type is EventType.ACTIVITY_REQUEST and key.target in (SLEEP, signals.TARGET):
         requested_duration(event)  # else its consumer would park it
         if key.target == signals.TARGET:
             signals.signal_type(key)
     elif type is EventType.ACTIVITY_REQUEST:
         check_target("activity", key.target.strip())  # the Go system allows outer white space
     return event
+
+
+def _check_reserved(event: Event, ours: bool) -> None:
+    """Refuse what no peer of ours adds, or what nobody could read (E1, E2, E7, E9)."""
+    type, key = event.type, event.key
+    output, response = EventType.RUN_OUTPUT, EventType.ACTIVITY_RESPONSE
+    known = (type is output and (key.target == PATCH or key.sequence == "0")) or (
+        type is response and key.target == CANCEL and key.sequence in ("0", "1")
+    )
+    if not (ours and known):
+        raise InvalidName(f"the key {event.text!r} has a reserved name: choose another name")
+    if type is response:
+        read_cancel(event)
+    elif key.target == FAILURE and read_failure(event) is None:
+        raise MessageError(f"{event.text} holds no replay.v1.Failure")
 
 
 def _any(message: Any) -> bytes | None:
@@ -480,10 +511,8 @@ class LogService:
             return log_pb2.CommitReply(error=public_name(error), details=public_text(error))
 
     def _event(self, session: Session, event: log_pb2.Event) -> Event:
-        if not 1 <= event.type < len(TYPES):
-            raise BadRequest(f"{event.type} is not a type of events")
         raw = event.message if event.HasField("message") else None
-        added = incoming(TYPES[event.type], event.key, raw, session.host.log)
+        added = incoming(_type(event.type), event.key, raw, session.host.log, ours=True)
         namespace = added.key.namespace
         session.who.require(namespace, write=True)
         if self._hosts.of(namespace) is not session.host:
@@ -516,7 +545,8 @@ class LogService:
         """Whether anybody serves a consumer."""
         session = await self._session(who, request.session)
         host, name = session.host, stored_name(who, request.consumer)
-        return log_pb2.ServedReply(served=await host.run(host.log.served, name))
+        served = partial(host.log.served, name, ever=request.ever)
+        return log_pb2.ServedReply(served=await host.run(served))
 
     async def ListParked(
         self, who: Principal, request: log_pb2.ListParkedRequest
@@ -530,23 +560,26 @@ class LogService:
         return log_pb2.ListParkedReply(parked=map(parked_to, parked))
 
     async def Get(self, who: Principal, request: log_pb2.GetRequest) -> log_pb2.GetReply:
-        """One event."""
+        """One event, by its id or by its type and key."""
         host = (await self._session(who, request.session)).host
         if not 0 <= request.id < 2**63:
             raise BadRequest(f"{request.id} is not the id of an event")
-        event = await host.run(host.log.get, request.id)
+        if request.id or not request.key:
+            event = await host.run(host.log.get, request.id)
+        else:
+            type = _type(request.type)
+            key = _readable(who, parse_key(request.key, target=has_target(type)))
+            event = await host.run(host.log.find, type, key)
         seen = event is not None and visible(who, event)
         return log_pb2.GetReply(event=event_to(event) if event is not None and seen else None)
 
     async def Find(self, who: Principal, request: log_pb2.FindRequest) -> log_pb2.Keys:
         """Those of these keys that the log has."""
         session = await self._session(who, request.session)
-        if not 1 <= request.type < len(TYPES):
-            raise BadRequest(f"{request.type} is not a type of events")
-        target = has_target(TYPES[request.type])
+        type, log = _type(request.type), session.host.log
+        target = has_target(type)
         keys = [_readable(who, parse_key(text, target=target)) for text in _some(request.keys)]
-        log = session.host.log
-        return log_pb2.Keys(keys=await session.host.run(log.among, TYPES[request.type], keys))
+        return log_pb2.Keys(keys=await session.host.run(log.among, type, keys))
 
     async def Begun(self, who: Principal, request: log_pb2.BegunRequest) -> log_pb2.Keys:
         """Those of these iterations that have done anything."""

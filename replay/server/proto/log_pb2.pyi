@@ -171,12 +171,14 @@ class ReleaseReply(_message.Message):
     def __init__(self) -> None: ...
 
 class ServedRequest(_message.Message):
-    __slots__ = ("session", "consumer")
+    __slots__ = ("session", "consumer", "ever")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    EVER_FIELD_NUMBER: _ClassVar[int]
     session: str
     consumer: str
-    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ...) -> None: ...
+    ever: bool
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., ever: bool = ...) -> None: ...
 
 class ServedReply(_message.Message):
     __slots__ = ("served",)
@@ -201,12 +203,16 @@ class ListParkedReply(_message.Message):
     def __init__(self, parked: _Optional[_Iterable[_Union[Parked, _Mapping]]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("session", "id")
+    __slots__ = ("session", "id", "type", "key")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     session: str
     id: int
-    def __init__(self, session: _Optional[str] = ..., id: _Optional[int] = ...) -> None: ...
+    type: int
+    key: str
+    def __init__(self, session: _Optional[str] = ..., id: _Optional[int] = ..., type: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
 
 class GetReply(_message.Message):
     __slots__ = ("event",)
