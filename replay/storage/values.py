@@ -116,13 +116,13 @@ class _Proto(Kind):
 class _Plain(Kind):
     """What msgspec writes as JSON, and classes that read and write their own JSON."""
 
-    __slots__ = ("_decoder", "_encoder", "_info")
+    __slots__ = ("_decode", "_encode", "_info")
 
     def __init__(self, annotation: Any, optional: bool) -> None:
         names = [_name(each) for each in _members(annotation)]
         super().__init__(" | ".join(names).removesuffix(" | None"), optional)
-        self._decoder = msgspec.json.Decoder(annotation, dec_hook=_load)
-        self._encoder = msgspec.json.Encoder(enc_hook=_dump)
+        self._decode = msgspec.json.Decoder(annotation, dec_hook=_load).decode
+        self._encode = msgspec.json.Encoder(enc_hook=_dump).encode
         self._info = inspect.type_info(annotation)
         for cls in _foreign(self._info, set()):
             raise TypeError(f"{cls.__name__} has no form in JSON")
@@ -132,8 +132,8 @@ class _Plain(Kind):
         if value is None and self.optional:
             return None
         try:
-            data = self._encoder.encode(value)
-            back = self._decoder.decode(data)
+            data = self._encode(value)
+            back = self._decode(data)
             problem = "" if back == value else self._problem(value, back)
         except RecursionError:
             problem = f"{self.name}: it holds itself, or too many levels"
@@ -154,7 +154,7 @@ class _Plain(Kind):
         if not isinstance(message, Json):
             raise self.wrong(what, message)
         try:
-            return self._decoder.decode(message.json)
+            return self._decode(message.json)
         except Exception as error:  # also of a class's own methods
             raise WrongValue(f"{what}: {_text(error, self.name, message)}") from error
 
