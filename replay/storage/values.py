@@ -6,7 +6,7 @@ in a message `Json` (J1, J2).
 
 Invariant: a value that does not fit is refused before it is stored (J3).  msgspec checks nothing
 when it encodes, and turns NaN into null.  So each value is decoded at once.  If that gives another
-value, `_misfit` looks for the reason.
+value, `_difference` looks for the place.
 
 Left to `replay.signature`: which annotation a value is for.
 """

@@ -177,7 +177,7 @@ def test_j1_what_is_below_any_comes_back_as_plain_json() -> None:
     assert Kind.of(list[object], "f").decode(stored(kind, [1, "a"]), "K") == [1, "a"]
 
 
-def test_j1_no_two_are_equal() -> None:
+def test_j3_values_of_which_no_two_are_equal() -> None:
     """J3: then the parts decide."""
     kind = Kind.of(Unequal, "f")
     assert kind.decode(stored(kind, Unequal("a")), "K").name == "a"
