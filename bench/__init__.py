@@ -6,7 +6,7 @@ In reading order:
     backends   fresh databases
     raw        the database without the library
     work       the workflows that are measured
-    steps, recovery, waits, idle, remote, peers
+    steps, recovery, waits, idle, values, remote, peers
                the measures
     worker     the process that `recovery` kills and that `idle` measures
 """

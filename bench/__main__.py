@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import idle, peers, recovery, remote, steps, waits
+from bench import idle, peers, recovery, remote, steps, values, waits
 from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
 from bench.rows import QUICK, Row, Sizes, table
 
@@ -26,6 +26,7 @@ MEASURES: dict[str, Measure] = {
     "sleep": waits.sleep,
     "memory": idle.memory,
     "idle": idle.waiting,
+    "values": values.values,
 }
 REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
 FAILED = "failed"

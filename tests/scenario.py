@@ -38,8 +38,9 @@ from replay import (
 )
 from replay.log import Move
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
+from replay.server.proto.values_pb2 import Json
 from replay.storage.database import Statement, from_text, insertion, to_text
-from replay.storage.event import pack, unpack
+from replay.storage.event import pack, read
 from tests.support import START, Clock, crash, rows, stepped
 
 FOLDER = Path(__file__).with_name("scenarios")
@@ -99,8 +100,30 @@ def stumble(ctx: ActivityContext, executed: list[str], times: Int64Value) -> Int
     return Int64Value(value=ctx.attempt)
 
 
-WORKFLOWS = {each.__name__: each for each in (greet, wait, nap, count, fan, fail)}
-ACTIVITIES = {each.__name__: each for each in (enrich, shout, stumble)}
+@dataclass
+class Parcel:
+    name: str
+    grams: int
+
+
+def ship(ctx: RunContext, parcel: Parcel) -> None:
+    grams = ctx.exec_activity(weigh, parcel)
+    ctx.emit_output("grams", grams)
+    if parcel.name:
+        ctx.restart(Parcel("", grams))
+
+
+def weigh(ctx: ActivityContext, executed: list[str], parcel: Parcel) -> int:
+    executed.append(f"{ctx.idempotency_key} attempt {ctx.attempt}")
+    return parcel.grams + 1
+
+
+WORKFLOWS: dict[str, Callable[..., None]] = {
+    each.__name__: each for each in (greet, wait, nap, count, fan, fail, ship)
+}
+ACTIVITIES: dict[str, Callable[..., object]] = {
+    each.__name__: each for each in (enrich, shout, stumble, weigh)
+}
 
 
 class BadScenario(Exception):
@@ -290,6 +313,9 @@ def _message(value: str) -> Message | None:
     """The message that a value in a scenario stands for."""
     if value == "-":
         return None
+    if value[0].isalpha():
+        type, text = value.split(" ", 1)
+        return Json(type=type, json=text.encode())
     plain = json.loads(value)
     return StringValue(value=plain) if isinstance(plain, str) else Int64Value(value=plain)
 
@@ -300,11 +326,13 @@ def _pack(value: str) -> bytes | None:
 
 def _text(raw: bytes | None) -> str:
     """A stored message as scenarios write it."""
-    message = unpack(raw)
+    message = read(raw)
     if isinstance(message, SleepRequest):
         return f"{message.duration.ToTimedelta().total_seconds():.3f}s"
     if isinstance(message, SleepDone):
         return "done"
+    if isinstance(message, Json):
+        return f"{message.type} {message.json.decode()}"
     return "-" if message is None else json.dumps(message.value, ensure_ascii=False)
 
 

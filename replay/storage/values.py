@@ -6,7 +6,7 @@ in a message `Json` (J1, J2).
 
 Invariant: a value that does not fit is refused before it is stored (J3).  msgspec checks nothing
 when it encodes, and turns NaN into null.  So each value is decoded at once.  If that gives another
-value, `_misfit` looks for the reason.
+value, `_difference` looks for the place.
 
 Left to `replay.signature`: which annotation a value is for.
 """
@@ -116,13 +116,14 @@ class _Proto(Kind):
 class _Plain(Kind):
     """What msgspec writes as JSON, and classes that read and write their own JSON."""
 
-    __slots__ = ("_decoder", "_encoder", "_info")
+    __slots__ = ("_classes", "_decode", "_encode", "_info")
 
     def __init__(self, annotation: Any, optional: bool) -> None:
-        names = [_name(each) for each in _members(annotation)]
-        super().__init__(" | ".join(names).removesuffix(" | None"), optional)
-        self._decoder = msgspec.json.Decoder(annotation, dec_hook=_load)
-        self._encoder = msgspec.json.Encoder(enc_hook=_dump)
+        members = _members(annotation)
+        super().__init__(" | ".join(map(_name, members)).removesuffix(" | None"), optional)
+        self._classes = tuple(map(_class, members))
+        self._decode = msgspec.json.Decoder(annotation, dec_hook=_load).decode
+        self._encode = msgspec.json.Encoder(enc_hook=_dump).encode
         self._info = inspect.type_info(annotation)
         for cls in _foreign(self._info, set()):
             raise TypeError(f"{cls.__name__} has no form in JSON")
@@ -132,13 +133,15 @@ class _Plain(Kind):
         if value is None and self.optional:
             return None
         try:
-            data = self._encoder.encode(value)
-            back = self._decoder.decode(data)
+            data = self._encode(value)
+            back = self._decode(data)
             problem = "" if back == value else self._problem(value, back)
         except RecursionError:
             problem = f"{self.name}: it holds itself, or too many levels"
         except Exception as error:  # also of a class's own methods
-            problem = _not_finite(value, self.name) or _text(error, self.name, value)
+            problem = _not_finite(value, self.name) or _text(error, self.name)
+            if not isinstance(value, self._classes):
+                problem = f"{self.name}: expected {self.name}, got {type(value).__name__}"
         if problem:
             raise WrongValue(f"{what}: {problem}")
         return Json(type=type(value).__name__, json=data)
@@ -154,9 +157,9 @@ class _Plain(Kind):
         if not isinstance(message, Json):
             raise self.wrong(what, message)
         try:
-            return self._decoder.decode(message.json)
+            return self._decode(message.json)
         except Exception as error:  # also of a class's own methods
-            raise WrongValue(f"{what}: {_text(error, self.name, message)}") from error
+            raise WrongValue(f"{what}: {_text(error, self.name)}") from error
 
 
 class _Choice(Kind):
@@ -228,6 +231,12 @@ def _name(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", annotation))
 
 
+def _class(annotation: Any) -> type:
+    """The class of the values that an annotation takes; `object` if it is not that simple."""
+    found = dict if typing.is_typeddict(annotation) else typing.get_origin(annotation) or annotation
+    return found if isinstance(found, type) and found is not float else object
+
+
 def _is_model(cls: Any) -> bool:
     """Whether a class writes and reads its own JSON, as those of pydantic do."""
     return hasattr(cls, "model_dump_json") and hasattr(cls, "model_validate_json")
@@ -259,11 +268,9 @@ def _foreign(info: Any, seen: set[int]) -> Iterator[type]:
 # Where a value does not fit.  Only one that differs from what its bytes give back comes here.
 
 
-def _text(error: Exception, root: str, value: Any) -> str:
+def _text(error: Exception, root: str) -> str:
     """The text of an error of msgspec's, with the place in front: ``Order.id: expected int``."""
     text, _, place = str(error).replace("`", "").partition(" - at ")
-    if not place and text.startswith("Expected ") and not isinstance(value, Json):
-        return f"{root}: expected {root}, got {type(value).__name__}"
     if isinstance(error, msgspec.MsgspecError):
         text = text[:1].lower() + text[1:]
     return f"{place.replace('$', root, 1) or root}: {text}"
@@ -301,7 +308,7 @@ def _difference(info: Any, value: Any, back: Any, path: str) -> str:
     for each in getattr(info, "types", (info,)):
         if (parts := _parts(each, value, back, path)) is not None:
             return next(filter(None, (_difference(*part) for part in parts)), "")
-    if type(value) is not type(back) and not isinstance(value, (int, float)):
+    if type(value) is not type(back) and not (type(value) is int and type(back) is float):
         return f"{path}: expected {type(back).__name__}, got {type(value).__name__}"
     return "" if _is_model(type(value)) else f"{path}: {value!r:.100} comes back as {back!r:.100}"
 
