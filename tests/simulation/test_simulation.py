@@ -110,6 +110,22 @@ FAILED = {
         "JjGxeKqqcwXVOeQE2tN1vfNJG8uKmvOAYI3yXgitFUuFcm7ef4sbSbcHh35E34qMVdr8Nvkidb5TCcbe"
         "t72jmeFUJ78L-ODnCA8-rcV5N5gd7yP3QfQA8MB0kA=="
     ),
+    # Two attempts are due within a millisecond, and time went on to the first only.
+    "due in between": (
+        "eNprYJn6kQECekRLUotLivWKM3NLcxJLMvPz9ApyEvOm9LAEgKjJUzR6JDBVFOWnFyXmTulhD4CyJk_p"
+        "YQRqYioymtI2JYO5h8m_AKyXLT2xJCO1CCibOCWDp22KN4M3Q8mUximtQNgGpjMYetgck0HGgjWwpuUk"
+        "ZleC1DH1MEwBKc0QA4ompaZn5oFElTIk4IJF-"
+        "aV5KSBBAYhgO5Dt-4K5hzU3syIVKMHkxcDgwOBrUNrF-iCm9AHYYj0AAKFehA=="
+    ),
+    # The server falls in the middle of a step, which goes on with the next one.
+    "two servers in a step": (
+        "eNplj7tOAzEQRb1vCQESCKSkANpNsxIdJbRYSFH-YElMvML7kO1FlFAkIDQNylDwh3wG4zwX4cL2XN9z"
+        "Z_wSfn16bLng1ApjTWaKslW5Leoqa1ReIYRDdywwhd5_h66nOi8RkuH6tkDwCPL1Jc5xMJjT_ooyAq9E"
+        "mZAyWwtyH_xR1_OGqWQQ34xd8LJd9JC3yiJn3Ie4yVsjDFoH91IIjRWNezoEthFln2qKaKtJXYmtNboX"
+        "06Jy3j15vrGeUen9LQ-"
+        "2JSGtNtTZ40cdUTw3Qrmc4x3Y5wFPIH4slBIT3MUF_KJD6ppmcuTJSnSfuvsJIDZCPxHH_VvGrmn4j-"
+        "jqe_bOnCf7BdOrkqw="
+    ),
 }
 
 
