@@ -126,6 +126,26 @@ FAILED = {
         "2JSGtNtTZ40cdUTw3Qrmc4x3Y5wFPIH4slBIT3MUF_KJD6ppmcuTJSnSfuvsJIDZCPxHH_VvGrmn4j-"
         "jqe_bOnCf7BdOrkqw="
     ),
+    # The signals that let all runs end had the name of one that was sent.
+    "last signals": (
+        "eNprYJn6kAECekRLUotLivWKM3NLcxJLMvPz9ApyEvOm9LAEgKjJUzR6JDBVFOWnFyXmTulhD4CyJk_p"
+        "YQRqYioynNI2JYO5h8m_AKyXrTgzPS8xZ4qm7x1Wb8aSKY1TMrg0Mrg1u1gZnnCHMEGE2qa0AnEjkMxg"
+        "6GFzTAbZAdKdwe3N6K3awzAFrE8MwpfPEIfo8Wb0anhnxtDDkZqblJqSkpoyxZvJi4HBgcGboYv1tgTv"
+        "SQaQOj0AXJlVrw=="
+    ),
+    # A process dies while it reads a large message of a history.
+    "killed in a replay": (
+        "eNp9Uc9OFDEY7-"
+        "zuLLoohshGQI0mmjh72YSLV_ACZnuQEE7cumyZb9zudDPtHLjBgSEh3436KD4IiY_g2YsPIG0jO1OIzq"
+        "XT7_c3X8863762if-wr7nSaqiyWSmYzmQ-nAuWG-zsu-PaJLj-kFHItGAzg0v7f_-"
+        "uDUZW1DrYMpWBNra-zL02FqxIuRmMbv5sE0q0OTfQS7ArSz0vtRUxc2FoE0mZBl54BNYwGpvLBX5puZX"
+        "jxdDFVuGiEquB5Xv2sALPAldYwUjeDzoGKRW3IbBWhYjK0pwJM7iKyc_lwxaNHKI9FivB-"
+        "dwM6H_T4P1Fo_SDkRsk0Id-nVtZXuXPBAh2Px27PfsNdpS2gTSiPSTGq3dtjRNWCu3UbeyW-UTm_A4Da"
+        "rmPsSek0m_Ziba7XKgKablO9Qo-"
+        "11aCTU_dMFoM4cB6fGhwxjzNcsd5XnOOLGejvlLngDGwPFWm9iH0ZdOW0NXw-rRpSOiLOnSp4ApY4fuS"
+        "ULQZttgMi78LS_XwyTQTgk_Cbfi4NzV1L0i314i-_mfVvbqEe4XR2a-"
+        "PBB_x2ZhPJtw2jkaE7NjaV_H36e8f_oWHt8mgOlQ="
+    ),
 }
 
 

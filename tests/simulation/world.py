@@ -663,7 +663,7 @@ class World:
         """All that still waits gets a signal: some wait for ever otherwise."""
         for run in self.programs:
             for type in range(2):
-                self._send(run, type, str(len(self._sent) + 1))
+                self._send(run, type, f"last {len(self._sent)}")
         self.audit.look()
 
     def _compare(self) -> None:
