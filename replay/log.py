@@ -590,12 +590,15 @@ class Log:
         ours = owner == "" or owner.endswith(self._process)
         if not (ours or expired or dead):
             return None
-        lease = to_text(now + self.database.lease)
         mine = domain + self._process
+        # An owner that only was late may renew its lease just now, and then keeps the name.
+        late = [] if ours or dead or lease is None else [lease]
         take = Statement(
             "UPDATE replay_cursors SET owner = ?, lease_until = ?, updated_at = ?"
-            " WHERE id = ? AND owner = ? AND last_event_id = ?",
-            (mine, lease, to_text(now), name, owner, cursor),
+            " WHERE id = ? AND owner = ? AND last_event_id = ?"
+            + " AND lease_until = ?"
+            * len(late),
+            (mine, to_text(now + self.database.lease), to_text(now), name, owner, cursor, *late),
             must_find=1,
         )
         try:

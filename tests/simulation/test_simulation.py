@@ -146,6 +146,21 @@ FAILED = {
         "ULQZttgMi78LS_XwyTQTgk_Cbfi4NzV1L0i314i-_mfVvbqEe4XR2a-"
         "PBB_x2ZhPJtw2jkaE7NjaV_H36e8f_oWHt8mgOlQ="
     ),
+    # An owner renews its lease just when another process takes the name for expired.
+    "renewed in time": (
+        "eNpljTsKwkAQhie6MVZqI4itTWxSWFppawh4hdWsJpAX2U2vghYynSN4Hy9j6w3c9YGCW8zj45t_N-zc"
+        "seD5sKuEVNKTcVolXMV55hUJzwjZ3LQTudj7N8p8XfKU0Jm_pxOhpfdaOaIDDfe6bGlPbgTYmC7NzTOJ"
+        "SSUK8i2_iUBKK1HLRbvMqywkH3wWdT6QqTgV2gwu4y-"
+        "0F2IdZ8bs_8AVrxJlQm1sFLySQn6io7amzkvVBgS3OjZFuhBhKPSH1gxgAoE7ONq7e3gFo3kPPCdmDA="
+        "="
+    ),
+    # A dead client told its server that it hangs up.
+    "words of the dead": (
+        "eNprYJn6gQECekRLUotLivWKM3NLcxJLMvPz9ApyEvOm9LAEgKjJUzR6JDBVFOWnFyXmTulhD4CyJk_p"
+        "YQTymYoMp7RN0WwFEo1TWqdoZDD0sDkmg_SATWItyi_NS5nizeAt38MwpQSoJoMPKJqWWJpTMsWb2Zu9"
+        "h60gsbQ4tRghl1RaVFwC0sGVIQATZMnOzMkBiTH3cGYk5qTp5hek5oG1lEzxFVD3fcHcw5qbWZEKtIkR"
+        "yPHVUPZ6ZTutBKRADwBy8V6j"
+    ),
 }
 
 
