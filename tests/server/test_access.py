@@ -1353,6 +1353,42 @@ def test_g5_unfinished_commits_of_a_client_have_so_many_bytes(server: Serving) -
         assert held == {}
 
 
+def test_g5_a_sessions_large_commits_come_one_after_the_other(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G5: of one that waits no part is read but its first; it goes on when the other has ended."""
+    read, weigh = SimpleQueue[str](), LogService._weigh
+
+    def noted(self: LogService, who: Any, session: Any, part: Any, held: Any) -> int:
+        read.put(part.events[0].key)
+        return weigh(self, who, session, part, held)
+
+    monkeypatch.setattr(LogService, "_weigh", noted)
+    with calling(server, "a") as caller:
+        first, second = SimpleQueue[Any](), SimpleQueue[Any]()
+
+        def part(run: str, more: bool) -> pb.CommitRequest:
+            event = pb.Event(type=1, key=f"a/w/{run}/0")
+            return pb.CommitRequest(session=caller.session, events=[event], more=more)
+
+        stub, metadata = caller.stubs.method("Commit"), caller.stubs.metadata
+        replies = [
+            stub(iter(parts.get, None), metadata=metadata, timeout=LIMIT)
+            for parts in (first, second)
+        ]
+        first.put(part("a1", more=True))
+        assert read.get(timeout=LIMIT) == "a/w/a1/0"
+        second.put(part("b1", more=True))
+        second.put(part("b2", more=False))
+        assert read.get(timeout=LIMIT) == "a/w/b1/0"
+        assert caller.ask("Locate", pb.LocateRequest(namespace="a")).code is OK
+        first.put(part("a2", more=False))
+        assert [list(next(each).ids) for each in replies] == [[1, 2], [3, 4]]
+        assert [read.get(timeout=LIMIT) for _ in range(2)] == ["a/w/a2/0", "a/w/b2/0"]
+        first.put(None)
+        second.put(None)
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_g5_a_clients_costly_commits_are_carried_out_one_at_a_time(sqlite: str, gone: bool) -> None:
     """G5: on all its connections, and if the caller of one has gone; others are served."""
