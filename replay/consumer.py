@@ -47,6 +47,8 @@ _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed start
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
 #: An error's text has at most this many bytes.
 LONGEST_ERROR = 4000
+#: Events with which a batch is full, whatever their size.
+FULL = 2000
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 
 
@@ -80,8 +82,12 @@ class Batch:
         self.bytes += size(event)
 
     def full(self) -> bool:
-        """Whether it holds 8 MiB (L6).  Then it is committed before further events are handled."""
-        return self.bytes + LONGEST_ERROR * len(self.parked) >= BYTES
+        """Whether it holds 8 MiB or 2,000 events (L6).
+
+        Then it is committed before further events are handled.
+        """
+        held = self.bytes + LONGEST_ERROR * len(self.parked)
+        return held >= BYTES or len(self.events) >= FULL
 
     def size(self) -> int:
         """How many things there are to store, besides the cursor."""

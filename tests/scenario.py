@@ -78,6 +78,11 @@ def fan(ctx: RunContext, name: StringValue) -> None:
     ctx.emit_output("both", StringValue(value=" ".join(answer.value for answer in both)))
 
 
+def many(ctx: RunContext, outputs: Int64Value) -> None:
+    for n in range(outputs.value):
+        ctx.emit_output("out", Int64Value(value=n))
+
+
 def fail(ctx: RunContext, times: Int64Value) -> None:
     ctx.emit_output("attempts", ctx.exec_activity(stumble, times))
 
@@ -99,7 +104,7 @@ def stumble(ctx: ActivityContext, executed: list[str], times: Int64Value) -> Int
     return Int64Value(value=ctx.attempt)
 
 
-WORKFLOWS = {each.__name__: each for each in (greet, wait, nap, count, fan, fail)}
+WORKFLOWS = {each.__name__: each for each in (greet, wait, nap, count, fan, many, fail)}
 ACTIVITIES = {each.__name__: each for each in (enrich, shout, stumble)}
 
 
