@@ -46,6 +46,8 @@ WINDOW = 0.02
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
 LONGEST_ERROR = LONGEST_TEXT
+#: Events with which a batch is full, whatever their size.
+FULL = 2000
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 
 
@@ -73,8 +75,12 @@ class Batch:
         self.bytes += size(event)
 
     def full(self) -> bool:
-        """Whether it holds 8 MiB (L6).  Then it is committed before further events are handled."""
-        return self.bytes + LONGEST_ERROR * len(self.parked) >= BYTES
+        """Whether it holds 8 MiB or 2,000 events (L6).
+
+        Then it is committed before further events are handled.
+        """
+        held = self.bytes + LONGEST_ERROR * len(self.parked)
+        return held >= BYTES or len(self.events) >= FULL
 
     def size(self) -> int:
         """How many things there are to store, besides the cursor."""

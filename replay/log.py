@@ -141,6 +141,8 @@ _HISTORY = 300  # events of a history whose messages come with it if they are sm
 _IDS = 500  # events that are read by their ids at a time
 #: The most that one event may add, in bytes: one transaction and one call must be able to hold it.
 LARGEST_STEP = 64 * 1024 * 1024
+#: The same in events: others wait for the transaction.
+LONGEST_STEP = 10_000
 
 
 class Pace:
@@ -607,12 +609,15 @@ class Log:
         ours = owner == "" or owner.endswith(self._process)
         if not (ours or expired or dead):
             return None
-        lease = to_text(now + self.database.lease)
         mine = domain + self._process
+        # An owner that only was late may renew its lease just now, and then keeps the name.
+        late = [] if ours or dead or lease is None else [lease]
         take = Statement(
             "UPDATE replay_cursors SET owner = ?, lease_until = ?, updated_at = ?"
-            " WHERE id = ? AND owner = ? AND last_event_id = ?",
-            (mine, lease, to_text(now), name, owner, cursor),
+            " WHERE id = ? AND owner = ? AND last_event_id = ?"
+            + " AND lease_until = ?"
+            * len(late),
+            (mine, to_text(now + self.database.lease), to_text(now), name, owner, cursor, *late),
             must_find=1,
         )
         try:

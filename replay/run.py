@@ -51,7 +51,7 @@ from .failure import (
     read_cancel,
     read_failure,
 )
-from .log import LARGEST_STEP
+from .log import LARGEST_STEP, LONGEST_STEP
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from .signature import ACTIVITY, UNTYPED, OutputType, SignalType, Signature, signature
 from .storage.database import Error
@@ -87,7 +87,7 @@ class OutsideOfRun(Error, RuntimeError):
 
 
 class StepTooLarge(Error, ValueError):
-    """A run adds more than 64 MiB before it waits or ends (R5)."""
+    """A run adds more than 64 MiB or 10,000 events before it waits or ends (R5)."""
 
 
 class Restarted(BaseException):
@@ -562,13 +562,17 @@ class Run:
     def _count(self, event: Event) -> None:
         self.added_bytes += size(event)
         if self.added_bytes > LARGEST_STEP:
-            self._failure = StepTooLarge(
-                f"run {self.name} adds more than {LARGEST_STEP} bytes before it waits, which is"
-                f" more than one transaction may hold; the event beyond is {event.text}: store"
-                " large data elsewhere and pass references, or wait in between, for instance for"
-                " a sleep of 0 s"
-            )
-            raise Evicted from self._failure
+            self._refuse_step(f"{LARGEST_STEP} bytes", event)
+        if len(self.added) >= LONGEST_STEP:
+            self._refuse_step(f"{LONGEST_STEP} events", event)
+
+    def _refuse_step(self, most: str, beyond: Event) -> NoReturn:
+        self._failure = StepTooLarge(
+            f"run {self.name} adds more than {most} before it waits, which is more than one"
+            f" transaction may hold; the event beyond is {beyond.text}: store large data elsewhere"
+            " and pass references, or wait in between, for instance for a sleep of 0 s"
+        )
+        raise Evicted from self._failure
 
     def _next(self, type: EventType, target: str, prefix: str) -> Key:
         count = self._asked[type, target + prefix]

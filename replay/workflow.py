@@ -108,7 +108,7 @@ class WorkflowConsumer(Consumer):
         self._unanswered = _Unanswered(namespace)
         self._begun: set[Key] = set()  # iterations of this batch that have a history
         self._now = events.now()
-        self._unread: Exception | None = None  # the error that kept a history from being read
+        self._unread: BaseException | None = None  # the error that kept a history from being read
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -327,7 +327,7 @@ class WorkflowConsumer(Consumer):
     def _loaded(self, events: Sequence[Event]) -> Iterator[Event]:
         try:
             yield from self._log.load(events)
-        except Exception as error:
+        except BaseException as error:
             self._unread = error
             raise
 

@@ -79,6 +79,11 @@ def fan(ctx: RunContext, name: StringValue) -> None:
     ctx.emit_output("both", StringValue(value=" ".join(answer.value for answer in both)))
 
 
+def many(ctx: RunContext, outputs: Int64Value) -> None:
+    for n in range(outputs.value):
+        ctx.emit_output("out", Int64Value(value=n))
+
+
 def fail(ctx: RunContext, times: Int64Value) -> None:
     ctx.emit_output("attempts", ctx.exec_activity(stumble, times))
 
@@ -119,7 +124,7 @@ def weigh(ctx: ActivityContext, executed: list[str], parcel: Parcel) -> int:
 
 
 WORKFLOWS: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (greet, wait, nap, count, fan, fail, ship)
+    each.__name__: each for each in (greet, wait, nap, count, fan, many, fail, ship)
 }
 ACTIVITIES: dict[str, Callable[..., object]] = {
     each.__name__: each for each in (enrich, shout, stumble, weigh)

@@ -271,6 +271,32 @@ def test_l6_a_batch_takes_no_further_runs_once_it_is_full(url: str) -> None:
         ]
 
 
+def test_l6_a_batch_takes_no_further_runs_once_it_has_many_events(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L6: of whatever size these are."""
+    monkeypatch.setattr(replay.consumer, "FULL", 4)
+
+    def flow(ctx: RunContext, message: Int) -> None:
+        for n in range(message.value):
+            ctx.emit_output("out", Int(value=n))
+
+    with stepped(url) as client:
+        for run, outputs in enumerate((2, 0, 5, 1, 1, 1)):
+            assert client.run_workflow(NS, W, f"r{run}", Int(value=outputs))
+        made = commits(client)
+        drain(work(client, flow))
+        assert made == [4, 6, 4, 2]
+        assert lines(client)[6:] == [
+            line
+            for run, outputs in enumerate((2, 0, 5, 1, 1, 1))
+            for line in (
+                *(f"RUN_OUTPUT ns/w/r{run}/0/out/{n}" for n in range(outputs)),
+                f"RUN_COMPLETED ns/w/r{run}/0",
+            )
+        ]
+
+
 @pytest.mark.parametrize("workers", [1, 10])
 def test_l6_a_batch_takes_no_further_responses_once_it_is_full(
     url: str, workers: int, monkeypatch: pytest.MonkeyPatch
@@ -360,6 +386,44 @@ def test_r5_a_run_that_adds_too_much_at_once_is_parked(
         ]
 
 
+def test_r5_a_run_that_adds_too_many_events_at_once_is_parked(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R5: outputs, requests and the next input count, the end does not; others go on."""
+    monkeypatch.setattr(replay.run, "LONGEST_STEP", 4)
+
+    def flow(ctx: RunContext, message: Int) -> None:
+        for n in range(message.value):
+            try:
+                ctx.emit_output("out", Int(value=n))
+            except Exception:
+                raise AssertionError("caught") from None
+        if ctx.run == "again" and not ctx.iteration:
+            ctx.restart(message)
+        if ctx.run == "asks":
+            ctx.gather(*[ctx.call("any", message)] * 3)
+
+    with stepped(url) as client:
+        for run, outputs in (("much", 5), ("again", 4), ("asks", 2), ("most", 4)):
+            assert client.run_workflow(NS, W, run, Int(value=outputs))
+        workflow = work(client, flow)
+        drain(workflow)
+        assert [(each.key, each.error) for each in workflow.parked()] == [
+            (
+                f"ns/w/{run}/0",
+                f"StepTooLarge: run ns/w/{run}/0 adds more than 4 events before it waits, which is"
+                f" more than one transaction may hold; the event beyond is ns/w/{run}/{beyond}:"
+                " store large data elsewhere and pass references, or wait in between, for instance"
+                " for a sleep of 0 s",
+            )
+            for run, beyond in (("much", "0/out/4"), ("again", "1"), ("asks", "0/any/2"))
+        ]
+        assert lines(client)[4:] == [
+            *[f"RUN_OUTPUT ns/w/most/0/out/{n}" for n in range(4)],
+            "RUN_COMPLETED ns/w/most/0",
+        ]
+
+
 def test_r5_requests_and_the_next_input_count_too(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +451,7 @@ def test_r5_a_run_may_add_any_amount_in_several_steps(
 ) -> None:
     """R5: a run that waits in between begins to count again."""
     monkeypatch.setattr(replay.run, "LARGEST_STEP", BOUND)
+    monkeypatch.setattr(replay.run, "LONGEST_STEP", 2)
 
     def flow(ctx: RunContext, message: Int) -> None:
         for _ in range(6):

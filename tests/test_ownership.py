@@ -10,7 +10,14 @@ import pytest
 
 from replay import Client, Consumer, Event, EventType, Key, connect, consume
 from replay.log import LostOwnership
-from replay.storage.database import OutcomeUnknown, Row, Statement, Unavailable, to_text
+from replay.storage.database import (
+    Database,
+    OutcomeUnknown,
+    Row,
+    Statement,
+    Unavailable,
+    to_text,
+)
 from tests import journey
 from tests.servers import connect as connect_to_server
 from tests.servers import fresh_database
@@ -104,6 +111,34 @@ def test_l7_where_no_lock_tells_the_lease_does(url: str) -> None:
         drain(consumer)
         assert seen == ["1"]
         assert lease_until(client) == to_text(clock.now + timedelta(seconds=10))
+
+
+@pytest.mark.embedded
+def test_l7_an_owner_that_renews_its_lease_in_time_keeps_its_name(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L7: also between a stand-by's look at the lease and its claim."""
+    seen: list[str] = []
+    with stepped(url, clock := Clock()) as client:
+        drain(consumer := mine(client, seen))
+        consumer.stop()
+        start_runs(client, "1")
+        give_to(client, "another-node|host:1:x", to_text(clock.now))
+        looked = Database.query
+
+        def query(self: Database, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
+            found = looked(self, sql, parameters)
+            if sql.startswith("SELECT last_event_id, owner, lease_until"):
+                monkeypatch.undo()
+                give_to(client, "another-node|host:1:x", to_text(clock.now + timedelta(seconds=10)))
+            return found
+
+        monkeypatch.setattr(Database, "query", query)
+        assert (consumer.step(), seen) == (0, [])
+        assert cursor(client, NAME)[1] == "another-node|host:1:x"
+        clock.forward(seconds=10)
+        drain(consumer)
+        assert seen == ["1"]
 
 
 def owners(client: Client) -> list[tuple[Any, ...]]:

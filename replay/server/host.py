@@ -21,15 +21,16 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from ..client import Client
 from ..log import LostOwnership
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import Event, EventType
-from ..storage.tail import BATCH, Alarm, Waiter
+from ..storage.tail import BATCH, Alarm, Waiter, size
 from .access import Principal
 from .limits import Limit
 from .wire import SessionLost, Stopping
@@ -39,6 +40,7 @@ log = logging.getLogger("replay")
 T = TypeVar("T")
 
 _RETRY = 0.2  # seconds between two looks for a name that another process owns
+_COSTLY = 64 * 1024  # bytes from which on a call keeps the server busy
 _STALE = 5.0  # seconds without an answer after which a database counts as out of reach
 
 
@@ -167,6 +169,7 @@ class Host:
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix=f"replay-locks-{name}")
         self._losses = self.log.refresh()
         self._owners: dict[str, Session] = {}
+        self._turns: WeakValueDictionary[tuple[str, bool], asyncio.Lock] = WeakValueDictionary()
         self._news, self._released = Bell(), Bell()
         self._tasks: set[asyncio.Task[Any]] = set()  # kept here until they end
         self._waiter = Waiter(lambda event: not isinstance(event, Added))
@@ -235,15 +238,41 @@ class Host:
         finally:
             self._tell()
 
+    def turn(self, client: str, *, writing: bool = False) -> asyncio.Lock:
+        """Held by the one costly read, or the one costly commit, that a client has under way (G5).
+
+        Several would take all threads, and Python runs one thread at a time.
+        """
+        return self._turns.setdefault((client, writing), asyncio.Lock())
+
+    async def in_turn(self, client: str, function: Callable[..., T], *arguments: Any) -> T:
+        """As `run`, for a call that may be costly."""
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self.turn(client))
+            return await self.holding(held.pop_all(), self.run(function, *arguments))
+
     async def _keep(self, function: Callable[..., T], *arguments: Any) -> T:
         return await self._loop.run_in_executor(self._keeper, function, *arguments)
 
     # Events.
 
-    async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """As `Log.read`.  Uses a thread only if it has to ask the database."""
+    async def read(self, client: str, after: int, limit: int) -> Sequence[Event]:
+        """As `Log.read`, for a client.  Uses a thread only if it has to ask the database."""
         found = self.log.tail.slice(after, limit)
-        return await self.run(self.log.read, after, limit) if found is None else found
+        return await self.in_turn(client, self.log.read, after, limit) if found is None else found
+
+    async def reply(
+        self, client: str, after: int, limit: int, make: Callable[[Sequence[Event]], T]
+    ) -> T:
+        """Return what `make` makes of the events that `read` gives.
+
+        If they are many or large, it makes that in a thread, for one call of the client at a time.
+        """
+        found = self.log.tail.slice(after, limit)
+        if found is not None and not is_costly(sum(map(size, found))):
+            return make(found)
+        del found  # they would stay in memory while other calls have their turn
+        return await self.in_turn(client, lambda: make(self.log.read(after, limit)))
 
     async def refresh(self) -> int:
         """As `Log.refresh`.  Raises `Stopping` if the server stops."""
@@ -259,6 +288,15 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
+
+    async def holding(self, held: AsyncExitStack, work: Coroutine[Any, Any, T]) -> T:
+        """As `finish`.  At the end of the work, not of the caller, it gives back what is held."""
+
+        async def whole() -> T:
+            async with held:
+                return await work
+
+        return await self.finish(whole())
 
     def time(self) -> float:
         """The seconds of a clock that only measures durations."""
@@ -399,6 +437,11 @@ class Host:
         await self._loop.run_in_executor(None, self.client.close)
         self._pool.shutdown()
         self._keeper.shutdown()
+
+
+def is_costly(bytes: int) -> bool:
+    """Whether a call about so many bytes, or events of that size, keeps the server busy."""
+    return bytes > _COSTLY
 
 
 def visible(who: Principal, event: Event) -> bool:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from ..log import LARGEST_STEP
+from ..consumer import FULL
+from ..log import LARGEST_STEP, LONGEST_STEP
 from ..storage.database import Error
 from ..storage.event import MessageTooLarge
 from ..storage.tail import BYTES
@@ -31,9 +32,10 @@ log = logging.getLogger("replay")
 
 #: What a batch holds before its last event, what that adds, and what comes with it.
 LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
-MOST_EVENTS = 150_000  # in a commit; those that fit into it count for 600 bytes each
+#: The same in events.  What comes with them is the end of a run; the rest is a margin.
+MOST_EVENTS = LONGEST_STEP + FULL + 500
 OVERHEAD = 256  # bytes that an event takes beside its own
-_MOST_FIELDS = 20_000  # events, keys or parked events of a request
+_MOST_FIELDS = 3_000  # events, keys or parked events of a request
 _UNCHECKED = 16 * 1024  # bytes of a request that has too few fields to do harm
 _QUIET = 10.0  # seconds between two warnings
 
@@ -161,7 +163,7 @@ def _fields(descriptor: Any, raw: bytes, at: int, end: int) -> int:
             if tag & 7 == 2:  # with a length
                 length, at = _varint(raw, at)
                 if field is not None and field.is_packed:
-                    count += length
+                    count += length // 8  # at least: a number may take one byte only
                 elif field is not None and _holds_many(field.message_type):
                     count += _fields(field.message_type, raw, at, at + length)
                 at += length

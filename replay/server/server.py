@@ -200,7 +200,7 @@ class _Dispatcher:
         self,
         caller: Callable[[Any], Principal],
         kind: Any,
-        function: Callable[..., Awaitable[Message]],
+        function: Callable[..., Awaitable[Message | bytes]],
     ) -> Any:
         async def handle(raw: bytes, context: Any) -> bytes:
             who = None
@@ -209,7 +209,7 @@ class _Dispatcher:
                 waits = getattr(request, "wait_ms", 0) > 0
                 limit = self._limits.streams if waits else self._limits.calls
                 with limit.hold(who.name, context.peer()):
-                    return (await function(who, request)).SerializeToString()
+                    return _encoded(await function(who, request))
             except (Exception, asyncio.CancelledError) as error:
                 await self._fail(context, who, error)
 
@@ -278,6 +278,11 @@ class _Dispatcher:
         self._stopping = True
         for task in self._idle:
             task.cancel()
+
+
+def _encoded(answer: Message | bytes) -> bytes:
+    """What a method answers: a message, or one that it has encoded itself."""
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def _parsed(kind: Any, raw: bytes) -> Message:

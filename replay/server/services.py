@@ -46,7 +46,7 @@ from ..storage.event import (
 )
 from ..storage.tail import BATCH
 from .access import Principal
-from .host import Added, Away, Host, Interest, Session, public_text, visible
+from .host import Added, Away, Host, Interest, Session, is_costly, public_text, visible
 from .limits import LARGEST_COMMIT, MOST_EVENTS, OVERHEAD, Limits
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import event_to, parked_from, parked_to, public_name, to_us
@@ -289,7 +289,7 @@ class ReplayService:
         who.require(key.namespace, write=False)
         host = self._hosts.of(key.namespace)
         kinds = (EventType.RUN_CREATED, EventType.RUN_COMPLETED, EventType.ACTIVITY_RESPONSE)
-        history = await host.run(host.log.history, key)
+        history = await host.in_turn(who.name, host.log.history, key)
         return replaypb_pb2.Events(events=[reflex(e) for e in history if e.type in kinds])
 
     async def Stream(
@@ -312,7 +312,7 @@ class ReplayService:
                 raise Away("the database was lost in between: stream again")
             if end is not None:
                 await host.run(host.log.poll)
-            events = await host.read(after, BATCH)
+            events = await host.read(who.name, after, BATCH)
             for event in events:
                 if end is not None and event.id > end:
                     break
@@ -396,8 +396,8 @@ class LogService:
                 return await host.session(id, who)
         return await self._hosts.all()[0].session(id, who)
 
-    async def Read(self, who: Principal, request: log_pb2.ReadRequest) -> log_pb2.ReadReply:
-        """Events after an id, in order (L1)."""
+    async def Read(self, who: Principal, request: log_pb2.ReadRequest) -> bytes:
+        """Events after an id, in order (L1), as `ReadReply`.  The thread that reads encodes it."""
         if request.after < 0 or not 0 <= request.limit <= BATCH or request.wait_ms < 0:
             raise BadRequest("after, limit and wait_ms are not negative, limit is at most 1000")
         session = await self._session(who, request.session)
@@ -407,14 +407,17 @@ class LogService:
         elif request.limit and after >= host.log.tail.end:
             await host.run(host.log.poll)
             await host.session(session.id, who)
-        events = await host.read(after, request.limit)
         newest = 0 if request.limit else await host.run(host.log.newest)
-        return log_pb2.ReadReply(
-            events=(event_to(event) for event in events if visible(who, event)),
-            end=events[-1].id if events else after,
-            newest=newest,
-            now_us=to_us(host.log.now()),
-        )
+
+        def encoded(events: Sequence[Event]) -> bytes:
+            return log_pb2.ReadReply(
+                events=(event_to(event) for event in events if visible(who, event)),
+                end=events[-1].id if events else after,
+                newest=newest,
+                now_us=to_us(host.log.now()),
+            ).SerializeToString()
+
+        return await host.reply(who.name, after, request.limit, encoded)
 
     async def _await(self, session: Session, request: log_pb2.ReadRequest) -> None:
         """Wait until there is an event that another added and that the caller may see.
@@ -427,7 +430,7 @@ class LogService:
         deadline = host.time() + min(request.wait_ms / 1000, _WAIT)
         hidden = False
         while (left := deadline - host.time()) > 0 and position - request.after < BATCH:
-            for event in (events := await host.read(position, BATCH)):
+            for event in (events := await host.read(who.name, position, BATCH)):
                 own = isinstance(event, Added) and event.session == session.id
                 if hidden if own else visible(who, event):
                     return
@@ -446,12 +449,16 @@ class LogService:
                 async with AsyncExitStack() as held:
                     if (commit := await self._gather(who, parts, held)) is None:
                         return
-                    yield await commit[0].host.finish(self._commit(*commit))
+                    session, request, size = commit
+                    if is_costly(size + OVERHEAD * len(request.events)):
+                        await held.enter_async_context(session.host.turn(who.name, writing=True))
+                    work = self._commit(session, request)
+                    yield await session.host.holding(held.pop_all(), work)
 
     async def _gather(
         self, who: Principal, parts: AsyncIterator[log_pb2.CommitRequest], held: AsyncExitStack
-    ) -> tuple[Session, log_pb2.CommitRequest] | None:
-        """The session and the parts of the next commit, in one; None at the end.
+    ) -> tuple[Session, log_pb2.CommitRequest, int] | None:
+        """The session of the next commit, its parts in one, and their bytes; None at the end.
 
         Its bytes count as in flight until `held` ends.  A session's large commits come one after
         the other, so that they do not take all memory and all threads.
@@ -471,7 +478,7 @@ class LogService:
                             f"a commit of over {LARGEST_COMMIT} bytes or {MOST_EVENTS} events"
                         )
                     if not part.more:
-                        return session, whole
+                        return session, whole, size
         except TimeoutError:
             text = f"the rest of a commit did not come within {_UNFINISHED:.0f} s"
             raise Away(text) from None
@@ -596,17 +603,22 @@ class LogService:
         """All events of an iteration."""
         session = await self._session(who, request.session)
         key = _readable(who, parse_key(request.key, target=False))
-        for some in chunks(await session.host.run(session.host.log.history, key)):
+        host = session.host
+        for some in chunks(await host.in_turn(who.name, host.log.history, key)):
             yield log_pb2.Events(events=map(event_to, some))
 
-    async def Load(self, who: Principal, request: log_pb2.LoadRequest) -> log_pb2.Events:
-        """The first of these events, with their messages."""
+    async def Load(self, who: Principal, request: log_pb2.LoadRequest) -> bytes:
+        """The first of these events, with their messages, as `Events`.  As in `Read`."""
         host = (await self._session(who, request.session)).host
         ids = _some(request.ids)
         if not all(0 <= id < 2**63 for id in ids):
             raise BadRequest("not all of these are ids of events")
-        events = await host.run(host.log.with_ids, ids)
-        return log_pb2.Events(events=(event_to(event) for event in events if visible(who, event)))
+
+        def encoded() -> bytes:
+            seen = [event for event in host.log.with_ids(ids) if visible(who, event)]
+            return log_pb2.Events(events=map(event_to, seen)).SerializeToString()
+
+        return await host.in_turn(who.name, encoded)
 
     async def LastIteration(
         self, who: Principal, request: log_pb2.LastIterationRequest

@@ -78,7 +78,7 @@ def _check_name(what: str, name: str) -> str:
         problem = "is empty"
     elif len(name) > 255:
         problem = f"has {len(name)} characters, at most 255 are allowed"
-    elif "/" in name or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+    elif "/" in name or (not (name.isascii() and name.isprintable()) and _has_control(name)):
         problem = "holds a slash, a control character or half a surrogate pair"
     elif name != name.strip() or name in (".", ".."):
         problem = "starts or ends with white space, or is . or .."
@@ -99,6 +99,10 @@ def check_target(what: str, name: str) -> str:
     if isinstance(name, str) and name.startswith("replay_"):
         raise InvalidName(f"{what} {name!r} begins with replay_, which is reserved: rename it")
     return check_name(what, name)
+
+
+def _has_control(name: str) -> bool:
+    return any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
 
 
 class Key(NamedTuple):

@@ -28,7 +28,8 @@ log = logging.getLogger("replay")
 
 BATCH = 1000  # events that one read returns at most
 BYTES = 8 * 1024 * 1024  # and bytes, unless the first event alone is larger
-_EVENTS = 10_000
+#: Two of the largest transactions: a reader that is a little late must not fall behind at once.
+_EVENTS = 25_000
 _BYTES = 32 * 1024 * 1024
 #: Seconds between two polls of the database.
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.05

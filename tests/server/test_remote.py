@@ -13,9 +13,9 @@ from google.protobuf.wrappers_pb2 import BytesValue
 import replay.storage.tail
 from replay import Client, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
-from replay.consumer import LONGEST_ERROR
-from replay.log import LARGEST_STEP, LostOwnership, Move, Parked
-from replay.server.limits import LARGEST_COMMIT
+from replay.consumer import FULL, LONGEST_ERROR
+from replay.log import LARGEST_STEP, LONGEST_STEP, LostOwnership, Move, Parked
+from replay.server.limits import LARGEST_COMMIT, MOST_EVENTS
 from replay.server.remote import PART
 from replay.server.wire import SessionLost, TooBusy
 from replay.storage.database import BadUrl, OutcomeUnknown, Statement, Unavailable
@@ -179,6 +179,7 @@ def test_a_commit_that_is_too_large_stores_nothing(server: Serving) -> None:
     """G4: more than a server takes in one transaction is refused as a whole; it serves on."""
     size = 4 * 1024 * 1024 - 100
     assert LARGEST_COMMIT > LARGEST_STEP + BYTES  # or a run's largest step might be refused
+    assert MOST_EVENTS > LONGEST_STEP + FULL
     with stepped(server.url) as client:
         events = outputs(client, [size] * (LARGEST_COMMIT // size + 2))
         with pytest.raises(MessageTooLarge, match=f"a commit of over {LARGEST_COMMIT} bytes"):

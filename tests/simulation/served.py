@@ -247,7 +247,7 @@ class Channel:
         """The connection is lost; the server notices."""
         streams, self._streams = self._streams, []
         for stream in streams:
-            stream.cancel()
+            stream.end()
 
     # Calls.
 
@@ -332,7 +332,13 @@ class Stream:
             raise
 
     def cancel(self) -> None:
-        """As in `grpc.Call`."""
+        """As in `grpc.Call`.  A server hears nothing of it from a process that is dead."""
+        self._broken = True
+        if not self._channel.dead:
+            self.end()
+
+    def end(self) -> None:
+        """The server notices that it is over."""
         self._broken = True
         if self._task is not None:
             self._server.cancel(self._task)

@@ -110,6 +110,57 @@ FAILED = {
         "JjGxeKqqcwXVOeQE2tN1vfNJG8uKmvOAYI3yXgitFUuFcm7ef4sbSbcHh35E34qMVdr8Nvkidb5TCcbe"
         "t72jmeFUJ78L-ODnCA8-rcV5N5gd7yP3QfQA8MB0kA=="
     ),
+    # Two attempts are due within a millisecond, and time went on to the first only.
+    "due in between": (
+        "eNprYJn6kQECekRLUotLivWKM3NLcxJLMvPz9ApyEvOm9LAEgKjJUzR6JDBVFOWnFyXmTulhD4CyJk_p"
+        "YQRqYioymtI2JYO5h8m_AKyXLT2xJCO1CCibOCWDp22KN4M3Q8mUximtQNgGpjMYetgck0HGgjWwpuUk"
+        "ZleC1DH1MEwBKc0QA4ompaZn5oFElTIk4IJF-"
+        "aV5KSBBAYhgO5Dt-4K5hzU3syIVKMHkxcDgwOBrUNrF-iCm9AHYYj0AAKFehA=="
+    ),
+    # The server falls in the middle of a step, which goes on with the next one.
+    "two servers in a step": (
+        "eNplj7tOAzEQRb1vCQESCKSkANpNsxIdJbRYSFH-YElMvML7kO1FlFAkIDQNylDwh3wG4zwX4cL2XN9z"
+        "Z_wSfn16bLng1ApjTWaKslW5Leoqa1ReIYRDdywwhd5_h66nOi8RkuH6tkDwCPL1Jc5xMJjT_ooyAq9E"
+        "mZAyWwtyH_xR1_OGqWQQ34xd8LJd9JC3yiJn3Ie4yVsjDFoH91IIjRWNezoEthFln2qKaKtJXYmtNboX"
+        "06Jy3j15vrGeUen9LQ-"
+        "2JSGtNtTZ40cdUTw3Qrmc4x3Y5wFPIH4slBIT3MUF_KJD6ppmcuTJSnSfuvsJIDZCPxHH_VvGrmn4j-"
+        "jqe_bOnCf7BdOrkqw="
+    ),
+    # The signals that let all runs end had the name of one that was sent.
+    "last signals": (
+        "eNprYJn6kAECekRLUotLivWKM3NLcxJLMvPz9ApyEvOm9LAEgKjJUzR6JDBVFOWnFyXmTulhD4CyJk_p"
+        "YQRqYioynNI2JYO5h8m_AKyXrTgzPS8xZ4qm7x1Wb8aSKY1TMrg0Mrg1u1gZnnCHMEGE2qa0AnEjkMxg"
+        "6GFzTAbZAdKdwe3N6K3awzAFrE8MwpfPEIfo8Wb0anhnxtDDkZqblJqSkpoyxZvJi4HBgcGboYv1tgTv"
+        "SQaQOj0AXJlVrw=="
+    ),
+    # A process dies while it reads a large message of a history.
+    "killed in a replay": (
+        "eNp9Uc9OFDEY7-"
+        "zuLLoohshGQI0mmjh72YSLV_ACZnuQEE7cumyZb9zudDPtHLjBgSEh3436KD4IiY_g2YsPIG0jO1OIzq"
+        "XT7_c3X8863762if-wr7nSaqiyWSmYzmQ-nAuWG-zsu-PaJLj-kFHItGAzg0v7f_-"
+        "uDUZW1DrYMpWBNra-zL02FqxIuRmMbv5sE0q0OTfQS7ArSz0vtRUxc2FoE0mZBl54BNYwGpvLBX5puZX"
+        "jxdDFVuGiEquB5Xv2sALPAldYwUjeDzoGKRW3IbBWhYjK0pwJM7iKyc_lwxaNHKI9FivB-"
+        "dwM6H_T4P1Fo_SDkRsk0Id-nVtZXuXPBAh2Px27PfsNdpS2gTSiPSTGq3dtjRNWCu3UbeyW-UTm_A4Da"
+        "rmPsSek0m_Ziba7XKgKablO9Qo-"
+        "11aCTU_dMFoM4cB6fGhwxjzNcsd5XnOOLGejvlLngDGwPFWm9iH0ZdOW0NXw-rRpSOiLOnSp4ApY4fuS"
+        "ULQZttgMi78LS_XwyTQTgk_Cbfi4NzV1L0i314i-_mfVvbqEe4XR2a-"
+        "PBB_x2ZhPJtw2jkaE7NjaV_H36e8f_oWHt8mgOlQ="
+    ),
+    # An owner renews its lease just when another process takes the name for expired.
+    "renewed in time": (
+        "eNpljTsKwkAQhie6MVZqI4itTWxSWFppawh4hdWsJpAX2U2vghYynSN4Hy9j6w3c9YGCW8zj45t_N-zc"
+        "seD5sKuEVNKTcVolXMV55hUJzwjZ3LQTudj7N8p8XfKU0Jm_pxOhpfdaOaIDDfe6bGlPbgTYmC7NzTOJ"
+        "SSUK8i2_iUBKK1HLRbvMqywkH3wWdT6QqTgV2gwu4y-"
+        "0F2IdZ8bs_8AVrxJlQm1sFLySQn6io7amzkvVBgS3OjZFuhBhKPSH1gxgAoE7ONq7e3gFo3kPPCdmDA="
+        "="
+    ),
+    # A dead client told its server that it hangs up.
+    "words of the dead": (
+        "eNprYJn6gQECekRLUotLivWKM3NLcxJLMvPz9ApyEvOm9LAEgKjJUzR6JDBVFOWnFyXmTulhD4CyJk_p"
+        "YQTymYoMp7RN0WwFEo1TWqdoZDD0sDkmg_SATWItyi_NS5nizeAt38MwpQSoJoMPKJqWWJpTMsWb2Zu9"
+        "h60gsbQ4tRghl1RaVFwC0sGVIQATZMnOzMkBiTH3cGYk5qTp5hek5oG1lEzxFVD3fcHcw5qbWZEKtIkR"
+        "yPHVUPZ6ZTutBKRADwBy8V6j"
+    ),
 }
 
 

@@ -627,14 +627,14 @@ class World:
         query = "SELECT lease_until, owner FROM replay_cursors WHERE lease_until IS NOT NULL"
         leases = [from_text(at) for at, o in self.backend.query(query) if not o.endswith(owners)]
         moments += [moment for moment in leases if moment > now]
-        for process in self.processes.values():
-            blocked = [consumer.blocked() for consumer in process.consumers]
-            moments += [moment for moment in blocked if moment is not None and moment > now]
+        for consumer in (each for process in self.processes.values() for each in process.consumers):
+            # A process knows the time of an attempt more exactly than its row does.
+            known = [consumer.blocked(), *(parked.next_at for parked in consumer._parked.values())]
+            moments += [moment for moment in known if moment is not None and moment > now]
         seconds = virtual.DICE.seconds
         moments += [now + timedelta(seconds=until - seconds) for until, _ in self._unnoticed]
         if not moments:
             return None
-        # A process knows the time of an attempt more exactly than its row does.
         return math.ceil((min(moments) - now) / timedelta(milliseconds=1)) + 1
 
     def _all_done(self) -> bool:
@@ -663,7 +663,7 @@ class World:
         """All that still waits gets a signal: some wait for ever otherwise."""
         for run in self.programs:
             for type in range(2):
-                self._send(run, type, str(len(self._sent) + 1))
+                self._send(run, type, f"last {len(self._sent)}")
         self.audit.look()
 
     def _compare(self) -> None:
@@ -707,6 +707,7 @@ class Watch:
 
     def __init__(self, world: World, process: Process, name: str) -> None:
         self._port = process.port()
+        self._owner = process.owner
         self._process = process.owner()
         self._remote = isinstance(process, Remote)
         self.number = process.number
@@ -722,7 +723,9 @@ class Watch:
     def end(self, world: World) -> None:
         """Compare."""
         name, before, after = self._name, self._before, world.place(self._name)
-        ours = after.owner.endswith(self._process)
+        # A server that falls within a step is started again, and the step goes on with it.
+        owners = (self._process, self._owner())
+        ours = after.owner.endswith(owners)
         # A server gives up the names of a session that was lost meanwhile.
         given_up = self._remote and after.owner == ""
         if before.position != after.position:
@@ -730,7 +733,7 @@ class Watch:
             world.claim(self._has_session(world), f"L7, G1: {name} is another session's")
         elif not (ours or given_up):
             world.claim(world.audit.knows_all(), f"L7: {name}'s step stored events for nothing")
-        if self._held and ours and before.owner and not before.owner.endswith(self._process):
+        if self._held and ours and before.owner and not before.owner.endswith(owners):
             over = before.lease is None or from_text(before.lease) <= world.shared.clock.now
             world.claim(over, f"L7: {name} was taken from {before.owner}")
 
