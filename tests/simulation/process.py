@@ -174,5 +174,7 @@ def _staff(process: Process, world: World) -> Iterator[Consumer]:
                     signature=Signature(Kind.of(takes, name)),
                     shard=shard,
                     workers=plan.workers,
+                    retry=None,
+                    timeout=None,
                     metrics=None,
                 )
