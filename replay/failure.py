@@ -72,28 +72,44 @@ class GiveUp(Exception):
         self.text, self.detail = text, detail
 
 
-class RunFailed(Error):
+class _HasFailed(Error):
+    """An error that stands for a stored `Failure`: its `kind`, its `text` and its `detail`."""
+
+    def __init__(self, text: str, failure: Failure) -> None:
+        super().__init__(text)
+        self.kind, self.text = failure.kind, failure.text
+        self.failure = failure
+
+    @property
+    def detail(self) -> Any:
+        """The detail; None if there is none.  Raises `MessageError` if it cannot be read."""
+        if not self.failure.HasField("detail"):
+            return None
+        return unpack(self.failure.detail.SerializeToString())
+
+
+class RunFailed(_HasFailed):
     """The run has ended as failed or cancelled.
 
     `kind` is ``failed``, ``cancelled``, or the kind of an activity's failure.
     """
 
     def __init__(self, run: str, failure: Failure) -> None:
-        super().__init__(f"run {run} has {_verb(failure.kind)}: {failure.text}")
-        self.kind, self.text, self.detail = failure.kind, failure.text, _detail(failure)
+        how = "been cancelled" if failure.kind == CANCELLED else "failed"
+        super().__init__(f"run {run} has {how}: {failure.text}", failure)
 
 
-class ActivityFailed(Error):
+class ActivityFailed(_HasFailed):
     """The activity will not succeed; its call in the workflow raises this, on each replay (E3).
 
-    `kind` names the class of the last attempt's error, such as ``ValueError`` or ``GiveUp``.  If
-    the workflow does not catch it, the run fails with the same kind, text and detail.
+    `kind` names the class of the last attempt's error, such as ``ValueError`` or ``GiveUp``, and
+    `attempts` counts them.  If the workflow does not catch it, the run fails with the same failure.
     """
 
     def __init__(self, request: str, failure: Failure) -> None:
-        super().__init__(f"{request} has failed after {failure.attempts} attempts: {failure.text}")
-        self.kind, self.text, self.detail = failure.kind, failure.text, _detail(failure)
         self.attempts = failure.attempts
+        text = f"{request} has failed at attempt {failure.attempts}: {failure.text}"
+        super().__init__(text, failure)
 
 
 class Cancelled(BaseException):
@@ -183,7 +199,7 @@ def failure(
     with a warning: the text must arrive.
     """
     if isinstance(error, ActivityFailed):
-        attempts = error.attempts
+        return error.failure
     stored = Failure(kind=_kind(error), text=clean(_text(error)), attempts=attempts)
     detail = getattr(error, "detail", None)
     return stored if detail is None else _with_detail(stored, detail, make)
@@ -229,7 +245,7 @@ _IS_FAILURE = any_pb2.Any(
 def _kind(error: BaseException) -> str:
     if isinstance(error, Cancelled):
         return CANCELLED
-    if isinstance(error, Failed | ActivityFailed):
+    if isinstance(error, Failed):
         return clean(str(error.kind))
     return clean(type(error).__name__)
 
@@ -237,7 +253,7 @@ def _kind(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     if isinstance(error, Cancelled):
         return error.reason
-    if isinstance(error, Failed | GiveUp | ActivityFailed):
+    if isinstance(error, Failed | GiveUp):
         return str(error.text)
     return text_of(error)
 
@@ -254,11 +270,3 @@ def clean(text: str) -> str:
     """Make text that any column, call and log can take: at most `LONGEST_TEXT` bytes."""
     raw = text[:LONGEST_TEXT].encode("utf-8", "backslashreplace").replace(b"\0", b"\\0")
     return raw[:LONGEST_TEXT].decode("utf-8", "ignore")  # without half a character at the end
-
-
-def _detail(stored: Failure) -> Any:
-    return unpack(stored.detail.SerializeToString()) if stored.HasField("detail") else None
-
-
-def _verb(kind: str) -> str:
-    return "been cancelled" if kind == CANCELLED else "failed"

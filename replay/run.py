@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 from random import Random
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 from uuid import UUID
 
 import greenlet
@@ -191,12 +191,17 @@ class Pending(Generic[R_co]):
         self._run = run
         self._operation = operation
         self._place = operation.request(run)
-        self._taken: list[Any] = []
+        self._taken: Response | None = None
 
     @property
-    def taken(self) -> bool:
-        """Whether `result` has been called and has returned or raised."""
-        return bool(self._taken)
+    def done(self) -> bool:
+        """Whether the response has come, as far as the run has been given its history."""
+        self._run.check()
+        return self.response() is not None
+
+    def response(self) -> Response | None:
+        """Return the response; None as long as there is none."""
+        return self._taken or self._run.peek(self._place)
 
     def place_in(self, run: Run) -> tuple[str, str]:
         """Return the place of the request.  Raises `OutsideOfRun` for another run's."""
@@ -204,22 +209,24 @@ class Pending(Generic[R_co]):
             raise OutsideOfRun(f"run {run.name} does not wait for what another run has begun")
         return self._place
 
-    @property
-    def done(self) -> bool:
-        """Whether the response has come, as far as the run has been given its history."""
-        self._run.check()
-        return bool(self._taken) or self._run.has(self._place)
-
     def result(self) -> R_co:
         """Wait for the response, and return what it holds.  You may call it again.
 
         Raises `ActivityFailed` if the activity has failed.
         """
         self._run.check()
-        if not self._taken:
-            self._taken += self._run.wait([self._place])
-        value: R_co = self._operation.value(self._taken[0])
+        if self._taken is None:
+            (self._taken,) = self._run.wait([self._place])
+        value: R_co = self._operation.value(self._taken.message)
         return value
+
+
+class Response(NamedTuple):
+    """A response that a run was given: what it holds, its bytes, and how many came before it."""
+
+    message: Any
+    size: int
+    number: int
 
 
 class History:
@@ -289,6 +296,7 @@ class Run:
         "_greenlet",
         "_history",
         "_kinds",
+        "_looked_at",
         "_made",
         "_make",
         "_one",
@@ -299,7 +307,6 @@ class Run:
         "_restart",
         "_unasked",
         "_waiting",
-        "_warned",
         "added",
         "added_bytes",
         "cancelled",
@@ -340,15 +347,15 @@ class Run:
         self._history = history
         self._make = make
         self._asked: Counter[tuple[EventType, str]] = Counter()
-        #: Responses that the function has not received, with their sizes, in their order.
-        self._responses: dict[tuple[str, str], tuple[Any, int]] = {}
+        #: Responses that the function has not received.
+        self._responses: dict[tuple[str, str], Response] = {}
         #: What the responses to open requests hold, and responses that no request is made for yet.
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._unasked: dict[tuple[str, str], Event] = {}
         self._waiting: set[tuple[str, str]] = set()
         self._one = False  # whether it waits for one of those only
         self._made = self.given = 0  # requests, and responses (E10)
-        self._warned = 0  # the length when it was last looked at
+        self._looked_at = 0  # the length at the last request
         self._patches: dict[str, bool] = {}
         self._cancel: str | None = None  # the reason, until the run has been told
         self.cancelled = False
@@ -398,7 +405,7 @@ class Run:
             return
         place = response.key[4:]
         if (kind := self._kinds.pop(place, None)) is not None:
-            self._responses[place] = (_answer(kind, response), size(response))
+            self._responses[place] = self._answer(kind, response)
         else:
             self._unasked[place] = response
         self.held += size(response)
@@ -407,7 +414,7 @@ class Run:
             if self._one or not self._waiting:
                 self._waiting = set()
                 self._go_on()
-                unread = sum(bytes for _, bytes in self._responses.values())
+                unread = sum(each.size for each in self._responses.values())
                 self.held = size(self.created) + size(response) + unread
 
     def taken(self) -> list[Event]:
@@ -454,27 +461,34 @@ class Run:
             raise self._failure
         if self.evicted:
             return
+        if end is not None and self._restart is not None:
+            raise end
         if self._history is not None:
             self._history.require_all_requested()
-        if self._restart is None:
-            self._conclude(result, end)
-        elif self.cancelled:
-            # The next iteration must not be cancelled for this one's cancel again (E7).
-            self._mark(CANCEL, True)
+        self._conclude(result, end)
         self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
         if self._restart is not None:
             self.added.append(self._restart)
 
     def _conclude(self, result: Any, end: BaseException | None) -> None:
-        """Add the result or the failure with which the run ends (E1, E2)."""
+        """Add how the iteration ends: its result, its failure, or that it was cancelled."""
         if end is not None:
-            self._mark(FAILURE, failure(end, self._make))
+            last = self._mark(FAILURE, failure(end, self._make))
+        elif self._restart is not None:
+            if not self.cancelled:
+                return
+            # The next iteration must not be cancelled for this one's cancel again (E7).
+            last = self._mark(CANCEL, True)
         elif (message := self.returns.encode(result, self._place(RESULT))) is not None:
-            self._mark(RESULT, message)
+            last = self._mark(RESULT, message)
+        else:
+            return
+        self.added.append(last)
+        self.added_bytes += size(last)
 
-    def _mark(self, name: str, message: Any, sequence: str = "0") -> None:
-        """Add an output of the library's own."""
-        self._add(self._make(EventType.RUN_OUTPUT, self._place(name, sequence), message))
+    def _mark(self, name: str, message: Any, sequence: str = "0") -> Event:
+        """Make an output of the library's own."""
+        return self._make(EventType.RUN_OUTPUT, self._place(name, sequence), message)
 
     def _place(self, target: str, sequence: str = "0") -> Key:
         return Key(*self.key, target, sequence)
@@ -518,8 +532,8 @@ class Run:
             self._failure = error  # so that no `except` of the function can hide it (R4)
             raise Evicted from error
         self._made += 1
+        self._look_at_length(known)
         if not known:
-            self._warn_of_length()
             message = signature.takes.encode(message, key)
             self._add(self._make(EventType.ACTIVITY_REQUEST, key, message))
         self._expect(key[4:], signature.returns)
@@ -529,14 +543,13 @@ class Run:
         """The requests made and responses given so far (E10)."""
         return self._made + self.given
 
-    def _warn_of_length(self) -> None:
-        if self._made + self.given - 1 >= _LONG > self._warned:
-            log.warning(
-                "run %s has a history of %d events, which each replay reads: call restart",
-                self.name,
-                self.length(),
-            )
-        self._warned = self._made + self.given - 1
+    def _look_at_length(self, known: bool) -> None:
+        """Warn once of a long history: when a request makes it so, and not in each replay."""
+        length = self.length()
+        if length >= _LONG > self._looked_at and not known:
+            text = "run %s has a history of %d events, which each replay reads: call restart"
+            log.warning(text, self.name, length)
+        self._looked_at = length
 
     def _expect(self, place: tuple[str, str], kind: Kind) -> None:
         """Note what the response will hold.  It may have come before the code asks for it."""
@@ -544,10 +557,16 @@ class Run:
             self._kinds[place] = kind
             return
         try:
-            self._responses[place] = (_answer(kind, response), size(response))
+            self._responses[place] = self._answer(kind, response)
         except MessageError as error:
             self._failure = error  # as in `feed`
             raise Evicted from error
+
+    def _answer(self, kind: Kind, response: Event) -> Response:
+        """What a response holds: a value, or the failure of an activity (E3)."""
+        failed = read_failure(response) if response.key.target != signals.TARGET else None
+        message = kind.read(response) if failed is None else ActivityFailed(response.text, failed)
+        return Response(message, size(response), self.given)
 
     def output(self, name: str, message: Any, kind: Kind = ANY) -> None:
         """Add an output unless the history has it (R3)."""
@@ -579,16 +598,14 @@ class Run:
         self._asked[type, target + prefix] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")
 
-    def wait(self, places: Sequence[tuple[str, str]]) -> list[Any]:
-        """Wait for a response to each place.  Returns their messages in the order of `places`."""
+    def wait(self, places: Sequence[tuple[str, str]]) -> list[Response]:
+        """Wait for a response to each place.  Returns them in the order of `places`."""
         self._wait({place for place in places if place not in self._responses}, one=False)
-        return [self._responses.pop(place)[0] for place in places]
+        return [self._responses.pop(place) for place in places]
 
-    def wait_first(self, places: set[tuple[str, str]]) -> tuple[str, str]:
-        """Wait for a response to one of the places.  Returns the place that got the first one."""
-        here = bool(places & self._responses.keys())
-        self._wait(set() if here else set(places), one=True)
-        return next(place for place in self._responses if place in places)
+    def wait_for_one(self, places: set[tuple[str, str]]) -> None:
+        """Wait until one of the places, of which none has a response, has got one."""
+        self._wait(places, one=True)
 
     def _wait(self, places: set[tuple[str, str]], *, one: bool) -> None:
         if places and self._cancel is None:
@@ -599,9 +616,9 @@ class Run:
             reason, self._cancel = self._cancel, None
             raise Cancelled(reason)
 
-    def has(self, place: tuple[str, str]) -> bool:
-        """Whether a place has got its response."""
-        return place in self._responses
+    def peek(self, place: tuple[str, str]) -> Response | None:
+        """Return the response to a place, and leave it there."""
+        return self._responses.get(place)
 
     def patched(self, name: str) -> bool:
         """Whether this iteration runs the code with a patch (E9).
@@ -614,7 +631,7 @@ class Run:
             known = history is not None and key[4:] in history.outputs
             fresh = not known and (history is None or not history.requests)
             if fresh:
-                self._mark(PATCH, True, name)
+                self._add(self._mark(PATCH, True, name))
             self._patches[name] = known or fresh
         return self._patches[name]
 
@@ -626,12 +643,6 @@ class Run:
         self._count(created)
         self._restart = created
         raise Restarted
-
-
-def _answer(kind: Kind, response: Event) -> Any:
-    """What a response holds: a value, or the failure of an activity (E3)."""
-    failed = read_failure(response) if response.key.target != signals.TARGET else None
-    return kind.read(response) if failed is None else ActivityFailed(response.text, failed)
 
 
 _Make = Callable[[EventType, Key, Any], Event]
@@ -755,11 +766,10 @@ class RunContext:
         self._run.check()
         if not pending:
             raise ValueError(f"run {self._run.name}: first() of nothing would wait for ever")
-        return next((each for each in pending if each.taken), None) or self._first(pending)
-
-    def _first(self, pending: Sequence[Pending[Any]]) -> Pending[Any]:
-        by_place = {each.place_in(self._run): each for each in pending}
-        return by_place[self._run.wait_first(set(by_place))]
+        if not any(each.done for each in pending):
+            self._run.wait_for_one({each.place_in(self._run) for each in pending})
+        came = {found.number: each for each in pending if (found := each.response()) is not None}
+        return came[min(came)]
 
     def gather(self, *calls: Call[R]) -> list[R]:
         """Call activities at once; return the responses in the order of the calls (R11).
@@ -768,8 +778,8 @@ class RunContext:
         """
         self._run.check()
         places = [call.request(self._run) for call in calls]
-        messages = self._run.wait(places)
-        return [call.value(message) for call, message in zip(calls, messages, strict=True)]
+        came = self._run.wait(places)
+        return [call.value(each.message) for call, each in zip(calls, came, strict=True)]
 
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration`, counted from the request's timestamp (R7)."""
