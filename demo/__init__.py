@@ -5,6 +5,7 @@ market's price of that moment. `python -m demo` runs a few dozen orders in sever
 It kills up to two of them while they work.
 
     workflow.py   the strategy: one workflow, one activity (start reading here)
+    messages.py   what the log holds
     market.py     orders and market ticks from the CSV files
     worker.py     a worker process
     fleet.py      starts, kills and stops the worker processes

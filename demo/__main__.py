@@ -15,11 +15,11 @@ from demo.board import WORKFLOW, Board, find_prefix
 from demo.driver import Driver, Kill, Stuck
 from demo.fleet import Fleet, WorkerEnded
 from demo.market import BadInput, load
+from demo.messages import OrderRequest
 from demo.progress import Progress, Remarks, heard
 from demo.proof import prove
 from demo.trace import trace
-from demo.twap_pb2 import OrderRequest
-from demo.workflow import NAMESPACE
+from demo.workflow import NAMESPACE, twap
 
 SQLITE = "sqlite:///"
 
@@ -73,7 +73,7 @@ def where(url: str) -> str:
 def start(client: replay.Client, prefix: str, orders: list[OrderRequest]) -> int:
     """Starts a run for each order, unless an earlier demo has; returns how many it started."""
     return sum(
-        client.run_workflow(NAMESPACE, WORKFLOW, prefix + order.order_id, order) for order in orders
+        client.run_workflow(NAMESPACE, twap, prefix + order.order_id, order) for order in orders
     )
 
 

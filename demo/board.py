@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 import replay
-from demo.twap_pb2 import OrderRequest, Price
+from demo.messages import OrderRequest, Price, read
 from demo.workflow import NAMESPACE, current_top, twap
 
 WORKFLOW = twap.__name__
@@ -64,12 +64,10 @@ class Board:
     def _see(self, event: replay.Event) -> None:
         self.events += 1
         if event.type == replay.EventType.RUN_CREATED:
-            assert isinstance(event.message, OrderRequest)
-            self.requests[event.key.run] = event.message
+            self.requests[event.key.run] = read(event, OrderRequest)
         elif event.type == replay.EventType.RUN_COMPLETED:
             self.completed.add(event.key.run)
         elif event.type == replay.EventType.RUN_OUTPUT:
             self.published += 1
         elif event.type == replay.EventType.ACTIVITY_RESPONSE and event.key.target == ACTIVITY:
-            assert isinstance(event.message, Price)
-            self._answered[event.key.run] = event.message.source
+            self._answered[event.key.run] = read(event, Price).source

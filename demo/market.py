@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from demo.twap_pb2 import OrderRequest, Price, Side
+from demo.messages import OrderRequest, Price, Side
 
 ORDER_COLUMNS = ["id", "market", "side", "quantity", "splits", "seconds"]
 TICK_COLUMNS = ["timestamp", "market", "bid", "ask"]
@@ -139,7 +139,7 @@ def _order(row: dict[str, str]) -> OrderRequest:
     return OrderRequest(
         order_id=row["id"],
         market=row["market"],
-        side=Side.BUY if row["side"] == "buy" else Side.SELL,
+        side=Side(row["side"]),
         quantity=quantity,
         splits=splits,
         duration_ms=int(seconds * 1000),

@@ -8,9 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 import replay
 from demo.board import ACTIVITY
-from demo.twap_pb2 import OrderRequest, SubOrder
+from demo.messages import OrderRequest
 from replay import EventType
 
 OUTPUT = "publish_order"
@@ -103,7 +105,7 @@ def _requests(runs: Mapping[str, list[replay.Event]], orders: Mapping[str, Order
     wrong = [
         run
         for run, order in sorted(orders.items())
-        if [event.message for event in runs.get(run, [])][:1] != [order]
+        if [event.message for event in runs.get(run, [])][:1] != [msgspec.to_builtins(order)]
     ]
     fault = f"{wrong[0]} differs" if wrong else ""
     return Check("orders recorded as given", len(orders) - len(wrong), len(orders), fault)
@@ -113,8 +115,8 @@ def _lots(runs: Mapping[str, list[replay.Event]], orders: Mapping[str, OrderRequ
     """The published parts of each order add up to the order."""
     fault, total = "", 0
     for run, order in sorted(orders.items()):
-        messages = [event.message for event in runs.get(run, [])]
-        lots = sum(part.quantity for part in messages if isinstance(part, SubOrder))
+        parts = [event for event in runs.get(run, []) if event.type is EventType.RUN_OUTPUT]
+        lots = sum(part.message["quantity"] for part in parts)
         total += lots
         if lots != order.quantity and not fault:
             fault = f"{run} published {lots:,} of {order.quantity:,}"

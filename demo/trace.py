@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import replay
 from demo import board, proof
-from demo.twap_pb2 import OrderRequest, Price, Side, SubOrder
+from demo.messages import OrderRequest, Price, SubOrder, read
 from demo.workflow import calc_period
 from replay import EventType
 
@@ -18,8 +18,7 @@ Row = tuple[str, str, str]  # A step of the workflow, the event's id and time, t
 def trace(events: Sequence[replay.Event], kills: Mapping[str, int]) -> Iterator[str]:
     """The lines of the table. `kills` has, by worker, the id of the newest event at its death."""
     rows: list[Row] = [("the workflow", "  id  seconds", "-> consumed, <- produced")]
-    order = events[0].message
-    assert isinstance(order, OrderRequest)
+    order = read(events[0], OrderRequest)
     pending = sorted((last, name) for name, last in kills.items())
     for event in events:
         while pending and pending[0][0] < event.id:
@@ -69,18 +68,14 @@ def _nth(order: OrderRequest, split: int) -> str:
 
 
 def _order(order: OrderRequest) -> str:
-    return f"{_side(order.side)} {order.quantity} {order.market} in {order.duration_ms / 1000:g} s"
+    return f"{order.side.value} {order.quantity} {order.market} in {order.duration_ms / 1000:g} s"
 
 
 def _brief(event: replay.Event) -> str:
     """A price or a sub-order in a few words."""
-    message = event.message
-    if isinstance(message, Price):
-        bid, ask = message.bid_cents / 100, message.ask_cents / 100
-        return f"{bid:.2f}/{ask:.2f} by {message.source.removeprefix('worker ')}"
-    assert isinstance(message, SubOrder)
-    return f"{_side(message.side)} {message.quantity} at {message.limit_cents / 100:.2f}"
-
-
-def _side(side: Side) -> str:
-    return Side.Name(side).lower()
+    if event.type is EventType.ACTIVITY_RESPONSE:
+        price = read(event, Price)
+        bid, ask = price.bid_cents / 100, price.ask_cents / 100
+        return f"{bid:.2f}/{ask:.2f} by {price.source.removeprefix('worker ')}"
+    part = read(event, SubOrder)
+    return f"{part.side.value} {part.quantity} at {part.limit_cents / 100:.2f}"

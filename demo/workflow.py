@@ -9,21 +9,20 @@ from datetime import timedelta
 
 import replay
 from demo.market import OrderBooks
-from demo.twap_pb2 import Market, OrderRequest, Price, Side, SubOrder
+from demo.messages import OrderRequest, Price, Side, SubOrder
 
 NAMESPACE = "trading"
 
 
-def current_top(ctx: replay.ActivityContext, books: OrderBooks, market: Market) -> Price:
+def current_top(ctx: replay.ActivityContext, books: OrderBooks, market: str) -> Price:
     """The top of the market's order book now."""
-    return books.top(market.name)
+    return books.top(market)
 
 
 def twap(ctx: replay.RunContext, request: OrderRequest) -> None:
     """Publishes the order in equal parts at equal intervals, each at the price of its moment."""
     for split in range(request.splits):
-        price = ctx.exec_activity(current_top, Market(name=request.market))
-        assert isinstance(price, Price)
+        price = ctx.exec_activity(current_top, request.market)
         sub_order = make_order(request, split, price)
         ctx.emit_output("publish_order", sub_order)
         ctx.sleep(calc_period(request))

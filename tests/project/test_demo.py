@@ -8,22 +8,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from google.protobuf.any_pb2 import Any
 
 from demo import __main__, generate
 from demo.board import ACTIVITY, WORKFLOW
 from demo.fleet import Fleet, WorkerEnded
 from demo.market import OrderBooks, Tick, load
+from demo.messages import OrderRequest, Price, Side
 from demo.progress import Progress
 from demo.proof import KINDS, Check, prove, steps
 from demo.trace import trace
-from demo.twap_pb2 import Market, OrderRequest, Price, Side, SubOrder
 from demo.workflow import NAMESPACE, make_order
 from replay import Event, EventType, Key
+from replay.storage.event import pack
+from replay.storage.values import ANY
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "demo"
@@ -245,8 +247,8 @@ def test_order_book_goes_through_the_ticks_and_starts_again() -> None:
 @pytest.mark.parametrize("quantity", [8, 9, 15, 1000])
 def test_parts_add_up_to_the_order(quantity: int) -> None:
     """Parts differ by at most one lot, and together they are what was ordered."""
-    order = OrderRequest(quantity=quantity, splits=8, side=Side.SELL)
-    parts = [make_order(order, n, Price(bid_cents=5, ask_cents=6)) for n in range(8)]
+    order = replace(ORDER, quantity=quantity, splits=8, side=Side.SELL)
+    parts = [make_order(order, n, Price(5, 6, "me")) for n in range(8)]
     assert sum(part.quantity for part in parts) == quantity
     assert max(part.quantity for part in parts) - min(part.quantity for part in parts) <= 1
     assert {part.limit_cents for part in parts} == {5}
@@ -258,32 +260,24 @@ ORDER = OrderRequest(
 RUN = "demo-1-o"
 
 
-def packed(message: Market | Price | SubOrder | OrderRequest | None) -> bytes | None:
-    """The message as the log stores it."""
-    if message is None:
-        return None
-    wrapped = Any()
-    wrapped.Pack(message)
-    return wrapped.SerializeToString()
-
-
 def log_of(order: OrderRequest, run: str = RUN) -> list[Event]:
     """The events of the order's run."""
     price = Price(bid_cents=100, ask_cents=102, source="worker 7")
     events = []
     for number, ((kind, target), sequence) in enumerate(steps(order), start=1):
-        message: Market | Price | SubOrder | OrderRequest | None = None
+        message: object = None
         if kind == EventType.RUN_CREATED:
             message = order
         elif kind == EventType.RUN_OUTPUT:
             message = make_order(order, sequence, price)
         elif target == ACTIVITY:
             is_request = kind == EventType.ACTIVITY_REQUEST
-            message = Market(name=order.market) if is_request else price
+            message = order.market if is_request else price
         place = (target, str(sequence)) if target else ()
         key = Key(NAMESPACE, WORKFLOW, run, 0, *place)
         moment = datetime(2024, 3, 4, tzinfo=UTC) + timedelta(seconds=number / 10)
-        events.append(Event(number, kind, key, moment, packed(message)))
+        raw = pack(ANY.encode(message, key), 1000, key)
+        events.append(Event(number, kind, key, moment, raw))
     return events
 
 
@@ -319,7 +313,7 @@ def test_proof_sees_events_that_changed_places_or_runs() -> None:
 def test_proof_compares_what_events_carry() -> None:
     """An order that was recorded otherwise than given fails by its content and by its quantity."""
     events = log_of(ORDER)
-    other = OrderRequest(order_id="o", market="WHEAT", side=Side.BUY, quantity=11, splits=3)
+    other = replace(ORDER, quantity=11)
     failed = [check for check in prove(events, {RUN: other}) if not check.holds]
     assert [str(check) for check in failed] == [
         "  FAIL      0 of      1  orders recorded as given: demo-1-o differs",
@@ -330,9 +324,7 @@ def test_proof_compares_what_events_carry() -> None:
 
 def test_trace_is_the_workflow_beside_its_events() -> None:
     """Each event stands beside its line of the workflow, and a kill where it came."""
-    order = OrderRequest(
-        order_id="o", market="WHEAT", side=Side.SELL, quantity=10, splits=1, duration_ms=1500
-    )
+    order = replace(ORDER, side=Side.SELL, splits=1, duration_ms=1500)
     assert list(trace(log_of(order), {"worker 7": 3})) == TRACE.splitlines()
 
 

