@@ -430,7 +430,7 @@ def test_r5_requests_and_the_next_input_count_too(
     """R5: whatever a run adds before it waits or ends is in one transaction."""
     monkeypatch.setattr(replay.run, "LARGEST_STEP", BOUND)
 
-    def flow(ctx: RunContext, message: Int) -> None:
+    def flow(ctx: RunContext, message: Any) -> None:
         if ctx.run == "r0":
             ctx.gather(*[ctx.call("any", LARGE)] * 3)
         ctx.emit_output("out", LARGE)
