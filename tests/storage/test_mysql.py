@@ -158,6 +158,7 @@ ERRORS: list[tuple[int, str, type[Exception]]] = [
     (2006, "MySQL server has gone away", OutcomeUnknown),
     (2013, "Lost connection to MySQL server during query", OutcomeUnknown),
     (1053, "Server shutdown in progress", OutcomeUnknown),
+    (1317, "Query execution was interrupted", OutcomeUnknown),
     (1047, "WSREP has not yet prepared node for application use", OutcomeUnknown),
 ]
 
