@@ -67,9 +67,10 @@ class MySQL(Database):
 
     #: Server errors after which the same transaction may succeed.
     _ROLLED_BACK = (1205, 1213, 3101)
-    #: Errors that mean that the server cannot be reached for now.
-    _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1927)
-    _AWAY += (2002, 2003, 2006, 2013, 2014, 2055, 4031)
+    #: Errors that mean that the server cannot be reached for now.  1317: MySQL ends a query so when
+    #: it shuts down.
+    _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1317)
+    _AWAY += (1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031)
     _UNCONNECTED = (1040, 1203, 2002, 2003)
     _READ_ONLY = (1044, 1142, 1143, 1227, 1792, 1836)
 

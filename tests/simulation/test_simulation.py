@@ -161,6 +161,15 @@ FAILED = {
         "h60gsbQ4tRghl1RaVFwC0sGVIQATZMnOzMkBiTH3cGYk5qTp5hek5oG1lEzxFVD3fcHcw5qbWZEKtIkR"
         "yPHVUPZ6ZTutBKRADwBy8V6j"
     ),
+    # A server that stood still in a call noticed within it that a client was gone.
+    "noticed while it stands still": (
+        "eNplkcFLwzAYxdOu3ZgggiiIHhQVNg8ORdhVvS6Iu3ozbmkTlqaladHd5sEeJAdh0b_Ov8GjZ790Y-"
+        "2wPaR5eb_3PZqZ93nlovLRuxlVmeopHuWCZDyWvUQQabQ3tMvcdPXef0cahymJjG4Nl19zox2A3PTSFI"
+        "Y1tHuflGxT8VASYc7uPhyMMvNq3uAtYGW-diLDWmDf6GpvRISADAKnGC2cVveVoDQB_NtfiMUSL0yXId"
+        "28HdlC5ShvTElgsINdjUzJHwOfxrkc28gOO12JT3mqMivuVGIrpYISRW1CzeupDObjBt6q8YEgk6nl3X"
+        "ooDbm09MlKZH3wHK7NUIykZZ-GbjMigvM4obKqG5BcQDMXI7054ULQ8dEzzxhfWdgFdGlXEzprddk1nD"
+        "raZ0SGytRbbFcem7Bf3zr4YLG1_2Qw--kj7Uf8hUJPZ4DQDdzHu__4-_BV3kDvD2ImzPc="
+    ),
 }
 
 

@@ -171,7 +171,8 @@ class World:
         """A process stops at a call, while the others go on, and time; then it goes on, too."""
         if self._still:
             return
-        self._pass(STAND_STILL[kind])
+        # A server that stands still does not notice who is gone.
+        self._pass(STAND_STILL[kind], noticing=number != SERVER)
         self._still, watch, refused = True, self._stepping, self._refused
         process = self.processes[number]
         process.stop(hang_up=kind == "hangs")
@@ -434,12 +435,12 @@ class World:
         self._count("clock back" if action.n < 0 else "")
         self._pass(action.n)
 
-    def _pass(self, milliseconds: int) -> None:
+    def _pass(self, milliseconds: int, *, noticing: bool = True) -> None:
         self.shared.clock.forward(milliseconds=milliseconds)
         dice = virtual.DICE
         dice.seconds += max(0, milliseconds) / 1000  # a clock that never goes back
         for until, channel in self._unnoticed[:]:
-            if until <= dice.seconds:
+            if noticing and until <= dice.seconds:
                 self._unnoticed.remove((until, channel))
                 channel.drop()
 
@@ -635,7 +636,7 @@ class World:
         moments += [now + timedelta(seconds=until - seconds) for until, _ in self._unnoticed]
         if not moments:
             return None
-        return math.ceil((min(moments) - now) / timedelta(milliseconds=1)) + 1
+        return max(0, math.ceil((min(moments) - now) / timedelta(milliseconds=1))) + 1
 
     def _all_done(self) -> bool:
         last = [
