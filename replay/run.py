@@ -480,10 +480,9 @@ class RunContext:
         `InvalidName`, `MessageTooLarge` or another `MessageError`.
         """
         self._run.check()
-        return self._run.wait([self._request(self.call(activity, message, name=name))])[0]
-
-    def _request(self, call: Call[Any]) -> tuple[str, str]:
-        return self._run.request(call.target, call.message, "", call.signature)
+        kinds = UNTYPED if isinstance(activity, str) else signature(activity, ACTIVITY)
+        place = self._run.request(_target(activity, name), message, "", kinds)
+        return self._run.wait([place])[0]
 
     @overload
     def call(
@@ -497,14 +496,15 @@ class RunContext:
     def call(self, activity: str, message: Any, *, name: str | None = None) -> Call[Any]: ...
     def call(self, activity: Any, message: Any, *, name: str | None = None) -> Call[Any]:
         """Make a call for `gather`; nothing is requested yet."""
-        if isinstance(activity, str):
-            return Call(_target(activity, name), message)
-        return Call(_target(activity, name), message, signature(activity, ACTIVITY))
+        kinds = UNTYPED if isinstance(activity, str) else signature(activity, ACTIVITY)
+        return Call(_target(activity, name), message, kinds)
 
     def gather(self, *calls: Call[R]) -> list[R]:
         """Call activities at once; return the responses in the order of the calls (R11)."""
         self._run.check()
-        places = [self._request(call) for call in calls]
+        places = [
+            self._run.request(call.target, call.message, "", call.signature) for call in calls
+        ]
         return self._run.wait(places)
 
     def sleep(self, duration: timedelta) -> None:
