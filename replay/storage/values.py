@@ -38,7 +38,7 @@ class WrongValue(MessageError, ValueError):
 
 
 class Kind:
-    """The values that an annotation takes.  `ANY` takes all that can be stored, and gives plain JSON back."""
+    """The values that an annotation takes.  `ANY` takes all, and gives plain JSON back."""
 
     __slots__ = ("cls", "name", "optional")
 
