@@ -34,7 +34,7 @@ class BadSignature(Error, TypeError):
 
 
 class Signature(NamedTuple):
-    """What a function takes as its message, and what it returns."""
+    """The kinds of a function's message and of its return value."""
 
     takes: Kind = ANY
     returns: Kind = ANY
@@ -70,7 +70,7 @@ def signature(function: Callable[..., Any], expected: str) -> Signature:
 
 
 def _kind(function: Callable[..., Any], annotation: Any, what: str) -> Kind:
-    """What one annotation means.  The others may be of no concern, and not be imported here."""
+    """Read one annotation.  The others may be of no concern, and not be imported here."""
     if annotation is inspect.Parameter.empty:
         return ANY
     holder = type("", (), {"__annotations__": {"it": annotation}})
@@ -110,7 +110,7 @@ def _misfit(function: Callable[..., Any], count: int) -> str:
 
 
 class _Sent(Kind):
-    """What the signals of a type hold, and their awaits give back: that, or a `SleepDone`."""
+    """The kind of a type of signals.  Their awaits give back a value of it, or a `SleepDone`."""
 
     __slots__ = ("_kind",)
 

@@ -38,7 +38,7 @@ class WrongValue(MessageError, ValueError):
 
 
 class Kind:
-    """What an annotation takes.  `ANY` takes all that can be stored, and gives plain JSON back."""
+    """The values that an annotation takes.  `ANY` takes all, and gives plain JSON back."""
 
     __slots__ = ("cls", "name", "optional")
 
@@ -110,11 +110,13 @@ class _Proto(Kind):
 
     def decode(self, raw: bytes | None, what: object) -> Any:
         """As in `Kind`."""
-        return self.encode(unpack(raw), what)
+        if (message := read(raw)) is None or isinstance(message, self.cls or Message):
+            return message
+        raise self.wrong(what, unpack(raw))
 
 
 class _Plain(Kind):
-    """What msgspec writes as JSON, and classes that read and write their own JSON."""
+    """Values that msgspec writes as JSON, and classes that read and write their own JSON."""
 
     __slots__ = ("_classes", "_decode", "_encode", "_info")
 
@@ -195,7 +197,7 @@ class _Choice(Kind):
 
 @lru_cache(maxsize=1000)
 def _of_class(cls: type) -> Kind:
-    """What to store a value as that comes without an annotation: its class, or one it is made of.
+    """Return the kind of a value without an annotation, by its class or a class below that.
 
     Raises `BadAnnotation`.
     """
