@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 from random import Random
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 from uuid import UUID
 
 import greenlet
@@ -185,18 +185,13 @@ class Await(Operation[R_co]):
 class Pending(Generic[R_co]):
     """A request that was made, and its response once it is there (E8)."""
 
-    __slots__ = ("_operation", "_place", "_run", "_taken")
+    __slots__ = ("_given", "_operation", "_place", "_run")
 
     def __init__(self, run: Run, operation: Operation[R_co]) -> None:
         self._run = run
         self._operation = operation
         self._place = operation.request(run)
-        self._taken: list[Any] = []
-
-    @property
-    def taken(self) -> bool:
-        """Whether `result` has been called and has returned or raised."""
-        return bool(self._taken)
+        self._given: _Given | None = None
 
     def place_in(self, run: Run) -> tuple[str, str]:
         """Return the place of the request.  Raises `OutsideOfRun` for another run's."""
@@ -208,7 +203,7 @@ class Pending(Generic[R_co]):
     def done(self) -> bool:
         """Whether the response has come, as far as the run has been given its history."""
         self._run.check()
-        return bool(self._taken) or self._run.has(self._place)
+        return self._came() is not None
 
     def result(self) -> R_co:
         """Wait for the response, and return what it holds.  You may call it again.
@@ -216,10 +211,17 @@ class Pending(Generic[R_co]):
         Raises `ActivityFailed` if the activity has failed.
         """
         self._run.check()
-        if not self._taken:
-            self._taken += self._run.wait([self._place])
-        value: R_co = self._operation.value(self._taken[0])
+        if self._given is None:
+            (self._given,) = self._run.wait([self._place])
+        value: R_co = self._operation.value(self._given.message)
         return value
+
+    def _came(self) -> _Given | None:
+        return self._given or self._run.responded(self._place)
+
+    def came(self) -> int:
+        """Return the id of the response if it has come, or else 0."""
+        return 0 if (given := self._came()) is None else given.id
 
 
 class History:
@@ -289,6 +291,7 @@ class Run:
         "_greenlet",
         "_history",
         "_kinds",
+        "_looked",
         "_made",
         "_make",
         "_one",
@@ -299,7 +302,6 @@ class Run:
         "_restart",
         "_unasked",
         "_waiting",
-        "_warned",
         "added",
         "added_bytes",
         "cancelled",
@@ -340,15 +342,15 @@ class Run:
         self._history = history
         self._make = make
         self._asked: Counter[tuple[EventType, str]] = Counter()
-        #: Responses that the function has not received, with their sizes, in their order.
-        self._responses: dict[tuple[str, str], tuple[Any, int]] = {}
+        #: Responses that the function has not received.
+        self._responses: dict[tuple[str, str], _Given] = {}
         #: What the responses to open requests hold, and responses that no request is made for yet.
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._unasked: dict[tuple[str, str], Event] = {}
         self._waiting: set[tuple[str, str]] = set()
         self._one = False  # whether it waits for one of those only
         self._made = self.given = 0  # requests, and responses (E10)
-        self._warned = 0  # the length when it was last looked at
+        self._looked = 0  # the length when it was last looked at
         self._patches: dict[str, bool] = {}
         self._cancel: str | None = None  # the reason, until the run has been told
         self.cancelled = False
@@ -388,17 +390,17 @@ class Run:
         Raises `MessageError` if the message cannot be read, or does not fit (J3).  It is decoded
         here, where no ``except`` of the function can mistake the error for an answer (R5).
         """
-        self.last = response
-        self.now = max(self.now, response.timestamp)
-        self.given += 1
         if response.key.target == CANCEL:
-            self._cancel, self.cancelled = read_cancel(response).reason, True
-            self._waiting = set()
-            self._go_on()
+            if (cancel := read_cancel(response)) is not None:
+                self._receive(response)
+                self._cancel, self.cancelled = cancel.reason, True
+                self._waiting = set()
+                self._go_on()
             return
+        self._receive(response)
         place = response.key[4:]
         if (kind := self._kinds.pop(place, None)) is not None:
-            self._responses[place] = (_answer(kind, response), size(response))
+            self._responses[place] = _given(kind, response)
         else:
             self._unasked[place] = response
         self.held += size(response)
@@ -407,8 +409,13 @@ class Run:
             if self._one or not self._waiting:
                 self._waiting = set()
                 self._go_on()
-                unread = sum(bytes for _, bytes in self._responses.values())
+                unread = sum(given.size for given in self._responses.values())
                 self.held = size(self.created) + size(response) + unread
+
+    def _receive(self, response: Event) -> None:
+        self.last = response
+        self.now = max(self.now, response.timestamp)
+        self.given += 1
 
     def taken(self) -> list[Event]:
         """Return the events that the function has added, and forget them."""
@@ -456,18 +463,21 @@ class Run:
             return
         if self._history is not None:
             self._history.require_all_requested()
-        if self._restart is None:
+        try:
             self._conclude(result, end)
-        elif self.cancelled:
-            # The next iteration must not be cancelled for this one's cancel again (E7).
-            self._mark(CANCEL, True)
+        except Evicted:
+            raise self._failure or Evicted from None
         self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
         if self._restart is not None:
             self.added.append(self._restart)
 
     def _conclude(self, result: Any, end: BaseException | None) -> None:
-        """Add the result or the failure with which the run ends (E1, E2)."""
-        if end is not None:
+        """Add the output with which the iteration ends (E1, E2)."""
+        if self._restart is not None:
+            if self.cancelled:
+                # The next iteration must not be cancelled for this one's cancel again (E7).
+                self._mark(CANCEL, True)
+        elif end is not None:
             self._mark(FAILURE, failure(end, self._make))
         elif (message := self.returns.encode(result, self._place(RESULT))) is not None:
             self._mark(RESULT, message)
@@ -518,8 +528,8 @@ class Run:
             self._failure = error  # so that no `except` of the function can hide it (R4)
             raise Evicted from error
         self._made += 1
+        self._look_at_length(known)
         if not known:
-            self._warn_of_length()
             message = signature.takes.encode(message, key)
             self._add(self._make(EventType.ACTIVITY_REQUEST, key, message))
         self._expect(key[4:], signature.returns)
@@ -529,14 +539,15 @@ class Run:
         """The requests made and responses given so far (E10)."""
         return self._made + self.given
 
-    def _warn_of_length(self) -> None:
-        if self._made + self.given - 1 >= _LONG > self._warned:
+    def _look_at_length(self, known: bool) -> None:
+        """Warn once: a replay of what came after the warning does not warn again."""
+        if self.length() >= _LONG > self._looked and not known:
             log.warning(
                 "run %s has a history of %d events, which each replay reads: call restart",
                 self.name,
                 self.length(),
             )
-        self._warned = self._made + self.given - 1
+        self._looked = self.length()
 
     def _expect(self, place: tuple[str, str], kind: Kind) -> None:
         """Note what the response will hold.  It may have come before the code asks for it."""
@@ -544,7 +555,7 @@ class Run:
             self._kinds[place] = kind
             return
         try:
-            self._responses[place] = (_answer(kind, response), size(response))
+            self._responses[place] = _given(kind, response)
         except MessageError as error:
             self._failure = error  # as in `feed`
             raise Evicted from error
@@ -579,16 +590,14 @@ class Run:
         self._asked[type, target + prefix] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")
 
-    def wait(self, places: Sequence[tuple[str, str]]) -> list[Any]:
-        """Wait for a response to each place.  Returns their messages in the order of `places`."""
+    def wait(self, places: Sequence[tuple[str, str]]) -> list[_Given]:
+        """Wait for a response to each place.  Returns them in the order of `places`."""
         self._wait({place for place in places if place not in self._responses}, one=False)
-        return [self._responses.pop(place)[0] for place in places]
+        return [self._responses.pop(place) for place in places]
 
-    def wait_first(self, places: set[tuple[str, str]]) -> tuple[str, str]:
-        """Wait for a response to one of the places.  Returns the place that got the first one."""
-        here = bool(places & self._responses.keys())
-        self._wait(set() if here else set(places), one=True)
-        return next(place for place in self._responses if place in places)
+    def wait_one(self, places: set[tuple[str, str]]) -> None:
+        """Wait until one of the places, of which none has a response yet, gets one."""
+        self._wait(set(places), one=True)
 
     def _wait(self, places: set[tuple[str, str]], *, one: bool) -> None:
         if places and self._cancel is None:
@@ -599,9 +608,9 @@ class Run:
             reason, self._cancel = self._cancel, None
             raise Cancelled(reason)
 
-    def has(self, place: tuple[str, str]) -> bool:
-        """Whether a place has got its response."""
-        return place in self._responses
+    def responded(self, place: tuple[str, str]) -> _Given | None:
+        """Return the response to a place if it has come, and the function has not taken it."""
+        return self._responses.get(place)
 
     def patched(self, name: str) -> bool:
         """Whether this iteration runs the code with a patch (E9).
@@ -628,10 +637,19 @@ class Run:
         raise Restarted
 
 
-def _answer(kind: Kind, response: Event) -> Any:
-    """What a response holds: a value, or the failure of an activity (E3)."""
+class _Given(NamedTuple):
+    """A response that has come."""
+
+    id: int
+    message: Any
+    size: int
+
+
+def _given(kind: Kind, response: Event) -> _Given:
+    """Read a response: a value, or the failure of an activity (E3)."""
     failed = read_failure(response) if response.key.target != signals.TARGET else None
-    return kind.read(response) if failed is None else ActivityFailed(response.text, failed)
+    message = kind.read(response) if failed is None else ActivityFailed(response.text, failed)
+    return _Given(response.id, message, size(response))
 
 
 _Make = Callable[[EventType, Key, Any], Event]
@@ -755,11 +773,10 @@ class RunContext:
         self._run.check()
         if not pending:
             raise ValueError(f"run {self._run.name}: first() of nothing would wait for ever")
-        return next((each for each in pending if each.taken), None) or self._first(pending)
-
-    def _first(self, pending: Sequence[Pending[Any]]) -> Pending[Any]:
-        by_place = {each.place_in(self._run): each for each in pending}
-        return by_place[self._run.wait_first(set(by_place))]
+        places = {each.place_in(self._run) for each in pending}
+        if not any(each.done for each in pending):
+            self._run.wait_one(places)
+        return min((each for each in pending if each.done), key=Pending.came)
 
     def gather(self, *calls: Call[R]) -> list[R]:
         """Call activities at once; return the responses in the order of the calls (R11).
@@ -768,8 +785,8 @@ class RunContext:
         """
         self._run.check()
         places = [call.request(self._run) for call in calls]
-        messages = self._run.wait(places)
-        return [call.value(message) for call, message in zip(calls, messages, strict=True)]
+        given = self._run.wait(places)
+        return [call.value(each.message) for call, each in zip(calls, given, strict=True)]
 
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration`, counted from the request's timestamp (R7)."""
