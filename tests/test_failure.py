@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from google.protobuf import any_pb2
 
 from replay import (
     ActivityContext,
@@ -44,7 +43,6 @@ from tests.support import (
     drain,
     listing,
     rewind,
-    rows,
     start_runs,
     stepped,
     with_options,
@@ -127,7 +125,10 @@ def test_e1_none_stores_nothing(url: str) -> None:
     with stepped(url) as client:
         start_runs(client, "a")
         drain(flow_of(client, flow))
-        assert listing(client) == ["RUN_CREATED ns/flow/a/0 value: 1", "RUN_COMPLETED ns/flow/a/0 -"]
+        assert listing(client) == [
+            "RUN_CREATED ns/flow/a/0 value: 1",
+            "RUN_COMPLETED ns/flow/a/0 -",
+        ]
         assert client.result("ns", "flow", "a", timeout=0) is None
 
 
@@ -504,7 +505,10 @@ def test_e3_stop_on_ends_the_attempts_at_once(url: str) -> None:
 
     with stepped(url, clock) as client:
         start_runs(client, "a")
-        consumer, flow = act_of(client, act, retry=Retry(stop_on=(ValueError,))), flow_of(client, caught)
+        consumer, flow = (
+            act_of(client, act, retry=Retry(stop_on=(ValueError,))),
+            flow_of(client, caught),
+        )
         drain(consumer, flow)
         assert [parked.attempts for parked in consumer.parked()] == [1]
         clock.forward(seconds=1)
