@@ -13,7 +13,6 @@ from replay import (
     ActivityFailed,
     Client,
     Consumer,
-    Event,
     EventType,
     Failed,
     GiveUp,
@@ -30,7 +29,7 @@ from replay import (
 from replay.activity import ActivityConsumer
 from replay.failure import BadRetry
 from replay.server.proto.values_pb2 import Failure
-from replay.storage.event import MessageTooLarge, pack
+from replay.storage.event import MessageTooLarge
 from tests.example_pb2 import Int, String
 from tests.models import Bill
 from tests.support import (
@@ -206,12 +205,6 @@ class Missing:
 
 def failing(ctx: RunContext, message: Int) -> None:
     raise Failed("out of stock", detail=Int(value=message.value))
-
-
-FAILED = (
-    'RUN_OUTPUT ns/flow/a/0/replay_failure/0 kind: "failed" text: "out of stock"'
-    " detail { [type.googleapis.com/Int] { value: 1 } }"
-)
 
 
 def test_e2_failed_ends_the_run(url: str) -> None:
@@ -754,12 +747,3 @@ def test_e5_j4_a_codec_that_fails_is_not_hopeless(url: str) -> None:
         clock.forward(seconds=1)
         drain(consumer, flow)
         assert client.result("ns", "flow", "a", timeout=0) == Int(value=1)
-
-
-# What a server takes (E1 to E9).
-
-
-def commit(client: Client, type: EventType, key: str, message: Any) -> None:
-    """Add an event that no client of ours would add, past the checks of the client."""
-    raw = message if isinstance(message, bytes) else pack(message, 10_000, "")
-    client.log.commit([Event(0, type, Key.parse(key), client.log.now(), raw)])
