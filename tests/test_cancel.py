@@ -302,7 +302,7 @@ def test_e7_a_cancel_that_meets_a_restart_under_way_is_not_lost(url: str) -> Non
             assert cancel(other) is True
             return commit(*arguments)
 
-        client.log.commit = late  # type: ignore[method-assign]
+        client.log.commit = late  # type: ignore[method-assign,assignment]
         drain(consumer)
         assert listing(client) == [*FIRST, CANCEL, *SECOND]
 
@@ -387,7 +387,7 @@ def test_e7_a_termination_is_passed_on_beside_a_cancel(url: str) -> None:
             log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message))
         client.log.poll()
         given = consumer.wants
-        consumer.wants = lambda e: given(e) and e.key.iteration == 0  # type: ignore[method-assign]
+        consumer.wants = lambda event: given(event) and event.key.iteration == 0  # type: ignore
         drain(consumer)
         assert 'replay_cancel/1 reason: "enough" terminate: true' in listing(client)[-1]
 

@@ -107,6 +107,9 @@ RESPONSES: dict[str, tuple[str, Any]] = {
 }
 
 
+ORDERS = ["charge timer signal", "signal charge timer", "timer signal charge"]
+
+
 @pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize("replayed", [False, True], ids=["live", "replayed"])
 @pytest.mark.parametrize(
@@ -347,7 +350,7 @@ def test_e8_a_signal_that_a_dead_iteration_took_is_freed(url: str, crashed: bool
             drain(consumer)  # the iteration ends while its await takes the signal
             return commit(*arguments)
 
-        matcher._log.commit = late  # type: ignore[method-assign]
+        matcher._log.commit = late  # type: ignore[method-assign,assignment]
         while matcher._log.commit is late:
             log.poll()
             matcher.step()
@@ -485,8 +488,8 @@ def test_e8_typed_waits_have_their_types(url: str) -> None:
     approve = SignalType(1, Approval)
 
     def flow(ctx: RunContext, message: Int) -> None:
-        pending = ctx.begin(ctx.signal(approve, HOUR))
-        approval = pending.result()
+        waiting = ctx.signal(approve, HOUR)
+        approval = ctx.begin(waiting).result()
         assert approval is not None
         ctx.emit_output("by", String(value=approval.by))
 
