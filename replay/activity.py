@@ -24,18 +24,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from .client import Client, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics, Window
-from .failure import FOR_EVER, Abandoned, GiveUp, Retry, check_timeout, failure
+from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
 from .log import Log, Parked
 from .shard import Shard
 from .signature import ACTIVITY, Signature, check_signature
+from .storage.codec import CodecFailed
 from .storage.database import Error
 from .storage.event import Event, EventType, MessageError, check_name
 
 _log = logging.getLogger("replay.activity")
+
+T = TypeVar("T")
 
 _BUSY = 0.25  # seconds that a consumer waits for a worker before it looks whether it has to stop
 
@@ -122,6 +125,16 @@ class _Hopeless(Error):
     def __init__(self, error: MessageError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _surely(function: Callable[..., T], *arguments: Any) -> T:
+    """Call this, and mark the errors of a message that is what it is; a codec may work later."""
+    try:
+        return function(*arguments)
+    except CodecFailed:
+        raise
+    except MessageError as error:
+        raise _Hopeless(error) from error
 
 
 @dataclass(slots=True)
@@ -220,6 +233,7 @@ class ActivityConsumer(Consumer):
         self._workers = workers
         self._policy, self._timeout = retry or FOR_EVER, timeout
         self._full = False  # of threads that are abandoned
+        self._told: set[int] = set()  # ids of requests whose hopeless error was logged
         self._running: dict[int, _Running] = {}
         self._executing: set[str] = set()
         self._pool: _Workers | None = None
@@ -332,8 +346,14 @@ class ActivityConsumer(Consumer):
         """As in `Consumer`: when the next attempt times out."""
         if self._timeout is None or not self._running:
             return None
-        left = min(running.context.left(self._timeout) for running in self._running.values())
-        return self._log.now() + timedelta(seconds=max(0.0, left))
+        return self._log.now() + timedelta(seconds=self._next_timeout())
+
+    def _next_timeout(self) -> float:
+        """The seconds until the next attempt times out."""
+        if (timeout := self._timeout) is None:
+            return threading.TIMEOUT_MAX
+        left = (running.context.left(timeout) for running in self._running.values())
+        return max(0.0, min(left, default=threading.TIMEOUT_MAX))
 
     def retry(self, parked: Parked, batch: Batch) -> None:
         """As in `Consumer`."""
@@ -381,8 +401,9 @@ class ActivityConsumer(Consumer):
             while self._position is not None and self._running:
                 futures = [running.result for running in self._running.values()]
                 left = min(self._stop_by - time.monotonic(), threading.TIMEOUT_MAX)
-                if not wait(futures, max(0.0, left), FIRST_COMPLETED).done:
+                if left <= 0:
                     break
+                wait(futures, min(left, self._next_timeout()), FIRST_COMPLETED)
                 batch = Batch(self._position)
                 self._harvest(batch)
                 self._commit(batch)
@@ -394,10 +415,7 @@ class ActivityConsumer(Consumer):
     def _execute(self, event: Event, context: ActivityContext) -> Any:
         self._executing.add(event.text)
         try:
-            try:
-                message = self._takes.read(event)
-            except MessageError as error:
-                raise _Hopeless(error) from error
+            message = _surely(self._takes.read, event)
             return self._function(context, self._backends, message)
         finally:
             self._executing.discard(event.text)
@@ -407,7 +425,7 @@ class ActivityConsumer(Consumer):
     ) -> None:
         """Add the response, or park the request."""
         try:
-            response = self._response(event, result())
+            response = _surely(self._response, event, result())
         except KeyboardInterrupt:
             raise
         except _Hopeless as error:
@@ -418,14 +436,12 @@ class ActivityConsumer(Consumer):
             self._respond(response, batch, event.id)
 
     def _response(self, event: Event, value: Any) -> Event:
-        try:
-            message = self._returns.encode(value, event.text)
-            return self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
-        except MessageError as error:
-            raise _Hopeless(error) from error
+        message = self._returns.encode(value, event.text)
+        return self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
 
     def _respond(self, response: Event, batch: Batch, request: int) -> None:
         batch.add(response)
+        self._told.discard(request)
         if request in self._parked:
             batch.unparked.append(request)
 
@@ -447,8 +463,14 @@ class ActivityConsumer(Consumer):
             response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, stored)
             self._respond(response, batch, event.id)
             return
-        pause = policy.longest if hopeless else policy.pause(attempts)
-        self.park(batch, event.id, event.key, attempts, error, pause, traceback=not hopeless)
+        if not hopeless:
+            self.park(batch, event.id, event.key, attempts, error, policy.pause(attempts))
+            return
+        report = event.id not in self._told
+        self._told.add(event.id)
+        self.park(
+            batch, event.id, event.key, attempts, error, policy.longest, report, traceback=False
+        )
 
 
 def register_activity(
@@ -482,6 +504,8 @@ def register_activity(
     stored = stored_name("activity", activity, name)
     if workers < 1:
         raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
+    if retry is not None and not isinstance(retry, Retry):
+        raise BadRetry(f"activity {stored}: retry={retry!r}: expected a Retry(...)")
     consumer = ActivityConsumer(
         client.log_of(namespace),
         namespace,

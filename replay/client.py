@@ -25,14 +25,22 @@ from typing import Any, Self, TypeVar, overload
 
 from . import signal as signals
 from .consumer import Consumer, Handler
-from .failure import CANCEL, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
+from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import Log
-from .server.proto.values_pb2 import Cancel
+from .server.proto.values_pb2 import Cancel, Failure
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
 from .storage.codec import Codec
 from .storage.database import Error, OutcomeUnknown, Unavailable, entered
-from .storage.event import Event, EventType, Key, check_name, check_run, check_target
+from .storage.event import (
+    LAST_ITERATION,
+    Event,
+    EventType,
+    Key,
+    check_name,
+    check_run,
+    check_target,
+)
 from .storage.open import open_database
 from .storage.tail import Waiter
 from .storage.values import ANY
@@ -333,6 +341,9 @@ class Client:
                 " register it, or cancel the run in the system that runs it"
             )
         message = Cancel(reason=clean(reason), terminate=terminate)
+        # In any iteration to come the run must be able to say that it was cancelled.
+        last = Key(namespace, workflow, run, LAST_ITERATION, FAILURE, "0")
+        log.event(EventType.RUN_OUTPUT, last, Failure(kind=CANCELLED, text=message.reason))
         return self._patiently(lambda: _cancel(log, (namespace, workflow, run), message))
 
     def _await_end(

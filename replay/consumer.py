@@ -224,17 +224,18 @@ class Consumer:
         attempts: int,
         error: BaseException,
         pause: timedelta | None = None,
+        report: bool = True,
         *,
         traceback: bool = True,
     ) -> None:
         """Park an event whose attempt failed, until `pause` or the usual backoff is over (A2).
 
-        Without `traceback` the error is logged once, and then no more.
+        The error is logged if `report`, the first one with a traceback unless told otherwise.
         """
         text = error_text(error)
         next_at = self._log.now() + (pause or FOR_EVER.pause(attempts))
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
-        if traceback or attempts == 1:
+        if report:
             log.error(
                 "%s: attempt %d of %s failed: %s",
                 self.name,

@@ -29,7 +29,7 @@ from google.protobuf import any_pb2
 
 from .server.proto.values_pb2 import Cancel, Failure
 from .storage.database import Error
-from .storage.event import Event, EventType, Key, MessageError, read, unpack
+from .storage.event import Event, EventType, Key, MessageError, MessageTooLarge, read, unpack
 
 #: Reserved names: outputs of the library's own, and the response that cancels a run.
 RESULT, FAILURE, PATCH, CANCEL = (
@@ -201,18 +201,31 @@ def failure(
     if isinstance(error, ActivityFailed):
         return error.failure
     stored = Failure(kind=_kind(error), text=clean(_text(error)), attempts=attempts)
+    while stored.text and not _fits(stored, make):
+        stored.text = stored.text[: len(stored.text) // 2]
     detail = getattr(error, "detail", None)
     return stored if detail is None else _with_detail(stored, detail, make)
+
+
+_PLACE = Key("detail", "of", "a failure", 0, FAILURE, "0")
+
+
+def _fits(stored: Failure, make: Callable[[EventType, Key, Any], Event]) -> bool:
+    try:
+        make(EventType.RUN_OUTPUT, _PLACE, stored)
+    except MessageTooLarge:
+        return False
+    return True
 
 
 def _with_detail(
     stored: Failure, detail: Any, make: Callable[[EventType, Key, Any], Event]
 ) -> Failure:
-    whole, place = Failure(), Key("detail", "of", "a failure", 0, FAILURE, "0")
+    whole = Failure()
     whole.CopyFrom(stored)
     try:
-        whole.detail.ParseFromString(make(EventType.RUN_OUTPUT, place, detail).content() or b"")
-        make(EventType.RUN_OUTPUT, place, whole)  # with the detail it may be too large
+        whole.detail.ParseFromString(make(EventType.RUN_OUTPUT, _PLACE, detail).content() or b"")
+        make(EventType.RUN_OUTPUT, _PLACE, whole)  # with the detail it may be too large
     except MessageError as problem:
         log.warning("the detail of a failure is left out: %s", problem)
         return stored
@@ -228,12 +241,13 @@ def read_failure(event: Event) -> Failure | None:
     return found
 
 
-def read_cancel(event: Event) -> Cancel:
-    """Return what a cancel says.  Raises `MessageError` for a foreign row."""
-    found = read(event.raw)
-    if not isinstance(found, Cancel):
-        raise MessageError(f"{event.text} holds no replay.v1.Cancel")
-    return found
+def read_cancel(event: Event) -> Cancel | None:
+    """Return what a cancel says; None for a row that is none, which no client of ours has added."""
+    try:
+        found = read(event.raw)
+    except MessageError:
+        return None
+    return found if isinstance(found, Cancel) else None
 
 
 #: With these bytes an `Any` begins that holds a failure.

@@ -32,6 +32,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from google.protobuf.message import Message
+
 from .storage.codec import Codec, Sealer
 from .storage.database import (
     Database,
@@ -271,7 +273,8 @@ class Log:
 
         Raises `MessageError` (N3, J3).
         """
-        if (message := ANY.encode(value, what)) is None:
+        message = value if isinstance(value, Message) else ANY.encode(value, what)
+        if message is None:
             self.check_none(namespace, what)
         if self.sealer is not None:
             return self.sealer.pack(message, self.max_message, what, key)
@@ -614,11 +617,10 @@ class Log:
         mine = domain + self._process
         # An owner that only was late may renew its lease just now, and then keeps the name.
         late = [] if ours or dead or lease is None else [lease]
+        same = " AND lease_until = ?" * len(late)
         take = Statement(
             "UPDATE replay_cursors SET owner = ?, lease_until = ?, updated_at = ?"
-            " WHERE id = ? AND owner = ? AND last_event_id = ?"
-            + " AND lease_until = ?"
-            * len(late),
+            f" WHERE id = ? AND owner = ? AND last_event_id = ?{same}",
             (mine, to_text(now + self.database.lease), to_text(now), name, owner, cursor, *late),
             must_find=1,
         )

@@ -183,23 +183,13 @@ class Await(Operation[R_co]):
 class Pending(Generic[R_co]):
     """A request that was made, and its response once it is there (E8)."""
 
-    __slots__ = ("_operation", "_place", "_run", "_taken")
+    __slots__ = ("_given", "_operation", "_place", "_run")
 
     def __init__(self, run: Run, operation: Operation[R_co]) -> None:
         self._run = run
         self._operation = operation
         self._place = operation.request(run)
-        self._taken: Response | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the response has come, as far as the run has been given its history."""
-        self._run.check()
-        return self.response() is not None
-
-    def response(self) -> Response | None:
-        """Return the response; None as long as there is none."""
-        return self._taken or self._run.peek(self._place)
+        self._given: _Given | None = None
 
     def place_in(self, run: Run) -> tuple[str, str]:
         """Return the place of the request.  Raises `OutsideOfRun` for another run's."""
@@ -207,24 +197,29 @@ class Pending(Generic[R_co]):
             raise OutsideOfRun(f"run {run.name} does not wait for what another run has begun")
         return self._place
 
+    @property
+    def done(self) -> bool:
+        """Whether the response has come, as far as the run has been given its history."""
+        self._run.check()
+        return self._came() is not None
+
     def result(self) -> R_co:
         """Wait for the response, and return what it holds.  You may call it again.
 
         Raises `ActivityFailed` if the activity has failed.
         """
         self._run.check()
-        if self._taken is None:
-            (self._taken,) = self._run.wait([self._place])
-        value: R_co = self._operation.value(self._taken.message)
+        if self._given is None:
+            (self._given,) = self._run.wait([self._place])
+        value: R_co = self._operation.value(self._given.message)
         return value
 
+    def _came(self) -> _Given | None:
+        return self._given or self._run.responded(self._place)
 
-class Response(NamedTuple):
-    """A response that a run was given: what it holds, its bytes, and how many came before it."""
-
-    message: Any
-    size: int
-    number: int
+    def came(self) -> int:
+        """Return the id of the response if it has come, or else 0."""
+        return 0 if (given := self._came()) is None else given.id
 
 
 class History:
@@ -294,7 +289,7 @@ class Run:
         "_greenlet",
         "_history",
         "_kinds",
-        "_looked_at",
+        "_long",
         "_made",
         "_make",
         "_one",
@@ -346,14 +341,14 @@ class Run:
         self._make = make
         self._asked: Counter[tuple[EventType, str]] = Counter()
         #: Responses that the function has not received.
-        self._responses: dict[tuple[str, str], Response] = {}
+        self._responses: dict[tuple[str, str], _Given] = {}
         #: What the responses to open requests hold, and responses that no request is made for yet.
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._unasked: dict[tuple[str, str], Event] = {}
         self._waiting: set[tuple[str, str]] = set()
         self._one = False  # whether it waits for one of those only
         self._made = self.given = 0  # requests, and responses (E10)
-        self._looked_at = 0  # the length at the last request
+        self._long = False  # whether the length has reached 10,000
         self._patches: dict[str, bool] = {}
         self._cancel: str | None = None  # the reason, until the run has been told
         self.cancelled = False
@@ -393,27 +388,32 @@ class Run:
         Raises `MessageError` if the message cannot be read, or does not fit (J3).  It is decoded
         here, where no ``except`` of the function can mistake the error for an answer (R5).
         """
+        place = response.key[4:]
+        cancel = read_cancel(response) if place[0] == CANCEL else None
+        if cancel is None and place[0] == CANCEL:
+            return
         self.last = response
-        self.now = max(self.now, response.timestamp)
+        if response.timestamp > self.now:
+            self.now = response.timestamp
         self.given += 1
-        if response.key.target == CANCEL:
-            self._cancel, self.cancelled = read_cancel(response).reason, True
+        if cancel is not None:
+            self._cancel, self.cancelled = cancel.reason, True
             self._waiting = set()
             self._go_on()
             return
-        place = response.key[4:]
+        bytes = size(response)
+        self.held += bytes
         if (kind := self._kinds.pop(place, None)) is not None:
-            self._responses[place] = self._answer(kind, response)
+            self._responses[place] = _given(kind, response, bytes)
         else:
             self._unasked[place] = response
-        self.held += size(response)
         if self._waiting and place in self._waiting:
             self._waiting.discard(place)
             if self._one or not self._waiting:
                 self._waiting = set()
                 self._go_on()
-                unread = sum(each.size for each in self._responses.values())
-                self.held = size(self.created) + size(response) + unread
+                unread = sum([given.size for given in self._responses.values()])
+                self.held = size(self.created) + bytes + unread
 
     def taken(self) -> list[Event]:
         """Return the events that the function has added, and forget them."""
@@ -463,30 +463,28 @@ class Run:
             raise end
         if self._history is not None:
             self._history.require_all_requested()
-        self._conclude(result, end)
+        try:
+            self._conclude(result, end)
+        except Evicted:
+            raise self._failure or Evicted from None
         self.added.append(self._make(EventType.RUN_COMPLETED, Key(*self.key), None))
         if self._restart is not None:
             self.added.append(self._restart)
 
     def _conclude(self, result: Any, end: BaseException | None) -> None:
-        """Add how the iteration ends: its result, its failure, or that it was cancelled."""
-        if end is not None:
-            last = self._mark(FAILURE, failure(end, self._make))
-        elif self._restart is not None:
-            if not self.cancelled:
-                return
-            # The next iteration must not be cancelled for this one's cancel again (E7).
-            last = self._mark(CANCEL, True)
+        """Add the output with which the iteration ends (E1, E2)."""
+        if self._restart is not None:
+            if self.cancelled:
+                # The next iteration must not be cancelled for this one's cancel again (E7).
+                self._mark(CANCEL, True)
+        elif end is not None:
+            self._mark(FAILURE, failure(end, self._make))
         elif (message := self.returns.encode(result, self._place(RESULT))) is not None:
-            last = self._mark(RESULT, message)
-        else:
-            return
-        self.added.append(last)
-        self.added_bytes += size(last)
+            self._mark(RESULT, message)
 
-    def _mark(self, name: str, message: Any, sequence: str = "0") -> Event:
-        """Make an output of the library's own."""
-        return self._make(EventType.RUN_OUTPUT, self._place(name, sequence), message)
+    def _mark(self, name: str, message: Any, sequence: str = "0") -> None:
+        """Add an output of the library's own."""
+        self._add(self._make(EventType.RUN_OUTPUT, self._place(name, sequence), message))
 
     def _place(self, target: str, sequence: str = "0") -> Key:
         return Key(*self.key, target, sequence)
@@ -530,24 +528,28 @@ class Run:
             self._failure = error  # so that no `except` of the function can hide it (R4)
             raise Evicted from error
         self._made += 1
-        self._look_at_length(known)
+        if self._made + self.given >= _LONG and not self._long:
+            self._become_long(known)
         if not known:
             message = signature.takes.encode(message, key)
             self._add(self._make(EventType.ACTIVITY_REQUEST, key, message))
-        self._expect(key[4:], signature.returns)
-        return key[4:]
+        place = key[4:]
+        if self._unasked:
+            self._expect(place, signature.returns)
+        else:
+            self._kinds[place] = signature.returns
+        return place
 
     def length(self) -> int:
         """The requests made and responses given so far (E10)."""
         return self._made + self.given
 
-    def _look_at_length(self, known: bool) -> None:
-        """Warn once of a long history: when a request makes it so, and not in each replay."""
-        length = self.length()
-        if length >= _LONG > self._looked_at and not known:
+    def _become_long(self, known: bool) -> None:
+        """Warn once: a replay of what came after the warning does not warn again."""
+        self._long = True
+        if not known:
             text = "run %s has a history of %d events, which each replay reads: call restart"
-            log.warning(text, self.name, length)
-        self._looked_at = length
+            log.warning(text, self.name, self.length())
 
     def _expect(self, place: tuple[str, str], kind: Kind) -> None:
         """Note what the response will hold.  It may have come before the code asks for it."""
@@ -555,16 +557,10 @@ class Run:
             self._kinds[place] = kind
             return
         try:
-            self._responses[place] = self._answer(kind, response)
+            self._responses[place] = _given(kind, response, size(response))
         except MessageError as error:
             self._failure = error  # as in `feed`
             raise Evicted from error
-
-    def _answer(self, kind: Kind, response: Event) -> Response:
-        """What a response holds: a value, or the failure of an activity (E3)."""
-        failed = read_failure(response) if response.key.target != signals.TARGET else None
-        message = kind.read(response) if failed is None else ActivityFailed(response.text, failed)
-        return Response(message, size(response), self.given)
 
     def output(self, name: str, message: Any, kind: Kind = ANY) -> None:
         """Add an output unless the history has it (R3)."""
@@ -596,14 +592,14 @@ class Run:
         self._asked[type, target + prefix] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")
 
-    def wait(self, places: Sequence[tuple[str, str]]) -> list[Response]:
+    def wait(self, places: Sequence[tuple[str, str]]) -> list[_Given]:
         """Wait for a response to each place.  Returns them in the order of `places`."""
         self._wait({place for place in places if place not in self._responses}, one=False)
         return [self._responses.pop(place) for place in places]
 
-    def wait_for_one(self, places: set[tuple[str, str]]) -> None:
-        """Wait until one of the places, of which none has a response, has got one."""
-        self._wait(places, one=True)
+    def wait_one(self, places: set[tuple[str, str]]) -> None:
+        """Wait until one of the places, of which none has a response yet, gets one."""
+        self._wait(set(places), one=True)
 
     def _wait(self, places: set[tuple[str, str]], *, one: bool) -> None:
         if places and self._cancel is None:
@@ -614,8 +610,8 @@ class Run:
             reason, self._cancel = self._cancel, None
             raise Cancelled(reason)
 
-    def peek(self, place: tuple[str, str]) -> Response | None:
-        """Return the response to a place, and leave it there."""
+    def responded(self, place: tuple[str, str]) -> _Given | None:
+        """Return the response to a place if it has come, and the function has not taken it."""
         return self._responses.get(place)
 
     def patched(self, name: str) -> bool:
@@ -629,7 +625,7 @@ class Run:
             known = history is not None and key[4:] in history.outputs
             fresh = not known and (history is None or not history.requests)
             if fresh:
-                self._add(self._mark(PATCH, True, name))
+                self._mark(PATCH, True, name)
             self._patches[name] = known or fresh
         return self._patches[name]
 
@@ -641,6 +637,21 @@ class Run:
         self._count(created)
         self._restart = created
         raise Restarted
+
+
+class _Given(NamedTuple):
+    """A response that has come."""
+
+    id: int
+    message: Any
+    size: int
+
+
+def _given(kind: Kind, response: Event, bytes: int) -> _Given:
+    """Read a response: a value, or the failure of an activity (E3)."""
+    failed = read_failure(response) if response.key.target != signals.TARGET else None
+    message = kind.read(response) if failed is None else ActivityFailed(response.text, failed)
+    return _Given(response.id, message, bytes)
 
 
 _Make = Callable[[EventType, Key, Any], Event]
@@ -730,7 +741,7 @@ class RunContext:
     @overload
     def call(self, activity: str, message: Any, *, name: str | None = None) -> Call[Any]: ...
     def call(self, activity: Any, message: Any, *, name: str | None = None) -> Call[Any]:
-        """Make a call for `gather`; nothing is requested yet."""
+        """Make a call for `begin` or `gather`; nothing is requested yet."""
         kinds = UNTYPED if isinstance(activity, str) else signature(activity, ACTIVITY)
         return Call(_target(activity, name), message, kinds)
 
@@ -767,10 +778,10 @@ class RunContext:
         self._run.check()
         if not pending:
             raise ValueError(f"run {self._run.name}: first() of nothing would wait for ever")
+        places = {each.place_in(self._run) for each in pending}
         if not any(each.done for each in pending):
-            self._run.wait_for_one({each.place_in(self._run) for each in pending})
-        came = {found.number: each for each in pending if (found := each.response()) is not None}
-        return came[min(came)]
+            self._run.wait_one(places)
+        return min((each for each in pending if each.done), key=Pending.came)
 
     def gather(self, *calls: Call[R]) -> list[R]:
         """Call activities at once; return the responses in the order of the calls (R11).
@@ -779,8 +790,8 @@ class RunContext:
         """
         self._run.check()
         places = [call.request(self._run) for call in calls]
-        came = self._run.wait(places)
-        return [call.value(each.message) for call, each in zip(calls, came, strict=True)]
+        given = self._run.wait(places)
+        return [call.value(each.message) for call, each in zip(calls, given, strict=True)]
 
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration`, counted from the request's timestamp (R7)."""

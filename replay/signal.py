@@ -48,6 +48,7 @@ from .storage.database import (
     chunks,
     from_text,
     later,
+    placeholders,
     to_text,
 )
 from .storage.event import (
@@ -169,6 +170,11 @@ class _Await:
         return signal_type(self.key)
 
 
+def _iteration(text: str) -> str:
+    """The key of an await without its sequence."""
+    return text[: text.rfind("/") + 1]
+
+
 def signal_type(key: Key) -> int:
     """Read the signal type from the key of an await, whose sequence is TYPE:COUNT."""
     try:
@@ -281,27 +287,37 @@ class Matcher(Consumer):
         An await that is left open must take no signal from the next iteration (E8).  `ended` has
         the ids of the completed events.  A response with a larger id has reached nobody.
         """
-        for some in chunks(list(ended), _RANGES):
+        # A table that another system made may ignore case (L8).
+        after = {f"{Key(*key)}/{TARGET}/": id for key, id in ended.items()}
+        taken: dict[str, int] = {}
+        for some in chunks(list(after), _RANGES):
             # 0 is the character behind the slash.
-            ranges = [f"{Key(*key)}/{TARGET}{end}" for key in some for end in ("/", "0")]
+            ranges = [end for start in some for end in (start, start[:-1] + "0")]
             where = " OR ".join(["(`key` > ? AND `key` < ?)"] * len(some))
             sql = f"SELECT id, `key`, status FROM replay_signal_awaits WHERE {where}"
             for id, text, status in self._log.database.query(sql, ranges):
-                key = Key.parse(text)
-                if key[:4] not in ended:
-                    continue  # a table that another system made may ignore case (L8)
-                if status == PENDING:
+                if status == PENDING and _iteration(text) in after:
                     step.withdrawn.add(text)
                     step.ended.append((TIMED_OUT, text))
-                elif status == SUCCESS:
-                    self._free_late(id, key, ended[key[:4]], step)
+                elif status == SUCCESS and _iteration(text) in after:
+                    taken[text] = id
+        self._free_late(taken, after, step)
 
-    def _free_late(self, id: int, key: Key, completed: int, step: _Step) -> None:
-        response = self._log.find(EventType.ACTIVITY_RESPONSE, key)
-        if response is not None and response.id > completed:
-            sql = f"SELECT {_SENT} FROM replay_signals WHERE check_id = ?"
-            found = [self._sent(row) for row in self._log.database.query(sql, (id,))]
-            step.freed.setdefault(key[:3], []).extend(sent for sent in found if sent is not None)
+    def _free_late(self, taken: dict[str, int], after: dict[str, int], step: _Step) -> None:
+        for some in chunks(list(taken)):
+            listed = placeholders(len(some))
+            sql = f"SELECT `key`, id FROM replay_events WHERE type = 5 AND `key` IN ({listed})"
+            for text, id in self._log.database.query(sql, some):
+                if text in taken and id > after[_iteration(text)]:
+                    self._free(taken[text], Key.parse(text)[:3], step)
+
+    def _free(self, id: int, run: Run, step: _Step) -> None:
+        sql = (
+            f"SELECT {_SENT} FROM replay_signals"
+            " WHERE namespace = ? AND workflow = ? AND run = ? AND check_id = ?"
+        )
+        found = [self._sent(row) for row in self._log.database.query(sql, (*run, id))]
+        step.freed.setdefault(run, []).extend(sent for sent in found if sent is not None)
 
     def _arrived(self, now: datetime) -> dict[Run, list[_Sent]]:
         """Return the free signals that have come since the last look, by run, in order."""

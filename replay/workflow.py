@@ -31,7 +31,7 @@ from .server.proto.values_pb2 import Cancel, Failure
 from .shard import Shard
 from .signature import WORKFLOW, Signature, check_signature
 from .storage.database import later
-from .storage.event import UNKNOWN, Event, EventType, Key, MessageError, check_name
+from .storage.event import UNKNOWN, Event, EventType, Key, check_name
 
 log = logging.getLogger("replay")
 
@@ -76,6 +76,11 @@ class _Unanswered:
                         activity,
                         self._namespace,
                     )
+
+
+def _terminates(event: Event) -> bool:
+    cancel = read_cancel(event) if event.key.target == CANCEL else None
+    return cancel is not None and cancel.terminate
 
 
 class WorkflowConsumer(Consumer):
@@ -139,16 +144,19 @@ class WorkflowConsumer(Consumer):
         self._begun = self._log.begun(
             [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
         )
+        doomed = {event.key[:4] for event in events if _terminates(event)}
         for event in events:
             full = batch.full() or self._held > 2 * _CACHED
             if full and event is not events[0]:
                 batch.position = event.id - 1
                 break
             key: RunKey = event.key[:4]
+            if key in doomed and not _terminates(event):
+                continue  # or a run that restarts and restarts could never be terminated
             if event.type is EventType.ACTIVITY_RESPONSE:
                 self._unanswered.answered(event.key.target)
             if event.key.target == CANCEL and not self._reaches(event, batch):
-                continue
+                continue  # it does not go to the run, or no more
             if key in self._parked_runs:
                 continue  # the next attempt finds the event in the history
             history = self._history_for(key, event)
@@ -157,6 +165,8 @@ class WorkflowConsumer(Consumer):
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
+                    if run.ended and event.key.target == CANCEL:
+                        self._pass_on(event, batch)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -174,8 +184,12 @@ class WorkflowConsumer(Consumer):
         history = History(self._log.history(Key(*key)))
         try:
             if history.completed is None and history.created is not None:
+                cancels = [each for each in history.responses if each.key.target == CANCEL]
                 run = self._replay(history, up_to)
                 self._collect(run, batch)
+                for cancel in cancels if run.ended else ():
+                    if cancel.id <= up_to:  # it came while the run was parked
+                        self._pass_on(cancel, batch)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -198,25 +212,23 @@ class WorkflowConsumer(Consumer):
     def _reaches(self, event: Event, batch: Batch) -> bool:
         """Return whether to give a cancel to its run, as a response.
 
-        Otherwise all is done: the run is terminated, or has ended, or has restarted meanwhile.  A
-        run that is parked is tried again first, since the cancel may be what it needs.
+        Otherwise all is done: the run is terminated, or has ended, or has restarted meanwhile, or
+        was parked and is tried again.
         """
         key: RunKey = event.key[:4]
-        try:
-            cancel = read_cancel(event)
-        except MessageError as error:
-            log.warning("a cancel is ignored: %s", error)
+        if (cancel := read_cancel(event)) is None:
+            log.warning("%r is ignored: it holds no replay.v1.Cancel", event)
             return False
         if self._is_over(key):
-            self._pass_on(event, cancel, batch)
-            return False
-        if cancel.terminate:
+            self._pass_on(event, batch)
+        elif cancel.terminate:
             self._terminate(key, cancel, batch)
-            return False
-        if (parked := self._parked_at(key, batch)) is not None:
+        elif (parked := self._parked_at(key, batch)) is not None:
             self._unpark(parked, batch)
-            self._retry(parked, event.id - 1, batch)
-        return True
+            self._retry(parked, event.id, batch)
+        else:
+            return True
+        return False
 
     def _is_over(self, key: RunKey) -> bool:
         if key in self._runs or key in self._parked_runs:
@@ -226,7 +238,7 @@ class WorkflowConsumer(Consumer):
         history = History(self._log.history(Key(*key)))
         return history.created is None or history.completed is not None
 
-    def _pass_on(self, event: Event, cancel: Cancel, batch: Batch) -> None:
+    def _pass_on(self, event: Event, batch: Batch) -> None:
         """Hand the cancel of an iteration that has restarted to the next one.
 
         The restart may be in this very batch, or was committed while the cancel was on its way.  An
@@ -234,10 +246,14 @@ class WorkflowConsumer(Consumer):
         cursor that is set back does not cancel the next one.
         """
         key = event.key
+        if (cancel := read_cancel(event)) is None:
+            return
         following = Key(*key[:3], key.iteration + 1)
-        passed = following._replace(target=CANCEL, sequence=key.sequence)
-        told = not cancel.terminate and self._has(EventType.RUN_OUTPUT, key, batch)
-        if told or not self._has(EventType.RUN_CREATED, following, batch):
+        # The next one may have got a cancel of its own already, which must not hide a termination.
+        passed = following._replace(target=CANCEL, sequence="1" if cancel.terminate else "0")
+        if not cancel.terminate and self._has(EventType.RUN_OUTPUT, key, batch):
+            return
+        if not self._has(EventType.RUN_CREATED, following, batch):
             self._ignore(event)
         elif not self._has(EventType.ACTIVITY_RESPONSE, passed, batch):
             given = Event(0, EventType.ACTIVITY_RESPONSE, passed, UNKNOWN, event.raw)

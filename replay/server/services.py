@@ -186,8 +186,10 @@ def _check_reserved(event: Event, ours: bool) -> None:
     )
     if not (ours and known):
         raise InvalidName(f"the key {event.text!r} has a reserved name: choose another name")
-    if type is response:
-        read_cancel(event)
+    if key.target == PATCH:
+        check_name("patch", key.sequence)
+    elif type is response and read_cancel(event) is None:
+        raise MessageError(f"{event.text} holds no replay.v1.Cancel")
     elif key.target == FAILURE and read_failure(event) is None:
         raise MessageError(f"{event.text} holds no replay.v1.Failure")
 

@@ -25,6 +25,10 @@ SIGNAL = "replay_signal"
 _ANY_SIZE = 2**31 - 1
 
 
+class CodecFailed(MessageError):
+    """A user's codec has raised.  It may work the next time."""
+
+
 class Codec(Protocol):
     """Encodes what is stored.  `key` is the event's key, or NAMESPACE/WORKFLOW/RUN of a signal."""
 
@@ -66,7 +70,7 @@ def _call(function: Callable[[str, bytes], bytes], key: str, data: bytes, what: 
     try:
         result = function(key, data)
     except Exception as error:
-        raise MessageError(f"{what}: the codec failed: {type(error).__name__}: {error}") from error
+        raise CodecFailed(f"{what}: the codec failed: {type(error).__name__}: {error}") from error
     if not isinstance(result, bytes):
         raise MessageError(f"{what}: the codec returned {type(result).__name__}, not bytes")
     return result

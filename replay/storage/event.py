@@ -62,7 +62,7 @@ class EventType(IntEnum):
 
 TYPES = tuple(EventType)
 _BY_NUMBER = {int(type): type for type in EventType}
-_LAST_ITERATION = 2**31 - 1  # what the column holds
+LAST_ITERATION = 2**31 - 1  # what the column holds
 
 
 def check_name(what: str, name: str) -> str:
@@ -138,7 +138,7 @@ class Key(NamedTuple):
         fits = len(text) <= 512 and max(map(len, parts[:3])) <= 255
         if len(parts) in (4, 6) and named and fits and parts[3].isdecimal():
             key = cls(parts[0], parts[1], parts[2], int(parts[3]), *parts[4:])
-            if str(key.iteration) == parts[3] and key.iteration <= _LAST_ITERATION:
+            if str(key.iteration) == parts[3] and key.iteration <= LAST_ITERATION:
                 return key
         raise InvalidName(f"{text[:300]!r} is not the key of an event")
 

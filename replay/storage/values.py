@@ -87,7 +87,7 @@ class Kind:
 
     def read(self, event: Event) -> Any:
         """Return the value of an event's message, as `decode` does."""
-        return self.decode(event.content(), event.text)
+        return self.decode(event.raw if event.seal is None else event.content(), event.text)
 
     def wrong(self, what: object, got: object) -> WrongValue:
         """Make the error for a value of another class."""
