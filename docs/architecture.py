@@ -48,7 +48,7 @@ ROWS = [
     ("workflow.py", "gives runs their events", "cre, res", "req, out, com", ""),
     ("activity.py", "executes requests", "req", "res", "activity(ctx, backends, message)"),
     ("sleep.py", "answers sleeps when due", "req: sleeps", "res", ""),
-    ("signal.py", "gives signals to awaits", "req: awaits", "res", ""),
+    ("signal.py", "gives signals to awaits", "req: awaits, com", "res", ""),
     ("consumer.py", "your own consumers", "all", "their cursor", "handler(event)"),
 ]
 LEGEND = (

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from google.protobuf.any_pb2 import Any as Packed
-
 from replay import Event, EventType
+from replay.storage.event import pack
+from replay.storage.values import ANY
 
 OUTPUT, ENDED, BEGUN = EventType.RUN_OUTPUT, EventType.RUN_COMPLETED, EventType.RUN_CREATED
 ASKED, ANSWERED = EventType.ACTIVITY_REQUEST, EventType.ACTIVITY_RESPONSE
@@ -88,9 +88,7 @@ def edited(which: Which, n: int, edit: Callable[[Any], object]) -> Change:
         log, at = log[:], places(log, which)[n]
         message = log[at].message
         edit(message)
-        packed = Packed()
-        packed.Pack(message)
-        log[at] = saying(log[at], packed.SerializeToString())
+        log[at] = saying(log[at], pack(ANY.encode(message, log[at]), 100_000, log[at]))
         return log
 
     return change
@@ -111,6 +109,9 @@ def put(**fields: Any) -> Callable[[Any], None]:
     """An edit that sets fields."""
 
     def edit(message: Any) -> None:
+        if isinstance(message, dict):
+            message.update(fields)
+            return
         for name, value in fields.items():
             setattr(message, name, value)
 

@@ -4,39 +4,31 @@ from datetime import timedelta
 
 import replay
 from replay import EventType
-from tutorial.lesson_02_signal import coffee_pb2 as pb
-from tutorial.lesson_02_signal.replay_gen import (
-    ServeFlow,
-    run_serve,
-    signal_serve_order,
-    signal_serve_pay,
-    start_replay_loops,
-    stream_serve,
-)
+from tutorial.lesson_02_signal.shop import NAMESPACE, ORDER, PAY, Guest, make, remind
 from tutorial.show import line
 
-ADA = pb.Guest(name="Ada", usual="flat white", cups=3)
+ADA = Guest(name="Ada", usual="flat white", cups=3)
 SOON, LATE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 # The shop.
 
 
-def next_order(flow: ServeFlow, guest: pb.Guest) -> pb.Order | None:
+def next_order(ctx: replay.RunContext, guest: Guest) -> str | None:
     """The guest's next order, after one reminder if needed; None if no order comes."""
     # TODO(you): await an order for SOON. If none comes, remind the guest, and await one for LATE.
     return None
 
 
-def serve(flow: ServeFlow, guest: pb.Guest) -> None:
+def serve(ctx: replay.RunContext, guest: Guest) -> None:
     """A workflow: serves one guest."""
     for _ in range(guest.cups):
-        order = next_order(flow, guest)
+        order = next_order(ctx, guest)
         if order is None:
             break
-        flow.make(pb.Coffee(name=order.coffee or guest.usual))
-    if flow.await_pay(SOON) is None:
-        flow.remind(guest)
+        ctx.exec_activity(make, order or guest.usual)
+    if ctx.await_signal(PAY, SOON) is None:
+        ctx.exec_activity(remind, guest)
 
 
 # The guest.
@@ -44,7 +36,7 @@ def serve(flow: ServeFlow, guest: pb.Guest) -> None:
 
 def send(client: replay.Client, run: str, coffee: str, external_id: str) -> None:
     """Send an order, and print whether one with the same external id was sent before."""
-    new = signal_serve_order(client, run, pb.Order(coffee=coffee), external_id)
+    new = client.signal_run(NAMESPACE, serve, run, ORDER, coffee, external_id)
     answer = "sent" if new else "was sent before"
     print(f"{external_id}, {coffee or 'the usual'}: {answer}", flush=True)
 
@@ -56,7 +48,7 @@ def awaits_the_last(event: replay.Event) -> bool:
 
 def drink(client: replay.Client, run: str) -> None:
     """Watch the log of the run until its end, and send the last order when the shop awaits it."""
-    for event in stream_serve(client, run):
+    for event in client.stream(NAMESPACE, "serve", run):
         print(line(event), flush=True)
         if awaits_the_last(event):
             # TODO(you): order the usual, which is a coffee of "", as "order-3".
@@ -68,9 +60,11 @@ def drink(client: replay.Client, run: str) -> None:
 def main(url: str, run: str) -> None:
     """Opens the shop for a guest who has ordered before she comes in."""
     with replay.connect(url) as client:
-        start_replay_loops(client, serve=serve)
-        signal_serve_pay(client, run, pb.Payment(card="gold"), "payment")
+        replay.register_workflow(client, NAMESPACE, serve)
+        replay.register_activity(client, NAMESPACE, make)
+        replay.register_activity(client, NAMESPACE, remind)
+        client.signal_run(NAMESPACE, serve, run, PAY, "gold card", "payment")
         # TODO(you): there is no run yet. Order an "espresso" as "order-1", twice, because the guest
         # has tapped twice. Then order a "cappuccino" as "order-2".
-        run_serve(client, run, ADA)
+        client.run_workflow(NAMESPACE, serve, run, ADA)
         drink(client, run)

@@ -2,20 +2,10 @@
 
 import threading
 import time
+from typing import Any
 
 import replay
-from tutorial.lesson_03_output import bakery_pb2 as pb
-from tutorial.lesson_03_output.replay_gen import (
-    BakeryFlow,
-    ParcelFlow,
-    handle_baked,
-    register_bake,
-    register_bakery,
-    register_carry,
-    register_parcel,
-    run_bakery,
-    run_parcel,
-)
+from tutorial.lesson_03_output.goods import BAKED, NAMESPACE, Loaf, bake, carry
 from tutorial.show import print_log
 
 LOAVES = 4
@@ -25,40 +15,40 @@ PACE = 1.0  # Seconds that the delivery needs for a loaf; the bakery is faster.
 # One process.
 
 
-def bakery(flow: BakeryFlow, order: pb.Order) -> None:
+def bakery(ctx: replay.RunContext, loaves: int) -> None:
     """A workflow: bakes loaves, and announces each."""
-    for number in range(1, order.loaves + 1):
-        # TODO(you): bake dough with this number, and emit the loaf as an output.
+    for number in range(1, loaves + 1):
+        # TODO(you): bake the loaf with this number, and emit the loaf as an output.
         # instead: pass
-        loaf = flow.bake(pb.Dough(number=number))
-        flow.emit_baked(loaf)
+        loaf = ctx.exec_activity(bake, number)
+        ctx.emit_output(BAKED, loaf)
         # done
 
 
 def bake_all(url: str, run: str) -> None:
     """The bakery's process: it ends when all is baked, even if nobody has heard of it."""
     with replay.connect(url) as client:
-        register_bakery(client, bakery)
-        register_bake(client)
-        run_bakery(client, run, pb.Order(loaves=LOAVES))
-        client.await_completion("output", "bakery", run)
-        print_log(client, "output", "bakery", run)
+        replay.register_workflow(client, NAMESPACE, bakery)
+        replay.register_activity(client, NAMESPACE, bake)
+        client.run_workflow(NAMESPACE, bakery, run, LOAVES)
+        client.await_completion(NAMESPACE, bakery, run)
+        print_log(client, NAMESPACE, "bakery", run)
 
 
 # Another process.
 
 
-def parcel(flow: ParcelFlow, loaf: pb.Loaf) -> None:
+def parcel(ctx: replay.RunContext, loaf: Loaf) -> None:
     """A workflow: delivers one loaf."""
-    flow.carry(loaf)
+    ctx.exec_activity(carry, loaf)
 
 
-def deliver(client: replay.Client, loaf: pb.Loaf) -> None:
+def deliver(client: replay.Client, loaf: Loaf) -> None:
     """Have a loaf delivered. This may be called more than once for the same loaf."""
-    # TODO(you): start a run of parcel for this loaf with run_parcel. The name of the run has to be
-    # the same at each call for this loaf, and different for every other loaf.
+    # TODO(you): start a run of parcel for this loaf with run_workflow. The name of the run has to
+    # be the same at each call for this loaf, and different for every other loaf.
     # instead: new = False
-    new = run_parcel(client, f"{loaf.batch}-{loaf.number}", loaf)
+    new = client.run_workflow(NAMESPACE, parcel, f"{loaf.batch}-{loaf.number}", loaf)
     # done
     print(f"loaf {loaf.number}: {'on its way' if new else 'was on its way before'}", flush=True)
     time.sleep(PACE)  # The delivery has its own pace, and nobody waits for it.
@@ -67,14 +57,17 @@ def deliver(client: replay.Client, loaf: pb.Loaf) -> None:
 def deliver_all(url: str, run: str) -> None:
     """The delivery's process: it reads the outputs of all runs of the bakery, until Ctrl-C."""
     with replay.connect(url) as client:
-        register_parcel(client, parcel)
-        register_carry(client)
+        replay.register_workflow(client, NAMESPACE, parcel)
+        replay.register_activity(client, NAMESPACE, carry)
+
+        def baked(namespace: str, workflow: str, run: str, name: str, loaf: Any) -> None:
+            deliver(client, Loaf(**loaf))
 
         def handle(event: replay.Event) -> None:
-            handle_baked(event, lambda _, loaf: deliver(client, loaf))
+            replay.handle(event, run_output=baked)
 
         # TODO(you): let a consumer named "delivery" call `handle` with the bakery's events.
-        replay.consume(client, "delivery", handle, namespace="output", workflow="bakery")
+        replay.consume(client, "delivery", handle, namespace=NAMESPACE, workflow="bakery")
         # done
         threading.Event().wait()
 

@@ -6,10 +6,11 @@ from itertools import pairwise
 
 from replay import Event, EventType
 from tutorial.checking import Claim, own
+from tutorial.lesson_04_restart.office import NAMESPACE, Till
 from tutorial.lesson_04_restart.solution import PAYMENTS, ROUNDS
-from tutorial.lesson_04_restart.till_pb2 import Payment, Till
 
-NAMESPACE = "restart"
+__all__ = ["KILL_AFTER", "NAMESPACE", "check"]
+
 KILL_AFTER = 22  # Iteration 1 has begun with four payments, and books the fifth.
 ENOUGH = len(PAYMENTS) // ROUNDS  # iterations that end; the one after them waits
 MOST = 2 + 4 * ROUNDS  # events: a beginning, an end, an await and a booking in each round
@@ -18,7 +19,7 @@ MOST = 2 + 4 * ROUNDS  # events: a beginning, an end, an await and a booking in 
 def booked(events: Sequence[Event]) -> list[int]:
     """The booked payments, in cents, in order."""
     asked = [event for event in events if event.type is EventType.ACTIVITY_REQUEST]
-    return [e.message.cents for e in asked if isinstance(e.message, Payment)]
+    return [event.message for event in asked if event.key.target == "book"]
 
 
 def iterations(events: Sequence[Event]) -> list[list[Event]]:
@@ -31,11 +32,10 @@ def iterations(events: Sequence[Event]) -> list[list[Event]]:
 
 def follows(before: Sequence[Event], after: Sequence[Event]) -> bool:
     """Whether an iteration ends, and the next begins with its state plus its bookings."""
-    state, new = Till(), booked(before)
-    state.CopyFrom(before[0].message)
+    state, new = Till(**before[0].message), booked(before)
     state.payments += len(new)
     state.cents += sum(new)
-    return before[-1].type is EventType.RUN_COMPLETED and after[0].message == state
+    return before[-1].type is EventType.RUN_COMPLETED and Till(**after[0].message) == state
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
@@ -44,12 +44,12 @@ def check(events: Sequence[Event]) -> list[Claim]:
     parts, entered = iterations(events), booked(events)
     longest = max((len(part) for part in parts), default=0)
     begun = [event for part in parts for event in part if event.type is EventType.RUN_CREATED]
-    states = [event.message.payments for event in begun]
+    states = [event.message["payments"] for event in begun]
     return [
         Claim(
             f"the run goes on: {ENOUGH} iterations have ended, and the next has begun",
             len(begun) > ENOUGH,
-            f"{len(begun)} iterations have begun: call flow.restart after the loop",
+            f"{len(begun)} iterations have begun: call ctx.restart after the loop",
         ),
         Claim(
             f"no iteration has more than {MOST} events, however long the run is",
@@ -59,11 +59,11 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "each iteration begins with the state of the one before, plus what that one booked",
             len(begun) > 1 and all(follows(*pair) for pair in pairwise(parts)),
-            f"they begin with {states} payments: pass flow.restart all that the next has to know",
+            f"they begin with {states} payments: pass ctx.restart all that the next has to know",
         ),
         Claim(
             "all payments are booked, each once, in the order in which they were sent",
-            entered == [payment.cents for payment in PAYMENTS],
-            f"the log has {entered}: book what flow.await_paid returns, unless it is None",
+            entered == PAYMENTS,
+            f"the log has {entered}: book what ctx.await_signal returns, unless it is None",
         ),
     ]
