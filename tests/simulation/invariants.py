@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from replay import Event, EventType, Key
-from replay.storage.database import from_text
+from replay.storage.database import from_text, later
 from replay.storage.event import read_event
 from tests.simulation.backend import Backend
-from tests.simulation.program import Program
+from tests.simulation.program import DONE, WORKFLOW, Cancelling, Facts, Failing, Program, content
 
 _EVENTS = "SELECT id, type, `key`, timestamp, message FROM replay_events WHERE id > ? ORDER BY id"
 
@@ -35,6 +36,9 @@ class Audit:
         self._requests: dict[tuple[str, ...], list[Event]] = {}
         self._ended: list[Event] = []  # iterations whose next has not been looked for
         self._woken: set[str] = set()  # sleeps whose answers have been looked at
+        self._newest: dict[tuple[str, ...], tuple[int, int]] = {}  # iterations: begun, ended
+        self._cancels: dict[str, list[Event]] = {}  # by the key of their iteration
+        self.freed: set[int] = set()  # awaits whose signals others may take
 
     def look(self) -> None:
         """Check everything; called after each step."""
@@ -66,7 +70,8 @@ class Audit:
             assert place not in self.by_key, f"L2: {event!r} is {self.by_key[place]!r} again"
             self.by_key[place] = event
             self._sort(event)
-            if event.type is EventType.ACTIVITY_RESPONSE:
+            is_cancel = event.key.target == "replay_cancel"
+            if event.type is EventType.ACTIVITY_RESPONSE and not is_cancel:
                 asked = self.by_key.get((EventType.ACTIVITY_REQUEST, event.text))
                 assert asked is not None, f"A1: {event!r} answers nothing"
                 assert asked.id < event.id, f"A1: {event!r} comes before {asked!r}"
@@ -93,8 +98,15 @@ class Audit:
 
     def _sort(self, event: Event) -> None:
         """Put it where the checks look for it."""
-        if event.type is EventType.RUN_COMPLETED:
+        run = event.key[:3]
+        begun, ended = self._newest.get(run, (-1, -1))
+        if event.type is EventType.RUN_CREATED:
+            self._newest[run] = (max(begun, event.key.iteration), ended)
+        elif event.type is EventType.RUN_COMPLETED:
+            self._newest[run] = (begun, max(ended, event.key.iteration))
             self._ended.append(event)
+        elif event.key.target == "replay_cancel" and event.type is EventType.ACTIVITY_RESPONSE:
+            self._cancels.setdefault(str(event.key.iteration_key()), []).append(event)
         elif event.type is EventType.ACTIVITY_RESPONSE:
             self._answers.setdefault(event.key.target, set()).add(event.text)
         elif event.type is EventType.ACTIVITY_REQUEST:
@@ -102,14 +114,152 @@ class Audit:
             self._requests.setdefault(of, []).append(event)
 
     def _restarts(self) -> None:
-        """R6: an iteration's end and the next one's beginning come together."""
+        """R6, E1, E2: an iteration ends with the next one's beginning, a result, or a failure."""
         ended, self._ended = self._ended, []
         for event in ended:
             key = event.key
             program = self._programs[key.namespace, key.run]
-            if key.iteration + 1 < len(program.iterations):
+            failed, returned = self._left(key, "replay_failure"), self._left(key, "replay_result")
+            assert not (failed and returned), f"E2: {key} has failed, and has a result"
+            if failed or returned:
+                begun = self._newest[key[:3]][0]
+                assert begun == key.iteration, f"E1: {key} is over, and has begun again"
+            elif key.iteration + 1 < len(program.iterations):
                 next = (EventType.RUN_CREATED, str(Key(*key[:3], key.iteration + 1)))
                 assert next in self.by_key, f"R6: {key} has ended, and its next has not begun"
+
+    def _left(self, key: Key, name: str) -> bool:
+        return (EventType.RUN_OUTPUT, f"{key.iteration_key()}/{name}/0") in self.by_key
+
+    def newest(self, run: tuple[str, str]) -> tuple[int, bool]:
+        """A run's newest iteration, -1 if there is none, and whether the run is over."""
+        begun, ended = self._newest.get((run[0], WORKFLOW, run[1]), (-1, -1))
+        return begun, begun == ended >= 0
+
+    # Cancels.
+
+    def cancellable(self, run: tuple[str, str], terminate: bool) -> bool:
+        """E7: whether a cancel is to be recorded just now."""
+        iteration, over = self.newest(run)
+        if iteration < 0 or over:
+            return False
+        there = self._cancels.get(str(Key(run[0], WORKFLOW, run[1], iteration)), [])
+        taken = {event.key.sequence for event in there}
+        return "0" not in taken or (terminate and "1" not in taken)
+
+    def has_cancel(self, run: tuple[str, str], reason: str) -> bool:
+        """Whether a cancel with this reason is in the log of this run."""
+        of = (run[0], WORKFLOW, run[1])
+        return any(
+            event.key[:3] == of and event.message.reason == reason
+            for some in self._cancels.values()
+            for event in some
+        )
+
+    def passed_on(self, run: tuple[str, str]) -> bool:
+        """Whether a cancel of this run was passed on to its next iteration."""
+        of = (run[0], WORKFLOW, run[1])
+        reasons = [
+            event.message.reason
+            for some in self._cancels.values()
+            for event in some
+            if event.key[:3] == of
+        ]
+        return len(reasons) > len(set(reasons))
+
+    def check_cancels(self, run: tuple[str, str], told: Sequence[Sequence[Cancelling]]) -> None:
+        """E7: a cancel is told once, or passed on to the next iteration, or came too late."""
+        before: set[str] = set()  # the reasons that this iteration may have been passed
+        ever: set[str] = set()
+        for iteration, heard in enumerate(told):
+            here = self._cancelling(str(Key(run[0], WORKFLOW, run[1], iteration)))
+            reasons = {each.reason for each in here}
+            again = (reasons & ever) - before
+            assert not again, f"E7: {run} gets {again} again in iteration {iteration}"
+            ever |= reasons
+            left = [each for each in here if each not in heard]
+            before = {each.reason for each in left}
+            if iteration + 1 < len(told):
+                self._passed(run, iteration + 1, left)
+
+    def _passed(self, run: tuple[str, str], iteration: int, left: Sequence[Cancelling]) -> None:
+        here = self._cancelling(str(Key(run[0], WORKFLOW, run[1], iteration)))
+        for each in left:
+            passed = any(other.terminate or not each.terminate for other in here)
+            assert passed, f"E7: {each} of {run} was not passed on to iteration {iteration}"
+
+    def _cancelling(self, key: str) -> list[Cancelling]:
+        events = sorted(self._cancels.get(key, ()), key=lambda event: event.id)
+        return [Cancelling(e.id, e.message.reason, e.message.terminate) for e in events]
+
+    # What the oracle cannot know.
+
+    def facts(
+        self,
+        sent: Mapping[tuple[str, str], Mapping[int, Sequence[int | None]]],
+        refused: AbstractSet[str],
+    ) -> Facts:
+        """What was a race.  `refused` are the iterations that met wrong code."""
+        kinds = (EventType.ACTIVITY_RESPONSE, EventType.RUN_CREATED)
+        failed: dict[str, Failing] = {}
+        for (type, key), event in self.by_key.items():
+            if type is EventType.ACTIVITY_RESPONSE and event.key.target != "replay_cancel":
+                found = content(event.message)
+                if isinstance(found, tuple):
+                    failed[key] = found
+        cancels = {key: self._cancelling(key) for key in self._cancels}
+        return Facts(
+            ids={key: event.id for (type, key), event in self.by_key.items() if type in kinds},
+            signals=self._taken(sent),
+            failed=failed,
+            patched={key for _, key in self.by_key if "/replay_patch/" in key},
+            cancels=cancels,
+            cut={key: self._lines(key) for key in refused & cancels.keys() if self._cut(key)},
+        )
+
+    def _cut(self, key: str) -> bool:
+        """Whether an iteration was terminated."""
+        failure = self.by_key.get((EventType.RUN_OUTPUT, f"{key}/replay_failure/0"))
+        reasons = {each.reason for each in self._cancelling(key) if each.terminate}
+        return failure is not None and failure.message.text in reasons
+
+    def _lines(self, key: str) -> int:
+        """How many lines of its own an iteration has, without those of its end."""
+        own = (EventType.RUN_CREATED, EventType.RUN_OUTPUT, EventType.ACTIVITY_REQUEST)
+        return -1 + sum(
+            type in own and str(event.key.iteration_key()) == key and event.key.target != "extra"
+            for (type, _), event in self.by_key.items()
+        )
+
+    def _taken(
+        self, sent: Mapping[tuple[str, str], Mapping[int, Sequence[int | None]]]
+    ) -> dict[str, object]:
+        """S2: what each await got that lived when its response came: in order."""
+        queues = {(run, type): [*some] for run, of in sent.items() for type, some in of.items()}
+        over, taken = self.timed_out(), dict[str, object]()
+        for answer in self._reached():
+            if answer.text in over:
+                taken[answer.text] = DONE
+            else:
+                run = (answer.key.namespace, answer.key.run)
+                queue = queues[run, int(answer.key.sequence.partition(":")[0])]
+                taken[answer.text] = queue.pop(0)
+        return taken
+
+    def _reached(self) -> list[Event]:
+        """The responses to awaits, in order, but for those that came after an iteration's end."""
+        answers = [
+            event
+            for (type, _), event in self.by_key.items()
+            if type is EventType.ACTIVITY_RESPONSE
+            and event.key.target == "replay_signal"
+            and not self._too_late(event)
+        ]
+        return sorted(answers, key=lambda event: event.id)
+
+    def _too_late(self, answer: Event) -> bool:
+        end = self.by_key.get((EventType.RUN_COMPLETED, str(answer.key.iteration_key())))
+        return end is not None and end.id < answer.id
 
     def _effects(self) -> None:
         """L6: what a cursor has passed has had its effect, or is parked."""
@@ -133,7 +283,7 @@ class Audit:
         return self._answers.get(target, set())
 
     def _signals(self) -> None:
-        """S2: await, answer and signal change together."""
+        """S2, E8: await, answer and signal change together; only what came too late is freed."""
         query = "SELECT id, check_id FROM replay_signals WHERE namespace <> ''"
         signals = self._backend.query(query)
         for id, _ in signals:
@@ -141,9 +291,28 @@ class Audit:
         taken = [check for _, check in signals if check is not None]
         assert len(taken) == len(set(taken)), f"S2: an await took two signals: {taken}"
         awaits = self._backend.query("SELECT id, `key`, status FROM replay_signal_awaits")
-        assert {id for id, _, status in awaits if status == 3} == set(taken), "S2: signal and await"
-        ended = {key for _, key, status in awaits if status != 1}
-        assert ended == self.answers("replay_signal"), f"S2: await and answer: {ended}"
+        took = {id: key for id, key, status in awaits if status == 3}
+        assert took.keys() >= set(taken), "S2: signal and await"
+        self.freed = took.keys() - set(taken)
+        for id in self.freed:
+            answer = self.by_key[EventType.ACTIVITY_RESPONSE, took[id]]
+            assert self._too_late(answer), f"E8: the signal of {answer!r} was freed"
+        answers = self.answers("replay_signal")
+        assert answers <= {key for _, key, status in awaits if status != 1}, "S2: await and answer"
+        for _, key, status in awaits:
+            if status != 1 and key not in answers:
+                over = (EventType.RUN_COMPLETED, key.rpartition("/replay_signal/")[0])
+                withdrawn = status == 2 and over in self.by_key
+                assert withdrawn, f"E8: {key} was withdrawn while it was open"
+
+    def all_freed(self) -> None:
+        """E8: at the end no signal is kept by an await whose iteration was over."""
+        query = (
+            "SELECT a.`key` FROM replay_signal_awaits a JOIN replay_signals s ON s.check_id = a.id"
+        )
+        for (key,) in self._backend.query(query):
+            answer = self.by_key[EventType.ACTIVITY_RESPONSE, key]
+            assert not self._too_late(answer), f"E8: {answer!r} keeps a signal for nobody"
 
     def _sleeps(self) -> None:
         """R7: a sleep is over when its answer is there, and not before its time."""
@@ -166,13 +335,11 @@ class Audit:
         """S3, S4: the awaits that ended without a signal, each of which rightly did."""
         signals = self._sent()
         out = set()
-        awaits = [e for e in self.events.values() if e.key.target == "replay_signal"]
-        answers = [e for e in awaits if e.type is EventType.ACTIVITY_RESPONSE]
-        for answer in sorted(answers, key=lambda event: event.id):
+        for answer in self._reached():
             asked = self.by_key[EventType.ACTIVITY_REQUEST, answer.text]
-            until = asked.timestamp + asked.message.duration.ToTimedelta()
+            until = later(asked.timestamp, asked.message.duration.ToTimedelta())
             queue = signals.get((answer.key[:3], answer.key.sequence.partition(":")[0]), [])
-            if answer.message is not None and answer.message.DESCRIPTOR.name == "SleepDone":
+            if content(answer.message) == DONE:
                 out.add(answer.text)
                 self._rightly_over(answer, until, queue)
             else:

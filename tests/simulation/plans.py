@@ -13,9 +13,11 @@ from random import Random
 
 from tests.simulation.faults import KINDS, ON_WRITES, STANDS_STILL
 from tests.simulation.plan import SERVER, USER, Action, Plan
-from tests.simulation.program import ACTIVITIES, FOREVER, LIMIT, Op, Program, length
+from tests.simulation.program import ACTIVITIES, FOREVER, LIMIT, RISKY, Op, Program, length
 
 RUNS = [(namespace, run) for namespace in "nm" for run in ("r1", "r2", "R1")]
+#: From here on four of five seeds draw what only `_Endings` draws.
+ENDINGS_FROM = 100_000
 SMALL = 1000  # bytes: a limit of messages that costs little to reach
 _MOMENTS = [1, 400, 400, 2000, 15_000, -700]  # ms
 _PORTS = [0, 0, 0, 1, USER, SERVER]
@@ -129,9 +131,53 @@ class _Draw:
         return Action(what, process, n, kind)
 
 
+class _Endings(_Draw):
+    """Draws what came later as well: results, failures, cancels, first-of-several, patches."""
+
+    def plan(self) -> Plan:
+        plan = super().plan()
+        if self._chance.random() < 0.7:  # what is cancelled is there
+            plan = plan._replace(schedule=(Action("begin"), Action("round"), *plan.schedule))
+        if self._chance.random() < 0.4:
+            return plan
+        old = tuple(Action("code", number, kind="unpatched") for number in (0, 1))
+        return plan._replace(schedule=old + plan.schedule)
+
+    def _program(self, run: tuple[str, str], large: bool) -> Program:
+        return (
+            super()
+            ._program(run, large)
+            ._replace(
+                end=self._of(["result", "result", "failure"]),
+                cancelled=self._of(["", "undo", "on", "on", "end"]),
+            )
+        )
+
+    def _op(self, large: bool) -> Op:
+        what = self._of(["old", "old", "call", "try", "try", "first", "first", "race", "patch"])
+        if what == "old":
+            return super()._op(large)
+        if what in ("call", "try"):
+            return Op(what, (RISKY,))
+        if what == "patch":
+            return Op(what, (self._of("xy"),))
+        names = ("a", "b", RISKY, "timer", "signal", "signal for ever")
+        some = tuple(self._of(names) for _ in range(self._chance.randint(2, 3)))
+        return Op(what, some, self._of([0, 400, 1500]), self._chance.randrange(2))
+
+    def _action(self) -> Action:
+        if self._chance.random() < 0.07:
+            kind = self._of(["", "", "twice", "terminate"])
+            return Action("cancel", USER, self._chance.randrange(40), kind)
+        action = super()._action()
+        if action.what == "code" and self._chance.random() < 0.3:
+            return action._replace(kind="unpatched")
+        return action
+
+
 def draw(seed: int) -> Plan:
-    """The plan of a seed."""
-    return _Draw(seed).plan()
+    """The plan of a seed.  Small ones keep the plans that they had before there were endings."""
+    return (_Draw if seed < ENDINGS_FROM or seed % 5 == 0 else _Endings)(seed).plan()
 
 
 def token(plan: Plan) -> str:
@@ -153,6 +199,8 @@ def readable(plan: Plan) -> str:
         lines.append(f"run {'/'.join(program.run)}")
         for number, ops in enumerate(program.iterations):
             lines.append(f"  iteration {number}: {', '.join(map(_op, ops)) or 'nothing'}")
+        if program.end:
+            lines.append(f"  ends with a {program.end}, cancelled: {program.cancelled or 'ends'}")
     options = plan._asdict().items()
     lines.append(", ".join(f"{name}={value}" for name, value in list(options)[2:]) + "; then:")
     for action in plan.schedule:
@@ -166,4 +214,6 @@ def _op(op: Op) -> str:
         return f"await signal {op.signal} {'for ever' if op.ms == FOREVER else f'{op.ms} ms'}"
     if op.what == "large":
         return f"call with {op.ms} characters"
+    if op.what in ("first", "race"):
+        return f"{op.what} of {', '.join(op.names)} ({op.ms} ms, type {op.signal})"
     return f"{op.what} {'+'.join(op.names) or f'{op.ms} ms'}"

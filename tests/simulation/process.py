@@ -16,7 +16,7 @@ from replay.workflow import WorkflowConsumer
 from tests.example_pb2 import Int, String
 from tests.simulation.faults import Faults, Port
 from tests.simulation.plan import SERVER
-from tests.simulation.program import ACTIVITIES, LARGE, WORKFLOW
+from tests.simulation.program import ACTIVITIES, ENDINGS, LARGE, RISKY, WORKFLOW
 from tests.simulation.served import Channel, Server
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def staffed(process: Process, world: World) -> Process:
 def _staff(process: Process, world: World) -> Iterator[Consumer]:
     plan = world.plan
     activities = dict.fromkeys(ACTIVITIES, Int) | ({LARGE: String} if world.large else {})
+    activities |= dict.fromkeys(ENDINGS, Int) if world.endings else {}
     for shard in world.shards():
         for namespace in world.namespaces:
             log = process.client.log_of(namespace)
@@ -174,7 +175,7 @@ def _staff(process: Process, world: World) -> Iterator[Consumer]:
                     signature=Signature(Kind.of(takes, name)),
                     shard=shard,
                     workers=plan.workers,
-                    retry=None,
+                    retry=world.policy if name == RISKY else None,
                     timeout=None,
                     metrics=None,
                 )

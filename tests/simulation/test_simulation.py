@@ -12,13 +12,14 @@ from replay.log import Log, Move
 from tests.simulation.backend import opened
 from tests.simulation.faults import AT_CALLS
 from tests.simulation.plan import Action, Plan
-from tests.simulation.plans import draw, from_token, readable, token
-from tests.simulation.program import FOREVER, Op, Program, predict
+from tests.simulation.plans import ENDINGS_FROM, draw, from_token, readable, token
+from tests.simulation.program import DONE, FOREVER, Facts, Op, Program, predict
 from tests.simulation.run import many, once, sweep
 from tests.simulation.world import HAPPENINGS
 
-SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
 HISTORIES = 100
+SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
+SEEDS += [ENDINGS_FROM, pytest.param(ENDINGS_FROM + HISTORIES, marks=pytest.mark.slow)]
 
 #: These find what a transaction is for; the others are for a longer test.
 SOON = ("committed", "undone", "killed within")
@@ -192,11 +193,16 @@ def test_plan_as_a_word() -> None:
     assert from_token(token(plan)) == plan
 
 
+def shown(program: Program, facts: Facts) -> list[str]:
+    """What the oracle says of a run."""
+    lines = predict(program, facts).lines
+    return [f"{line.type} {line.key.removeprefix('n/w/r1/')} {line.message}" for line in lines]
+
+
 def test_plain_python() -> None:
     """The oracle by hand: a restart, an await that timed out, and one that took a signal."""
-    lines = predict(PROGRAM, {0: [5]}, {"n/w/r1/1/replay_signal/1:0"})
-    shown = [f"{line.type} {line.key.removeprefix('n/w/r1/')} {line.message}" for line in lines]
-    assert shown == [
+    facts = Facts(signals={"n/w/r1/1/replay_signal/1:0": DONE, "n/w/r1/1/replay_signal/0:0": 5})
+    assert shown(PROGRAM, facts) == [
         "RUN_CREATED 0 1",
         "ACTIVITY_REQUEST 0/a/0 1",
         "ACTIVITY_RESPONSE 0/a/0 8",

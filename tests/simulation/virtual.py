@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 #: The modules of the library that measure durations, draw, or start threads.
 MONOTONIC = ("replay.log", "replay.client", "replay.storage.database", "replay.activity")
-DRAWING = ("replay.consumer", "replay.client", "replay.storage.database")
+DRAWING = ("replay.failure", "replay.consumer", "replay.client", "replay.storage.database")
 
 
 @dataclass
@@ -71,7 +71,8 @@ class Windows:
 class Workers:
     """As the threads of an activity; a call begins at once, and ends when the dice say so."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, count: int, *_: object) -> None:
+        self.count = count
         self._mine: list[Future[Any]] = []
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
@@ -85,6 +86,10 @@ class Workers:
         self._mine.append(future)
         DICE.running.append((future, end))
         return future
+
+    def lost(self) -> int:
+        """As in `replay.activity`: no attempt has a timeout here."""
+        return 0
 
     def end(self) -> None:
         """As in `replay.activity`: what has not ended is not heard of any more."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from random import Random
@@ -22,10 +23,14 @@ from replay import (
     Consumer,
     Event,
     EventType,
+    GiveUp,
+    Retry,
     RunContext,
+    RunFailed,
     Shard,
     Unavailable,
 )
+from replay.client import NotOurs
 from replay.log import LostOwnership
 from replay.server.remote import RemoteLog
 from replay.signal import signal_hash
@@ -46,25 +51,55 @@ from tests.simulation.plan import SERVER, USER, Action, Plan
 from tests.simulation.process import Embedded, Process, Remote, Serving, staffed
 from tests.simulation.program import (
     ACTIVITIES,
+    ATTEMPTS,
+    ENDINGS,
     EXTRA,
     LARGE,
+    RISKY,
     WORKFLOW,
+    Cancelling,
+    Facts,
+    Prediction,
+    Program,
     as_line,
-    in_order,
+    gives_up,
+    interpret,
     length,
-    perform,
+    never_succeeds,
     predict,
-    requests,
 )
 from tests.simulation.served import Channel, Server
 
+CODES = ("restored", "raising", "other", "outputs", "shorter", "unpatched")
+ENDS = (
+    "returns a result",
+    "fails",
+    "fails with its activity",
+    "ends as cancelled",
+    "is terminated",
+    "catches a cancel",
+    "passes a cancel on",
+    "goes on after a failed activity",
+    "leaves an await open",
+    "is patched",
+    "is older than a patch",
+)
 NOTICED = 10.0  # seconds until a server ends the session of a client that does not answer (G1)
 HAPPENINGS = (
     *(f"at a call: {kind}" for kind in AT_CALLS),
-    *(f"code {kind}" for kind in ("restored", "raising", "other", "outputs", "shorter")),
+    *(f"code {kind}" for kind in CODES),
+    *(f"run {how}" for how in ENDS),
     *(f"{who} killed{how}" for who in ("worker", "server") for how in ("", " half-open")),
     *(f"{who} killed at a call" for who in ("worker", "server", "user")),
     "activity fails",
+    "activity gives up",
+    "activity has no attempts left",
+    "cancel of a run that has ended",
+    "cancel of a run that is parked",
+    "cancel of a run that is unknown",
+    "cancel again",
+    "cancel before anybody serves",
+    "cancel recorded",
     "clock back",
     "cursor moved back",
     "handler fails",
@@ -74,11 +109,14 @@ HAPPENINGS = (
     "rolled back late",
     "session expelled",
     "shards changed",
+    "signal freed",
     "signal sent twice",
     "two owners",
 )
 STAND_STILL = {"hangs": 15_000, "pauses": 3000}  # ms
 _EVENT = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
+#: The policy of the activity that may fail.
+POLICY = Retry(first=timedelta(seconds=1), factor=3, attempts=ATTEMPTS)
 FAR = timedelta(days=10)  # nothing that a program waits for takes so long
 #: When something is due: column, table, and for which rows.
 _MOMENTS = (
@@ -113,7 +151,16 @@ class World:
         ops = [op for program in plan.programs for ops in program.iterations for op in ops]
         self.large = any(op.what == LARGE for op in ops)
         self.longest = length(plan.limit) if self.large else 0
+        self.endings = any(program.end or program.cancelled for program in plan.programs)
         self.audit = Audit(backend, self.programs)
+        #: Cancels as they were sent, by reason.
+        self._cancels: dict[str, tuple[tuple[str, str], bool, bool]] = {}
+        self._stood_still = 0  # how often any process did
+        self._ever_refused: set[str] = set()  # iterations that met wrong code
+        self._older: set[tuple[Any, ...]] = set()  # patches that old code has passed
+        #: When each attempt first failed, by request and number.
+        self._failed_at: dict[tuple[str, int], datetime] = {}
+        self._failures: Counter[str] = Counter()  # of attempts, by request
         self._unborn = list(self.programs)
         self._late: dict[str, tuple[Late, Any]] = {}
         self._sent: dict[tuple[tuple[str, str], int, str], int | None] = {}
@@ -173,6 +220,7 @@ class World:
             return
         # A server that stands still does not notice who is gone.
         self._pass(STAND_STILL[kind], noticing=number != SERVER)
+        self._stood_still += 1
         self._still, watch, refused = True, self._stepping, self._refused
         process = self.processes[number]
         process.stop(hang_up=kind == "hangs")
@@ -199,6 +247,11 @@ class World:
 
     # What the consumers call.
 
+    @property
+    def policy(self) -> Retry:
+        """Of the activity that may fail."""
+        return POLICY
+
     def shards(self) -> list[Shard | None]:
         """The shards of each workflow and activity."""
         count = self._shard_count
@@ -207,52 +260,51 @@ class World:
     def flow(self, process: Process) -> Any:
         """The workflow, by the code that the process has just then."""
 
-        def flow(ctx: RunContext, message: Int) -> None:
-            program, value = self.programs[ctx.namespace, ctx.run], message.value
-            past = ctx.now()
-            for n, op in enumerate(program.iterations[ctx.iteration]):
-                if process.code and self._misbehave(process.code, ctx, n):
-                    return
-                value = perform(ctx, op, value)
-                if op.what == LARGE and op.ms > self.longest:
+        def flow(ctx: RunContext, message: Int) -> Any:
+            program = self.programs[ctx.namespace, ctx.run]
+            ops, past = program.iterations[ctx.iteration], ctx.now()
+            seen = _Patches(ctx, process.code == "unpatched")
+
+            def before(n: int, value: int) -> bool:
+                if process.code and self._misbehave(process.code, ctx):
+                    return True
+                if ops[n].what == "patch" and seen.old:
+                    self._older.add((ctx.namespace, ctx.run, ctx.iteration, ops[n].names[0]))
+                return False
+
+            def after(n: int, value: int) -> None:
+                nonlocal past
+                if ops[n].what == LARGE and ops[n].ms > self.longest:
                     self._count("message beyond the limit")
-                place = (ctx.namespace, ctx.run, ctx.iteration, n)
+                place = (ctx.namespace, ctx.run, ctx.iteration, n, *seen.new)
                 view: tuple[datetime, int] = (ctx.now(), value)
-                before = self._views.setdefault(place, view)
+                found = self._views.setdefault(place, view)
                 self.claim(past <= view[0], f"R8: the time of {place} goes back from {past}")
                 past = view[0]
-                self.claim(before == view, f"R2, R8: {place} saw {view}, and before {before}")
-            if ctx.iteration + 1 < len(program.iterations):
-                ctx.restart(Int(value=value))
+                self.claim(found == view, f"R2, R8: {place} saw {view}, and before {found}")
+
+            return interpret(program, ctx.iteration, seen, message.value, before, after)
 
         return flow
 
-    def _misbehave(self, code: str, ctx: RunContext, n: int) -> bool:
-        """What changed code does before the n-th operation (R4, R5, O2); whether it ends there."""
-        key = Key(ctx.namespace, ctx.workflow, ctx.run, ctx.iteration)
+    def _misbehave(self, code: str, ctx: RunContext) -> bool:
+        """What changed code does before an operation (R4, R5, O2); whether it ends there."""
+        if code == "unpatched":
+            return False
         if code == "outputs":
             ctx.emit_output(EXTRA, None)
             return False
-        self._refused.add(str(key))
+        key = str(Key(ctx.namespace, ctx.workflow, ctx.run, ctx.iteration))
+        self._refused.add(key)
+        self._ever_refused.add(key)
         # Refused, as the history has another request here; nothing of it may be stored.
-        if self._asked(key) > self._asked_before(key, n):
+        history = ctx._run._history
+        if history is not None and history.requests:
             if code == "shorter":
                 return True
             if code == "other":
                 ctx.exec_activity("unheard_of", None)
         raise Bug(f"{code} code")
-
-    def _asked(self, key: Key) -> int:
-        """How many requests the log has of an iteration."""
-        return sum(
-            type is EventType.ACTIVITY_REQUEST and event.key.iteration_key() == key
-            for (type, _), event in self.audit.by_key.items()
-        )
-
-    def _asked_before(self, key: Key, n: int) -> int:
-        """How many requests its first `n` operations make."""
-        ops = self.programs[key.namespace, key.run].iterations[key.iteration][:n]
-        return sum(requests(op, self.longest) for op in ops)
 
     def activity(self, name: str) -> Any:
         """One of the activities."""
@@ -264,14 +316,32 @@ class World:
             # Nor can one know what came after one's look, while one stood still.
             known &= self._stepping is None or not self._stepping.stood_still
             self.claim(not known, f"A4: {ctx.idempotency_key} is executed again")
-            if self._flaky:
-                self._flaky -= 1
+            if name == RISKY:
+                self._attempt(ctx)
+            bad = self._flaky > 0
+            self._flaky -= bad
+            if bad or (name == RISKY and never_succeeds(message.value)):
+                self._failures[ctx.idempotency_key] += 1
                 raise Bug("a bad day")
+            if name == RISKY and gives_up(message.value):
+                raise GiveUp("no way")
             if name == LARGE:
                 return message
-            return Int(value=ACTIVITIES[name](message.value))
+            return Int(value=(ACTIVITIES | ENDINGS)[name](message.value))
 
         return activity
+
+    def _attempt(self, ctx: ActivityContext) -> None:
+        """E3: no attempt comes too soon, or is one too many."""
+        key, n, now = ctx.idempotency_key, ctx.attempt, self.shared.clock.now
+        self.claim(n <= ATTEMPTS, f"E3: attempt {n} of {key}")
+        self._failed_at.setdefault((key, n), now)
+        if n > 1:
+            pause = 0.75 * POLICY.first * POLICY.factor ** (n - 2)
+            before = self._failed_at.get((key, n - 1))
+            self.claim(before is not None, f"E3: {key} has attempt {n}, and had none before")
+            early = before is not None and now < before + pause
+            self.claim(not early, f"E3: attempt {n} of {key} at {now}, after {before}")
 
     def delivered(self, event: Event) -> None:
         """The user's consumer: L1, L5."""
@@ -343,6 +413,9 @@ class World:
         """R4, R5: a run whose code is wrong just now has been parked."""
         query = "SELECT `key` FROM replay_parked WHERE consumer = ?"
         aside = {key for (key,) in self.backend.query(query, (consumer.name,))}
+        if not self._refused <= aside:  # one that was terminated is not parked any more
+            ended = self.backend.query("SELECT `key` FROM replay_events WHERE type = 2")
+            aside |= {key for (key,) in ended}
         self.claim(self._refused <= aside, f"R4: {self._refused - aside} is not parked")
 
     def _try_step(self, number: int, consumer: Consumer) -> int:
@@ -506,6 +579,48 @@ class World:
         self._sent[place] = None if message is None else message.value
         assert stored == new or not once, f"S1: {place}: {stored} instead of {new}"
 
+    # Cancels.
+
+    def _do_cancel(self, action: Action) -> None:
+        """Cancel a run, one that may be unknown or over, perhaps twice."""
+        runs = [*self.programs, (self.namespaces[0], "nobody")]
+        run = runs[action.n % len(runs)]
+        for _ in range(1 + (action.kind == "twice")):
+            self._cancel(run, action.kind == "terminate")
+
+    def _cancel(self, run: tuple[str, str], terminate: bool) -> None:
+        reason = f"reason {len(self._cancels)}"
+        before = self._stood_still
+        wanted = self.audit.cancellable(run, terminate)
+        try:
+            said, once = self._insist(
+                lambda client: client.cancel_run(
+                    run[0], WORKFLOW, run[1], reason, terminate=terminate
+                )
+            )
+        except NotOurs:
+            served = [n for n in self.audit.cursors if n.startswith(f"workflow/{run[0]}/")]
+            assert not served, f"E7: {served} count for nothing"
+            self._count("cancel before anybody serves")
+            return
+        self._cancels[reason] = (run, said, once)
+        self._count_cancel(run, said)
+        alone = once and self._stood_still == before
+        assert said == wanted or not alone, f"E7: cancel of {run}: {said} instead of {wanted}"
+        self.audit.look()
+
+    def _count_cancel(self, run: tuple[str, str], said: bool) -> None:
+        iteration, ended = self.audit.newest(run)
+        key = str(Key(run[0], WORKFLOW, run[1], iteration))
+        if said:
+            self._count("cancel recorded")
+            parked = "SELECT 1 FROM replay_parked WHERE `key` = ?"
+            self._count("cancel of a run that is parked" * bool(self.backend.query(parked, (key,))))
+        elif iteration < 0:
+            self._count("cancel of a run that is unknown")
+        else:
+            self._count("cancel of a run that has ended" if ended else "cancel again")
+
     # Transactions that commit late, or never.
 
     def _do_hold(self, action: Action) -> None:
@@ -639,11 +754,7 @@ class World:
         return max(0, math.ceil((min(moments) - now) / timedelta(milliseconds=1))) + 1
 
     def _all_done(self) -> bool:
-        last = [
-            Key(namespace, WORKFLOW, run, len(program.iterations) - 1)
-            for (namespace, run), program in self.programs.items()
-        ]
-        ended = all((EventType.RUN_COMPLETED, str(key)) in self.audit.by_key for key in last)
+        ended = all(self.audit.newest(run)[1] for run in self.programs)
         return ended and not self._behind() and not self._parked()
 
     def _parked(self) -> list[tuple[Any, ...]]:
@@ -669,14 +780,99 @@ class World:
 
     def _compare(self) -> None:
         self.audit.unchanged()
+        self.audit.all_freed()
         shown = list(self._client.stream(to_head=True))
-        timed_out, signals = self.audit.timed_out(), self._signals()
-        for (namespace, run), program in self.programs.items():
-            found = [as_line(e) for e in shown if e.key[:3] == (namespace, WORKFLOW, run)]
-            sent = signals.get((namespace, run), {})
-            wanted = predict(program, sent, timed_out, self.longest)
-            assert [*in_order(found)] == [*in_order(wanted)]
+        facts = self.audit.facts(self._signals(), self._ever_refused)
+        for run, program in self.programs.items():
+            wanted = predict(program, facts, self.longest)
+            events = [event for event in shown if event.key[:3] == (run[0], WORKFLOW, run[1])]
+            self._compare_run(events, wanted)
+            self._compare_answers(events, wanted)
+            self.audit.check_cancels(run, wanted.told)
+            self._ends(program, wanted)
+        self._check_facts(facts)
         self._readers([event.id for event in shown])
+
+    def _compare_run(self, events: list[Event], wanted: Prediction) -> None:
+        """What the run has written is what was predicted, and nothing of it came too early."""
+        own = [e for e in events if e.type is not EventType.ACTIVITY_RESPONSE]
+        own = [event for event in own if event.key.target != EXTRA]
+        assert [as_line(event) for event in own] == [line for line, _ in wanted.own()]
+        for event, (_, time) in zip(own, wanted.own(), strict=True):
+            assert event.id >= time, f"R2: {event!r} comes before event {time}, its cause"
+
+    def _compare_answers(self, events: list[Event], wanted: Prediction) -> None:
+        for event in events:
+            line = as_line(event)
+            if event.type is EventType.ACTIVITY_RESPONSE and event.key.target != "replay_cancel":
+                assert line.key in wanted.asked, f"A1: {event!r} answers nothing"
+                answer = wanted.answers.get(line.key, line.message)  # S2: some reached nobody
+                assert line.message == answer, f"{event!r} is not {answer}"
+
+    def _check_facts(self, facts: Facts) -> None:
+        """E3, E7, E9: what the oracle has taken from the log is lawful."""
+        for key, (kind, text, attempts) in facts.failed.items():
+            asked = self.audit.by_key[EventType.ACTIVITY_REQUEST, key].message.value
+            self._count(
+                "activity gives up" if kind == "GiveUp" else "activity has no attempts left"
+            )
+            if kind == "GiveUp":
+                lawful = gives_up(asked) and text == "no way"
+                assert lawful, f"E3: {key} gave up"
+            else:
+                assert (kind, text, attempts) == ("Bug", "a bad day", ATTEMPTS), f"E3: {key}"
+            failures = attempts - (kind == "GiveUp")
+            assert failures <= self._failures[key], f"E3: {key} did not fail so often"
+        for reason, (run, said, once) in self._cancels.items():
+            there = self.audit.has_cancel(run, reason)
+            assert there == said or not once, f"E7: {reason} for {run}: said {said}"
+        self._count("signal freed" * bool(self.audit.freed))
+
+    def _ends(self, program: Program, wanted: Prediction) -> None:
+        """E1, E2: what the user is told of the end; and E9: which patches a run has."""
+        (namespace, run), *_, last = program.run, wanted.lines[-2]
+        found: object
+        try:
+            message = self._client.result(namespace, WORKFLOW, run, 0)
+            found = None if message is None else message.value
+        except RunFailed as failed:
+            found = failed.kind, failed.text
+        is_end = "/replay_failure/" in last.key or "/replay_result/" in last.key
+        answer: Any = last.message if is_end else None
+        kind = answer[0] if isinstance(answer, tuple) else ""
+        assert found == (answer[:2] if kind else answer), f"E1: {program.run} ends with {found}"
+        self._count_ends(program, wanted, kind, answer)
+        for iteration in range(len(wanted.told)):
+            self._patches(program.run, iteration, wanted)
+
+    def _count_ends(self, program: Program, wanted: Prediction, kind: str, answer: object) -> None:
+        told: list[Cancelling] = [each for some in wanted.told for each in some]
+        failed = any(isinstance(message, tuple) for message in wanted.answers.values())
+        terminated = bool(told) and told[-1].terminate
+        caught = any(not each.terminate for each in told[: len(told) - (kind == "cancelled")])
+        open = wanted.asked - {line.key for line in wanted.lines if "RESPONSE" in line.type}
+        for what, happened in {
+            "returns a result": answer is not None and not kind,
+            "fails": kind == "sad",
+            "fails with its activity": kind in ("GiveUp", "Bug"),
+            "ends as cancelled": kind == "cancelled" and not terminated,
+            "is terminated": terminated,
+            "catches a cancel": caught,
+            "passes a cancel on": self.audit.passed_on(program.run),
+            "goes on after a failed activity": failed and kind not in ("GiveUp", "Bug"),
+            "leaves an await open": any("replay_signal" in key for key in open),
+        }.items():
+            self._count(f"run {what}" * happened)
+
+    def _patches(self, run: tuple[str, str], iteration: int, wanted: Prediction) -> None:
+        """E9: a run is without a patch only if old code has passed the place."""
+        key = f"{run[0]}/{WORKFLOW}/{run[1]}/{iteration}"
+        asked = [name for name in wanted.patches if name.startswith(f"{key}/")]
+        for place in asked:
+            has = (EventType.RUN_OUTPUT, place) in self.audit.by_key
+            self._count("run is patched" if has else "run is older than a patch")
+            older = (*run, iteration, place.rpartition("/")[2]) in self._older
+            assert has or older, f"E9: {place} is left out, though no old code was there"
 
     def _readers(self, ids: list[int]) -> None:
         """L1, L5: every reader has been given everything, in order."""
@@ -701,6 +897,24 @@ class World:
             queue = found.setdefault(place[0], {}).setdefault(place[1], [])
             queue.append(self._sent[place])
         return found
+
+
+class _Patches:
+    """A run's context, as its program sees it: old code knows of no patch."""
+
+    def __init__(self, ctx: RunContext, old: bool) -> None:
+        self.old = old
+        self.new: set[str] = set()  # the patches that it has
+        self._ctx = ctx
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def patched(self, name: str) -> bool:
+        """As in `RunContext`."""
+        new = not self.old and self._ctx.patched(name)
+        self.new |= {name} if new else set()
+        return new
 
 
 class Watch:
