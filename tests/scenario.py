@@ -187,10 +187,10 @@ def change(ctx: RunContext, name: StringValue) -> None:
         ctx.exec_activity(shout if ctx.patched("louder") else enrich, name)
 
 
-ENDS: tuple[Callable[..., object], ...] = (answer, lend, hold, turn, race, change)
 WORKFLOWS: dict[str, Callable[..., object]] = {
-    each.__name__: each for each in (greet, wait, nap, count, fan, many, fail, ship, *ENDS)
+    each.__name__: each for each in (greet, wait, nap, count, fan, many, fail, ship)
 }
+WORKFLOWS |= {each.__name__: each for each in (answer, lend, hold, turn, race, change)}
 #: `refuse` is tried twice.
 POLICIES = {"refuse": Retry(attempts=2)}
 ACTIVITIES: dict[str, Callable[..., object]] = {
