@@ -25,12 +25,17 @@ from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from replay import (
     ActivityContext,
+    ActivityFailed,
+    Cancelled,
     Client,
     Consumer,
     Error,
     Event,
     EventType,
+    Failed,
+    GiveUp,
     Key,
+    Retry,
     RunContext,
     Shard,
     register_activity,
@@ -38,7 +43,7 @@ from replay import (
 )
 from replay.log import Move
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
-from replay.server.proto.values_pb2 import Json
+from replay.server.proto.values_pb2 import Cancel, Failure, Json
 from replay.storage.database import Statement, from_text, insertion, to_text
 from replay.storage.event import pack, read
 from tests.support import START, Clock, crash, rows, stepped
@@ -105,6 +110,13 @@ def stumble(ctx: ActivityContext, executed: list[str], times: Int64Value) -> Int
     return Int64Value(value=ctx.attempt)
 
 
+def refuse(ctx: ActivityContext, executed: list[str], number: Int64Value) -> Int64Value:
+    executed.append(f"{ctx.idempotency_key} attempt {ctx.attempt}")
+    if number.value < 2:
+        raise GiveUp("no credit")
+    raise ValueError(f"attempt {ctx.attempt} fails")
+
+
 @dataclass
 class Parcel:
     name: str
@@ -123,11 +135,66 @@ def weigh(ctx: ActivityContext, executed: list[str], parcel: Parcel) -> int:
     return parcel.grams + 1
 
 
-WORKFLOWS: dict[str, Callable[..., None]] = {
+def answer(ctx: RunContext, number: Int64Value) -> Int64Value:
+    if number.value > 9:
+        ctx.restart(Int64Value(value=number.value - 10))
+    if number.value < 0:
+        raise Failed(f"{number.value} is negative", detail=number)
+    return Int64Value(value=number.value + 1)
+
+
+def lend(ctx: RunContext, number: Int64Value) -> None:
+    try:
+        ctx.exec_activity(refuse, number)
+    except ActivityFailed as error:
+        if number.value == 0:
+            raise
+        ctx.emit_output("refused", StringValue(value=error.text))
+
+
+def hold(ctx: RunContext, number: Int64Value) -> None:
+    try:
+        ctx.sleep(timedelta(seconds=10))
+    except Cancelled as error:
+        if number.value == 0:
+            raise
+        ctx.emit_output("told", StringValue(value=error.reason))
+        if number.value == 1:
+            ctx.restart(Int64Value(value=0))
+        ctx.sleep(timedelta(seconds=10))
+
+
+def turn(ctx: RunContext, number: Int64Value) -> None:
+    ctx.sleep(timedelta(seconds=10))
+    ctx.restart(Int64Value(value=number.value + 1))
+
+
+def race(ctx: RunContext, name: StringValue) -> None:
+    if name.value:
+        call = ctx.begin(ctx.call(enrich, name))
+        heard = ctx.begin(ctx.signal(1))
+        first = ctx.first(heard, call)
+        ctx.emit_output("first", StringValue(value="call" if first is call else "signal"))
+        ctx.restart(StringValue())
+    signal = ctx.await_signal(1, timedelta(seconds=10))
+    text = "nothing" if signal is None else signal.message.value
+    ctx.emit_output("heard", StringValue(value=text))
+
+
+def change(ctx: RunContext, name: StringValue) -> None:
+    ctx.exec_activity(enrich, name)
+    for _ in range(2):
+        ctx.exec_activity(shout if ctx.patched("louder") else enrich, name)
+
+
+WORKFLOWS: dict[str, Callable[..., object]] = {
     each.__name__: each for each in (greet, wait, nap, count, fan, many, fail, ship)
 }
+WORKFLOWS |= {each.__name__: each for each in (answer, lend, hold, turn, race, change)}
+#: `refuse` is tried twice.
+POLICIES = {"refuse": Retry(attempts=2)}
 ACTIVITIES: dict[str, Callable[..., object]] = {
-    each.__name__: each for each in (enrich, shout, stumble, weigh)
+    each.__name__: each for each in (enrich, shout, stumble, weigh, refuse)
 }
 
 
@@ -205,6 +272,14 @@ class Stage:
         run, type, external_id, value = rest.split(" ", 3)
         message = _message(value)
         return _answer(lambda: self._caller.signal_run(*_run(run), int(type), message, external_id))
+
+    def do_cancel(self, rest: str) -> list[str]:
+        run, reason = rest.split(" ", 1)
+        return _answer(lambda: self._caller.cancel_run(*_run(run), reason))
+
+    def do_terminate(self, rest: str) -> list[str]:
+        run, reason = rest.split(" ", 1)
+        return _answer(lambda: self._caller.cancel_run(*_run(run), reason, terminate=True))
 
     # What happens to processes.
 
@@ -311,7 +386,10 @@ def _consumer(client: Client, name: str, executed: list[str]) -> Consumer:
         workflow = WORKFLOWS[function]
         return register_workflow(client, namespace, workflow, shard=shard, start=False)
     activity = ACTIVITIES[function]
-    return register_activity(client, namespace, activity, executed, shard=shard, start=False)
+    retry = POLICIES.get(function)
+    return register_activity(
+        client, namespace, activity, executed, shard=shard, retry=retry, start=False
+    )
 
 
 def _message(value: str) -> Message | None:
@@ -338,6 +416,13 @@ def _text(raw: bytes | None) -> str:
         return "done"
     if isinstance(message, Json):
         return f"{message.type} {message.json.decode()}"
+    if isinstance(message, Failure):
+        detail = (
+            f" detail {_text(message.detail.SerializeToString())}" if message.detail.value else ""
+        )
+        return f"Failure {message.kind} {message.attempts} {json.dumps(message.text)}{detail}"
+    if isinstance(message, Cancel):
+        return f"{'Terminate' if message.terminate else 'Cancel'} {json.dumps(message.reason)}"
     return "-" if message is None else json.dumps(message.value, ensure_ascii=False)
 
 

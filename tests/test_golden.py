@@ -24,6 +24,7 @@ from replay import (
     register_activity,
     register_workflow,
 )
+from replay.failure import RESERVED
 from replay.signal import InvalidSignal
 from replay.storage.database import TABLES as EVERYTHING
 from replay.storage.database import from_text
@@ -201,6 +202,49 @@ def test_the_same_workflow_makes_the_same_rows(url: str, scenario: str) -> None:
         complete(client, clock, consumers, expected.workflow)
         assert events_of(client) == expected_events(expected)
         assert others_of(client) == expected_others(expected)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_e11_a_protobuf_workflow_writes_nothing_that_go_cannot_read(
+    url: str, scenario: str
+) -> None:
+    """E11: no reserved output, no response without a request, and no message of our own."""
+    begin, calls = recorded(scenario).events[0], list[str]()
+    with stepped(url, clock := Clock()) as client:
+        workflow = begin["workflow"]
+        consumers = staff(client, workflow, calls)
+        assert client.run_workflow("ns", workflow, "run", unpack(message(begin)))
+        complete(client, clock, consumers, workflow)
+        found = list(client.stream(to_head=True))
+        requests = {event.key for event in found if event.type is EventType.ACTIVITY_REQUEST}
+        answers = {event.key for event in found if event.type is EventType.ACTIVITY_RESPONSE}
+        assert answers == requests
+        assert not {event.key.target for event in found} & RESERVED
+        assert not [event for event in found if b"replay.v1." in (event.raw or b"")]
+        assert client.result("ns", workflow, "run", timeout=0) is None
+
+
+def test_e8_e10_e11_what_runs_write_for_these_is_ordinary(url: str) -> None:
+    """E8, E10, E11: requests as they always were, with the messages that Go knows."""
+
+    def flow(ctx: RunContext, message: Int) -> None:
+        ctx.first(ctx.begin(ctx.timer(timedelta(0))), ctx.begin(ctx.signal(1)))
+        ctx.emit_output("id", String(value=f"{ctx.uuid4()} {ctx.random.random()}"))
+
+    with stepped(url, Clock()) as client:
+        client.run_workflow("ns", "flow", "run", Int(value=1))
+        drain(register_workflow(client, "ns", flow, start=False), *client.loops())
+        found = list(client.stream(to_head=True))
+        keys = [(event.type.name, *event.key[4:]) for event in found]
+        assert keys == [
+            ("RUN_CREATED", "", ""),
+            ("ACTIVITY_REQUEST", "replay_sleep", "0"),
+            ("ACTIVITY_REQUEST", "replay_signal", "1:0"),
+            ("ACTIVITY_RESPONSE", "replay_sleep", "0"),
+            ("RUN_OUTPUT", "id", "0"),
+            ("RUN_COMPLETED", "", ""),
+        ]
+        assert not [event for event in found if b"replay.v1." in (event.raw or b"")]
 
 
 def send_signals(client: Client) -> list[bool | str]:
