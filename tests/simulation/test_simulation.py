@@ -171,6 +171,20 @@ FAILED = {
         "ooDbm09MlKZH3wHK7NUIykZZ-GbjMigvM4obKqG5BcQDMXI7054ULQ8dEzzxhfWdgFdGlXEzprddk1nD"
         "raZ0SGytRbbFcem7Bf3zr4YLG1_2Qw--kj7Uf8hUJPZ4DQDdzHu__4-_BV3kDvD2ImzPc="
     ),
+    # An iteration that ended in the same step was forgotten, and a cancel ended it once more.
+    "terminated at its end": (
+        "eNpljD0OwjAMRlMovxNCQmKGhS6VuAGsREhcIbSGRmpTlKYjEgzA4g1zQhYGDsBIUmDCi63P730H__Zk"
+        "n8GBgcIUYSGzMhVG5ircpUIR-iu3rjTB4T-h860WGWFr9b0c51mrpqd0piAILva5ETItNRDWQcVk6Egn"
+        "Shg255FrqZzGGrZSEWe8haxCkp5NdV5ag3t8lPR_YTMSKoKUeI13sWNAZ1IJA5V0sQ3LRx3bkK0hjsG5"
+        "C8ZmbDkZL4rXfe-g8A3S_1zE"
+    ),
+    # The same, and the cancel was not passed on.
+    "cancelled at its end": (
+        "eNprYJmqz8gABj2iJanFJcV6xZm5pTmJJZn5eXoFOYl5U3pYAkDU5CkaPRKYKory04sSc6f0sAdAWSB1"
+        "jEABpiKjKW1TNDXbpvSwFaUWl-aUAMXy86aUTGmcksGqkcEGVGEIVqHZDtSelpiZU1qUOiWDG0lBEFhB"
+        "65QMrh7m1LwUsN72KRoZDD1sjskg-8G2sRbllwIlvRm9lXsYIObLAEWTUtMz86Z4M3jzZshBBTMUgYrY"
+        "4dwetuTEvOTUnCneTN6iENESoDFeDe_MGHo4UnOTUlNSUkEGezEwODD4aih3sS7i3_6GAaRQDwAbT3IZ"
+    ),
 }
 
 
