@@ -506,7 +506,10 @@ class World:
         self._deaf = action.n
 
     def _do_time(self, action: Action) -> None:
-        self._count("clock back" if action.n < 0 else "")
+        if action.n < 0:
+            self._count("clock back")
+            back = timedelta(milliseconds=action.n)  # an attempt may end after that
+            self._tried_at = {place: at + back for place, at in self._tried_at.items()}
         self._pass(action.n)
 
     def _pass(self, milliseconds: int, *, noticing: bool = True) -> None:
