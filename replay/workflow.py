@@ -236,7 +236,9 @@ class WorkflowConsumer(Consumer):
         """
         key = event.key
         following = Key(*key[:3], key.iteration + 1)
-        passed = following._replace(target=CANCEL, sequence=key.sequence)
+        # Where the next iteration was cancelled already, it can still be terminated.
+        sequence = "1" if cancel.terminate else "0"
+        passed = following._replace(target=CANCEL, sequence=sequence)
         told = not cancel.terminate and self._has(EventType.RUN_OUTPUT, key, batch)
         if told or not self._has(EventType.RUN_CREATED, following, batch):
             self._ignore(event)
