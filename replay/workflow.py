@@ -140,6 +140,7 @@ class WorkflowConsumer(Consumer):
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
         self._now = self._log.now()
+        self._forget_ended(len(batch.events))
         # Runs that were created later have no history: nobody else has run them.
         self._begun = self._log.begun(
             [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
@@ -380,7 +381,13 @@ class WorkflowConsumer(Consumer):
 
     def _end(self, key: RunKey) -> None:
         self._ended[key] = None
-        if len(self._ended) > self._max_cached:
+
+    def _forget_ended(self, new: int) -> None:
+        """Forget iterations that ended before this batch, which has so many new events.
+
+        The log does not say yet that those of this batch have ended.
+        """
+        while len(self._ended) > self._max_cached + new:
             self._ended.popitem(last=False)
 
     def _evict(self, key: RunKey) -> None:

@@ -136,12 +136,30 @@ class _Endings(_Draw):
 
     def plan(self) -> Plan:
         plan = super().plan()
+        if self._chance.random() < 0.3:  # everything is read once more
+            again = Action("reshard", n=self._of([0, 2]))
+            plan = plan._replace(schedule=(*plan.schedule, *[Action("round")] * 3, again))
+        if len(plan.programs) > 1 and self._chance.random() < 0.4:
+            return self._overtaken(plan)
         if self._chance.random() < 0.7:  # what is cancelled is there
             plan = plan._replace(schedule=(Action("begin"), Action("round"), *plan.schedule))
         if self._chance.random() < 0.4:
             return plan
         old = tuple(Action("code", number, kind="unpatched") for number in (0, 1))
         return plan._replace(schedule=old + plan.schedule)
+
+    def _overtaken(self, plan: Plan) -> Plan:
+        """An iteration ends behind a gap, so a signal comes to an await that it has left open."""
+        type = self._chance.randrange(2)
+        first = Op("first", ("a", self._of(["signal", "signal for ever"])), 1500, type)
+        then = Op("signal", ms=self._of([FOREVER, 1500]), signal=type)
+        iterations = ((first,), (then, *plan.programs[0].iterations[-1]))
+        programs = (plan.programs[0]._replace(iterations=iterations), *plan.programs[1:])
+        count = len(programs)
+        n = next(n for n in range(40) if n % count == 0 and n // 5 % 2 == type)
+        begin = (Action("begin"), Action("round"), Action("hold", kind="run"))
+        then_do = (Action("signal", n=n), Action("round"), Action("release", n=1))
+        return plan._replace(programs=programs, schedule=(*begin, *then_do, *plan.schedule))
 
     def _program(self, run: tuple[str, str], large: bool) -> Program:
         return (

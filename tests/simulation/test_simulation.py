@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import Counter
+from collections import Counter, deque
+from typing import Any
 
 import pytest
 
+from replay.activity import ActivityConsumer
 from replay.log import Log, Move
+from replay.run import Run
+from replay.server.proto.values_pb2 import Failure
+from replay.signal import Matcher
+from replay.workflow import WorkflowConsumer
 from tests.simulation.backend import opened
 from tests.simulation.faults import AT_CALLS
 from tests.simulation.plan import Action, Plan
 from tests.simulation.plans import ENDINGS_FROM, draw, from_token, readable, token
-from tests.simulation.program import DONE, FOREVER, Facts, Op, Program, predict
-from tests.simulation.run import many, once, sweep
-from tests.simulation.world import HAPPENINGS
+from tests.simulation.program import DONE, FOREVER, Cancelling, Facts, Op, Program, predict
+from tests.simulation.run import many, once, quiet, sweep
+from tests.simulation.world import HAPPENINGS, simulate
 
 HISTORIES = 100
 SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
@@ -171,6 +177,28 @@ FAILED = {
         "ooDbm09MlKZH3wHK7NUIykZZ-GbjMigvM4obKqG5BcQDMXI7054ULQ8dEzzxhfWdgFdGlXEzprddk1nD"
         "raZ0SGytRbbFcem7Bf3zr4YLG1_2Qw--kj7Uf8hUJPZ4DQDdzHu__4-_BV3kDvD2ImzPc="
     ),
+    # An iteration that ended in the same step was forgotten, and a cancel ended it once more.
+    "terminated at its end": (
+        "eNpljD0OwjAMRlMovxNCQmKGhS6VuAGsREhcIbSGRmpTlKYjEgzA4g1zQhYGDsBIUmDCi63P730H__Zk"
+        "n8GBgcIUYSGzMhVG5ircpUIR-iu3rjTB4T-h860WGWFr9b0c51mrpqd0piAILva5ETItNRDWQcVk6Egn"
+        "Shg255FrqZzGGrZSEWe8haxCkp5NdV5ag3t8lPR_YTMSKoKUeI13sWNAZ1IJA5V0sQ3LRx3bkK0hjsG5"
+        "C8ZmbDkZL4rXfe-g8A3S_1zE"
+    ),
+    # The same, and the cancel was not passed on.
+    "cancelled at its end": (
+        "eNprYJmqz8gABj2iJanFJcV6xZm5pTmJJZn5eXoFOYl5U3pYAkDU5CkaPRKYKory04sSc6f0sAdAWSB1"
+        "jEABpiKjKW1TNDXbpvSwFaUWl-aUAMXy86aUTGmcksGqkcEGVGEIVqHZDtSelpiZU1qUOiWDG0lBEFhB"
+        "65QMrh7m1LwUsN72KRoZDD1sjskg-8G2sRbllwIlvRm9lXsYIObLAEWTUtMz86Z4M3jzZshBBTMUgYrY"
+        "4dwetuTEvOTUnCneTN6iENESoDFeDe_MGHo4UnOTUlNSUkEGezEwODD4aih3sS7i3_6GAaRQDwAbT3IZ"
+    ),
+    # A run is terminated while it restarts, and its next iteration is cancelled before that.
+    "terminated after a cancel": (
+        "eNplkLFOwzAQhu00SYEJBqRuXZBIlyAYmGFtVNFXcJNTHclxItvZy0CnGxAcr8kz4DitKsAefP7uv_-3"
+        "vIu_PjgLC68dWGdzWze9Eq5udd4poQnj9XB8Uoaz_wrTbo1oCKfrQzXouJ-KzD3tSU4weukCjEuhFCEX"
+        "9EYFK5ijV1_JiwwTqwA6Wqze-Yg9lFen695vTA3YXjlv3GoKoiSTqY958N2FN5oho1GdSYbpczk8MCQn"
+        "G9jWOoTKeRi98dC0va7-wFi2amQ4Mf0hx_O0FLoERUXkO-cOTFNr4eDYl9kvG3k36E6uUwMKhIXBmI_Y"
+        "0erydrn7fmR4Bs0Gqgp8Ll8y9sSOn5P_ACr2lM0="
+    ),
 }
 
 
@@ -197,6 +225,120 @@ def shown(program: Program, facts: Facts) -> list[str]:
     """What the oracle says of a run."""
     lines = predict(program, facts).lines
     return [f"{line.type} {line.key.removeprefix('n/w/r1/')} {line.message}" for line in lines]
+
+
+def test_plain_python_of_endings() -> None:
+    """E1, E3, E8: a call that failed and was caught, the first of two, a patch, a result."""
+    ops = (
+        Op("try", ("f",)),
+        Op("first", ("signal for ever", "a"), signal=1),
+        *[Op("patch", ("x",))] * 2,
+    )
+    program = Program(("n", "r1"), (ops,), end="result")
+    key = "n/w/r1/0"
+    facts = Facts(
+        ids={key: 1, f"{key}/f/0": 3, f"{key}/a/0": 6, f"{key}/p/0": 9, f"{key}/p/1": 11},
+        failed={f"{key}/f/0": ("Bug", "a bad day", 3)},
+        patched={f"{key}/replay_patch/x"},
+    )
+    assert shown(program, facts) == [
+        "RUN_CREATED 0 1",
+        "ACTIVITY_REQUEST 0/f/0 1",
+        "ACTIVITY_RESPONSE 0/f/0 ('Bug', 'a bad day', 3)",
+        "ACTIVITY_REQUEST 0/replay_signal/1:0 for ever",
+        "ACTIVITY_REQUEST 0/a/0 34",
+        "ACTIVITY_RESPONSE 0/a/0 239",
+        "RUN_OUTPUT 0/replay_patch/x True",
+        "ACTIVITY_REQUEST 0/p/0 293",
+        "ACTIVITY_RESPONSE 0/p/0 304",
+        "ACTIVITY_REQUEST 0/p/1 304",
+        "ACTIVITY_RESPONSE 0/p/1 315",
+        "RUN_OUTPUT 0/replay_result/0 315",
+        "RUN_COMPLETED 0 None",
+    ]
+
+
+CALLS = ((Op("call", ("a",)), Op("call", ("b",))), ())
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "at", "ends"),
+    [
+        ("", 4, ["RUN_OUTPUT 0/replay_failure/0 ('cancelled', 'why', 0)", "RUN_COMPLETED 0 None"]),
+        ("end", 4, ["RUN_OUTPUT 0/replay_result/0 8", "RUN_COMPLETED 0 None"]),
+        (
+            "on",
+            4,
+            [
+                "RUN_OUTPUT 0/replay_cancel/0 True",
+                "RUN_COMPLETED 0 None",
+                "RUN_CREATED 1 21",
+                "RUN_OUTPUT 1/replay_result/0 21",
+                "RUN_COMPLETED 1 None",
+            ],
+        ),
+        (  # it came when the iteration had its last response already
+            "",
+            6,
+            [
+                "RUN_COMPLETED 0 None",
+                "RUN_CREATED 1 11",
+                "RUN_OUTPUT 1/replay_result/0 11",
+                "RUN_COMPLETED 1 None",
+            ],
+        ),
+    ],
+)
+def test_plain_python_cancelled(cancelled: str, at: int, ends: list[str]) -> None:
+    """E7: a cancel comes out of the wait that it falls in, or of none."""
+    program = Program(("n", "r1"), CALLS, end="result", cancelled=cancelled)
+    ids = {"n/w/r1/0": 1, "n/w/r1/0/a/0": 3, "n/w/r1/0/b/0": 5}
+    facts = Facts(ids=ids, cancels={"n/w/r1/0": [Cancelling(at, "why", terminate=False)]})
+    lines = shown(program, facts)
+    assert lines[:4] == [
+        "RUN_CREATED 0 1",
+        "ACTIVITY_REQUEST 0/a/0 1",
+        "ACTIVITY_RESPONSE 0/a/0 8",
+        "ACTIVITY_REQUEST 0/b/0 8",
+    ]
+    assert [line for line in lines[4:] if line != "ACTIVITY_RESPONSE 0/b/0 11"] == ends
+
+
+def _patched_anew(run: Run, name: str) -> bool:
+    history = run._history
+    known = history is not None and ("replay_patch", name) in history.outputs
+    fresh = not known and (history is None or not history.requests)
+    if fresh and name not in run._patches:
+        run._patches[name] = True
+        run._mark("replay_patch", True, name)
+    return known or fresh
+
+
+def _two_results(run: Run, result: Any, end: BaseException | None) -> None:
+    if end is not None:
+        run._mark("replay_failure", Failure(kind="sad", text=str(end)))
+    run._mark("replay_result", result)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "broken"),
+    [
+        (WorkflowConsumer, "_pass_on", lambda *_: None),
+        (Matcher, "_free_late", lambda *_: None),
+        (ActivityConsumer, "due_when_claimed", lambda *_: True),
+        (Run, "patched", _patched_anew),
+        (Run, "_conclude", _two_results),
+    ],
+    ids=["cancel lost", "signal lost", "attempts burnt", "patched anew", "two results"],
+)
+def test_a_broken_library_is_found(
+    where: type, name: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1, E3, E7, E8, E9: what each of these promises costs is not spent for nothing."""
+    monkeypatch.setattr(where, name, broken)
+    plans = map(draw, range(600_010, 600_410))
+    with opened("sqlite://") as backend, quiet(), pytest.raises(AssertionError):
+        deque((simulate(backend, plan) for plan in plans), maxlen=0)
 
 
 def test_plain_python() -> None:

@@ -158,8 +158,8 @@ class World:
         self._stood_still = 0  # how often any process did
         self._ever_refused: set[str] = set()  # iterations that met wrong code
         self._older: set[tuple[Any, ...]] = set()  # patches that old code has passed
-        #: When each attempt first failed, by request and number.
-        self._failed_at: dict[tuple[str, int], datetime] = {}
+        #: The earliest time of each attempt, by consumer, request and number.
+        self._tried_at: dict[tuple[str, str, int], datetime] = {}
         self._failures: Counter[str] = Counter()  # of attempts, by request
         self._unborn = list(self.programs)
         self._late: dict[str, tuple[Late, Any]] = {}
@@ -335,10 +335,11 @@ class World:
         """E3: no attempt comes too soon, or is one too many."""
         key, n, now = ctx.idempotency_key, ctx.attempt, self.shared.clock.now
         self.claim(n <= ATTEMPTS, f"E3: attempt {n} of {key}")
-        self._failed_at.setdefault((key, n), now)
+        name = self._stepping.name if self._stepping else ""  # those of other shards count anew
+        self._tried_at[name, key, n] = min(now, self._tried_at.get((name, key, n), now))
         if n > 1:
             pause = 0.75 * POLICY.first * POLICY.factor ** (n - 2)
-            before = self._failed_at.get((key, n - 1))
+            before = self._tried_at.get((name, key, n - 1))
             self.claim(before is not None, f"E3: {key} has attempt {n}, and had none before")
             early = before is not None and now < before + pause
             self.claim(not early, f"E3: attempt {n} of {key} at {now}, after {before}")
@@ -505,7 +506,10 @@ class World:
         self._deaf = action.n
 
     def _do_time(self, action: Action) -> None:
-        self._count("clock back" if action.n < 0 else "")
+        if action.n < 0:
+            self._count("clock back")
+            back = timedelta(milliseconds=action.n)  # an attempt may end after that
+            self._tried_at = {place: at + back for place, at in self._tried_at.items()}
         self._pass(action.n)
 
     def _pass(self, milliseconds: int, *, noticing: bool = True) -> None:
@@ -820,7 +824,8 @@ class World:
                 lawful = gives_up(asked) and text == "no way"
                 assert lawful, f"E3: {key} gave up"
             else:
-                assert (kind, text, attempts) == ("Bug", "a bad day", ATTEMPTS), f"E3: {key}"
+                how = (kind, text, attempts)
+                assert how == ("Bug", "a bad day", ATTEMPTS), f"E3: {key} fails by {how}"
             failures = attempts - (kind == "GiveUp")
             assert failures <= self._failures[key], f"E3: {key} did not fail so often"
         for reason, (run, said, once) in self._cancels.items():
@@ -926,18 +931,18 @@ class Watch:
         self._process = process.owner()
         self._remote = isinstance(process, Remote)
         self.number = process.number
-        self._name = name
+        self.name = name
         self.stood_still = False
         self.begin(world)
 
     def begin(self, world: World) -> None:
         """From here on nobody else does anything."""
-        self._held = world.shared.locks.get(self._name, self._port) is not self._port
-        self._before = world.place(self._name)
+        self._held = world.shared.locks.get(self.name, self._port) is not self._port
+        self._before = world.place(self.name)
 
     def end(self, world: World) -> None:
         """Compare."""
-        name, before, after = self._name, self._before, world.place(self._name)
+        name, before, after = self.name, self._before, world.place(self.name)
         # A server that falls within a step is started again, and the step goes on with it.
         owners = (self._process, self._owner())
         ours = after.owner.endswith(owners)
@@ -958,7 +963,7 @@ class Watch:
             return True
         mine = world.processes[self.number].client.log
         sessions = world.server().host.sessions.values()
-        owners = {session.id for session in sessions if self._name in session.claims}
+        owners = {session.id for session in sessions if self.name in session.claims}
         return isinstance(mine, RemoteLog) and owners <= {mine._session}
 
 
