@@ -157,8 +157,9 @@ class _Endings(_Draw):
         programs = (plan.programs[0]._replace(iterations=iterations), *plan.programs[1:])
         count = len(programs)
         n = next(n for n in range(40) if n % count == 0 and n // 5 % 2 == type)
-        begin = (Action("begin"), Action("round"), Action("hold", kind="run"))
-        then_do = (Action("signal", n=n), Action("round"), Action("release", n=1))
+        rounds = (Action("round"), Action("round", SERVER))  # the matcher's, where there is one
+        begin = (Action("begin"), *rounds, Action("hold", kind="run"))
+        then_do = (Action("signal", n=n), *rounds, Action("release", n=1))
         return plan._replace(programs=programs, schedule=(*begin, *then_do, *plan.schedule))
 
     def _program(self, run: tuple[str, str], large: bool) -> Program:

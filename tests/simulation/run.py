@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import shlex
 import time
 from collections import Counter
@@ -78,7 +79,7 @@ def many(backend: Backend, url: str, seed: int, histories: int, total: Counter[s
         except Exception as error:
             again = f"./dev simulate --seed {number} --histories 1{where(backend, url)}"
             error.add_note(f"seed {number}, all of it: {again}")
-            small = smaller(backend, plan, type(error))
+            small = smaller(backend, plan, way(error))
             error.add_note(f"the history, made small:\n{readable(small)}")
             error.add_note(_again(backend, small, url))
             raise
@@ -110,7 +111,13 @@ def sweep(backend: Backend, url: str, mode: str, kind: str, total: Counter[str])
             total.update(["histories", f"histories, sweep of {mode}"])
 
 
-def smaller(backend: Backend, plan: Plan, kind: type[Exception]) -> Plan:
+def way(error: Exception) -> tuple[type[Exception], str]:
+    """How a history has failed: the class of the error, and the promises that it names."""
+    named = re.match(r"[A-Z]\d+[^:]*", str(error))
+    return type(error), named[0] if named else ""
+
+
+def smaller(backend: Backend, plan: Plan, kind: tuple[type[Exception], str]) -> Plan:
     """A plan of as few actions and operations as possible that fails in the same way."""
     end = time.monotonic() + SMALLER
 
@@ -120,7 +127,7 @@ def smaller(backend: Backend, plan: Plan, kind: type[Exception]) -> Plan:
                 with quiet():
                     simulate(backend, other)
             except Exception as error:
-                return isinstance(error, kind)
+                return way(error) == kind
         return False
 
     found = None

@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from random import Random
 from typing import Any, NamedTuple
 
@@ -801,7 +802,9 @@ class World:
         """What the run has written is what was predicted, and nothing of it came too early."""
         own = [e for e in events if e.type is not EventType.ACTIVITY_RESPONSE]
         own = [event for event in own if event.key.target != EXTRA]
-        assert [as_line(event) for event in own] == [line for line, _ in wanted.own()]
+        found = [as_line(event) for event in own]
+        for pair in zip_longest(found, (line for line, _ in wanted.own())):
+            assert pair[0] == pair[1], f"R2: found {pair[0]}, expected {pair[1]}"
         for event, (_, time) in zip(own, wanted.own(), strict=True):
             assert event.id >= time, f"R2: {event!r} comes before event {time}, its cause"
 
