@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from replay import Event, EventType, Key
@@ -197,9 +196,8 @@ class Audit:
     def facts(
         self,
         sent: Mapping[tuple[str, str], Mapping[int, Sequence[int | None]]],
-        refused: AbstractSet[str],
     ) -> Facts:
-        """What was a race.  `refused` are the iterations that met wrong code."""
+        """What was a race."""
         kinds = (EventType.ACTIVITY_RESPONSE, EventType.RUN_CREATED)
         failed: dict[str, Failing] = {}
         for (type, key), event in self.by_key.items():
@@ -214,7 +212,7 @@ class Audit:
             failed=failed,
             patched={key for _, key in self.by_key if "/replay_patch/" in key},
             cancels=cancels,
-            cut={key: self._lines(key) for key in refused & cancels.keys() if self._cut(key)},
+            cut={key: self._lines(key) for key in cancels if self._cut(key)},
         )
 
     def _cut(self, key: str) -> bool:

@@ -244,7 +244,7 @@ class Facts:
     patched: AbstractSet[str] = frozenset()  # keys of outputs
     #: The cancels of an iteration, by its key, in the order of their ids.
     cancels: Mapping[str, Sequence[Cancelling]] = field(default_factory=dict)
-    #: How many lines of its own a terminated iteration has that was parked, by key.
+    #: How many lines of its own a terminated iteration has, by key.
     cut: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -350,7 +350,7 @@ class Plain:
         raise Terminated(cancel.reason) if cancel.terminate else Cancelled(cancel.reason)
 
     def _maybe_cut(self) -> None:
-        """A parked run that was terminated got as far as its lines say."""
+        """A run that was terminated got as far as its lines say: its code need not have run."""
         if (cut := self._facts.cut.get(self._key)) is None:
             return
         if len([line for line in self.lines if line.type != "ACTIVITY_RESPONSE"]) == cut:

@@ -336,7 +336,7 @@ def test_a_broken_library_is_found(
 ) -> None:
     """E1, E3, E7, E8, E9: what each of these promises costs is not spent for nothing."""
     monkeypatch.setattr(where, name, broken)
-    plans = map(draw, range(600_010, 600_410))
+    plans = map(draw, range(600_970, 601_370))
     with opened("sqlite://") as backend, quiet(), pytest.raises(AssertionError):
         deque((simulate(backend, plan) for plan in plans), maxlen=0)
 

@@ -157,7 +157,6 @@ class World:
         #: Cancels as they were sent, by reason.
         self._cancels: dict[str, tuple[tuple[str, str], bool, bool]] = {}
         self._stood_still = 0  # how often any process did
-        self._ever_refused: set[str] = set()  # iterations that met wrong code
         self._older: set[tuple[Any, ...]] = set()  # patches that old code has passed
         #: The earliest time of each attempt, by consumer, request and number.
         self._tried_at: dict[tuple[str, str, int], datetime] = {}
@@ -297,7 +296,6 @@ class World:
             return False
         key = str(Key(ctx.namespace, ctx.workflow, ctx.run, ctx.iteration))
         self._refused.add(key)
-        self._ever_refused.add(key)
         # Refused, as the history has another request here; nothing of it may be stored.
         history = ctx._run._history
         if history is not None and history.requests:
@@ -787,7 +785,7 @@ class World:
         self.audit.unchanged()
         self.audit.all_freed()
         shown = list(self._client.stream(to_head=True))
-        facts = self.audit.facts(self._signals(), self._ever_refused)
+        facts = self.audit.facts(self._signals())
         for run, program in self.programs.items():
             wanted = predict(program, facts, self.longest)
             events = [event for event in shown if event.key[:3] == (run[0], WORKFLOW, run[1])]
