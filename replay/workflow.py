@@ -166,12 +166,13 @@ class WorkflowConsumer(Consumer):
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
-                    if run.ended and event.key.target == CANCEL:
-                        self._pass_on(event, batch)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 self._park_run(key, event.id, 1, error, batch)
+            else:  # an error of the database in here fails the step, not the run
+                if run is not None and run.ended and event.key.target == CANCEL:
+                    self._pass_on(event, batch)
         self._evict_idle()
         self._unanswered.look(self._log, self._now)
 
@@ -182,15 +183,14 @@ class WorkflowConsumer(Consumer):
     def _retry(self, parked: Parked, up_to: int, batch: Batch) -> None:
         self._now = self._log.now()
         key: RunKey = Key.parse(parked.key)[:4]
-        history = History(self._log.history(Key(*key)))
+        history, passed = History(self._log.history(Key(*key))), []
         try:
             if history.completed is None and history.created is not None:
                 cancels = [each for each in history.responses if each.key.target == CANCEL]
                 run = self._replay(history, up_to)
                 self._collect(run, batch)
-                for cancel in cancels if run.ended else ():
-                    if cancel.id <= up_to:  # it came while the run was parked
-                        self._pass_on(cancel, batch)
+                if run.ended:  # these came while the run was parked
+                    passed = [cancel for cancel in cancels if cancel.id <= up_to]
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -198,6 +198,8 @@ class WorkflowConsumer(Consumer):
         else:
             self._parked_runs.discard(key)
             batch.unparked.append(parked.event_id)
+            for cancel in passed:
+                self._pass_on(cancel, batch)
 
     def _park_run(
         self, key: RunKey, event_id: int, attempts: int, error: BaseException, batch: Batch
