@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.mutants.patch import ROOT, DoesNotApply, Patch, apply, patches
 from tests.servers import NOT_FOUND, ServerError, private_servers, started
 
-NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.db", "*.db-*", "*.egg-info", "build")
+NOT_COPIED = shutil.ignore_patterns(".*", "*.db", "*.db-*", "*.egg-info", "build")
 #: What knows of a patch otherwise than by what it breaks, or says nothing of the library.
 NO_PROOF = (
     "tests/mutants",
@@ -40,6 +40,7 @@ NO_PROOF = (
 EVERYTHING = (["tests", "-m", "not slow"], ["tests", "-m", "slow"])
 #: Seconds after which tests that do not end prove nothing.
 LIMIT, NAMED_LIMIT = 600, 240  # of all tests, and of those that a patch names
+OPTIONS = ("-p", "no:cacheprovider")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -63,32 +64,45 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def copied() -> Iterator[Path]:
+def copied(original: Path) -> Iterator[Path]:
     """A copy of the tree, to break."""
     with tempfile.TemporaryDirectory(prefix="replay-mutant-") as folder:
         tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=NOT_COPIED)
+        shutil.copytree(original, tree, ignore=NOT_COPIED)
         yield tree
+
+
+@contextlib.contextmanager
+def compiled() -> Iterator[Path]:
+    """A copy of the tree with its bytecode, which each further copy takes along.
+
+    To compile the library and its tests takes longer than the test that notices a patch.
+    """
+    with copied(ROOT) as tree:
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", *OPTIONS, "tests"]
+        subprocess.run(
+            command, cwd=tree, env=environment(tree), capture_output=True, timeout=LIMIT, check=True
+        )
+        yield tree
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """What pytest needs to import the library from a copy."""
+    return os.environ | {"PYTHONPATH": str(tree), "COLUMNS": "1000"}  # or names of tests are cut
 
 
 def run_tests(
     tree: Path, arguments: Sequence[str], server: str, on_servers: bool, limit: float = LIMIT
 ) -> str:
     """Run tests in a copy up to the first that fails; its name, or nothing."""
-    options = ["-q", "-x", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    options = ["-q", "-x", "--tb=no", "-rfE", *OPTIONS]
     options += [] if on_servers else ["-p", "tests.mutants.sqlite_only"]
     options += [f"--ignore={path}" for path in NO_PROOF]
-    environment = os.environ | {
-        "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "REPLAY_TEST_URLS": server,
-        "COLUMNS": "1000",  # so that the name of a test is not cut
-    }
     command = [sys.executable, "-m", "pytest", *options, *arguments]
     with subprocess.Popen(
         command,
         cwd=tree,
-        env=environment,
+        env=environment(tree) | {"REPLAY_TEST_URLS": server},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -116,10 +130,10 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def judge(patch: Patch, server: str) -> Outcome:
+def judge(patch: Patch, server: str, original: Path) -> Outcome:
     """Apply a patch to a copy, and see what notices it."""
     try:
-        with copied() as tree:
+        with copied(original) as tree:
             apply(patch, tree)
             for arguments in (patch.tests, *EVERYTHING):
                 limit = NAMED_LIMIT if arguments is patch.tests else LIMIT
@@ -132,12 +146,12 @@ def judge(patch: Patch, server: str) -> Outcome:
     return Outcome(patch)
 
 
-def unfounded(outcomes: Sequence[Outcome], server: str) -> str:
+def unfounded(outcomes: Sequence[Outcome], server: str, original: Path) -> str:
     """A test that failed under a patch, and fails without one as well."""
     tests = sorted({each.caught_by for each in outcomes if "::" in each.caught_by})
     if not tests:
         return ""
-    with copied() as tree:
+    with copied(original) as tree:
         return run_tests(tree, tests, server, on_servers=True)
 
 
@@ -192,12 +206,14 @@ def named(names: Sequence[str]) -> list[Patch]:
     return [known[name] for name in names] or list(known.values())
 
 
-def judge_all(chosen: Sequence[Patch], jobs: int, minutes: float, server: str) -> list[Outcome]:
+def judge_all(
+    chosen: Sequence[Patch], jobs: int, minutes: float, server: str, original: Path
+) -> list[Outcome]:
     """Judge patches, several at once; begin none after some minutes."""
     end = time.monotonic() + 60 * minutes
 
     def in_time(patch: Patch) -> Outcome | None:
-        return judge(patch, server) if time.monotonic() < end else None
+        return judge(patch, server, original) if time.monotonic() < end else None
 
     outcomes = []
     with ThreadPoolExecutor(jobs) as pool:
@@ -238,9 +254,9 @@ def main() -> int:
     chosen = named(given.name) if given.changed is None else changed_since(given.changed)
     if not chosen:
         return 0
-    with a_server() as server:
-        outcomes = judge_all(chosen, given.jobs, given.minutes, server)
-        wrong = unfounded(outcomes, server)
+    with a_server() as server, compiled() as original:
+        outcomes = judge_all(chosen, given.jobs, given.minutes, server, original)
+        wrong = unfounded(outcomes, server, original)
     if wrong:
         print(f"{wrong} fails without a patch, too: it proves nothing")
     if left := len(chosen) - len(outcomes):
