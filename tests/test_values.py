@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from replay import (
     ActivityContext,
@@ -168,6 +169,39 @@ def test_j1_protobuf_and_plain_values_mix(url: str) -> None:
             "ACTIVITY_RESPONSE shop/flow/r/0/replay_signal/3:0 value: 9",
             "RUN_COMPLETED shop/flow/r/0 -",
             "RUN_CREATED shop/flow/r/1 value: 2",
+        ]
+
+
+class Cup(BaseModel):
+    """A model as pydantic makes it."""
+
+    name: str
+    litres: float = Field(default=0.2, gt=0)
+
+
+class Shelf(BaseModel):
+    cups: list[Cup]
+
+
+def larger(ctx: RunContext, shelf: Shelf) -> list[Cup]:
+    assert isinstance(shelf.cups[0], Cup)
+    return [cup.model_copy(update={"litres": 2 * cup.litres}) for cup in shelf.cups]
+
+
+def test_j1_j3_models_of_pydantic(url: str) -> None:
+    """J1, J3: they keep their classes and their own rules."""
+    with stepped(url, Clock()) as client:
+        flow = register_workflow(client, NS, larger, start=False)
+        client.run_workflow(NS, larger, "r", Shelf(cups=[Cup(name="tea", litres=0.25)]))
+        bad = Cup.model_construct(name="none", litres=-1.0)
+        with pytest.raises(WrongValue, match=r"shop/larger/s/0: Shelf: (.|\n)*cups\.0\.litres"):
+            client.run_workflow(NS, larger, "s", Shelf.model_construct(cups=[bad]))
+        drain(flow)
+        assert client.result(NS, larger, "r", 10) == [Cup(name="tea", litres=0.5)]
+        assert listing(client) == [
+            "RUN_CREATED shop/larger/r/0 {'cups': [{'name': 'tea', 'litres': 0.25}]}",
+            "RUN_OUTPUT shop/larger/r/0/replay_result/0 [{'name': 'tea', 'litres': 0.5}]",
+            "RUN_COMPLETED shop/larger/r/0 -",
         ]
 
 
