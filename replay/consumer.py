@@ -45,7 +45,6 @@ Metrics = Callable[[str, str, float], None]
 WINDOW = 0.02
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
-LONGEST_ERROR = LONGEST_TEXT
 #: Events with which a batch is full, whatever their size.
 FULL = 2000
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
@@ -79,7 +78,7 @@ class Batch:
 
         Then it is committed before further events are handled.
         """
-        held = self.bytes + LONGEST_ERROR * len(self.parked)
+        held = self.bytes + LONGEST_TEXT * len(self.parked)
         return held >= BYTES or len(self.events) >= FULL
 
     def size(self) -> int:
@@ -384,7 +383,7 @@ class Consumer:
 
 
 def error_text(error: BaseException) -> str:
-    """Write any error as text that any column, call and log can take: `LONGEST_ERROR` bytes."""
+    """Write any error as text that any column, call and log can take: `LONGEST_TEXT` bytes."""
     return clean(f"{type(error).__name__}: {text_of(error)}")
 
 

@@ -63,6 +63,7 @@ log = logging.getLogger("replay")
 
 M = TypeVar("M")
 R = TypeVar("R")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 RunKey = tuple[str, str, str, int]
 
@@ -152,7 +153,7 @@ class Timer(Operation[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Await(Operation[R_co]):
+class Await(Operation[R_co | None], Generic[R_co]):
     """An await of a signal; without a timeout it lasts until its iteration ends."""
 
     signal: int | IntEnum | SignalType[Any]
@@ -210,7 +211,7 @@ class Pending(Generic[R_co]):
         """
         self._run.check()
         if self._given is None:
-            (self._given,) = self._run.wait([self._place])
+            self._given = self._run.wait(self._place)
         value: R_co = self._operation.value(self._given.message)
         return value
 
@@ -245,6 +246,10 @@ class History:
                 self.requests.append(event)
             else:
                 self.responses.append(event)
+
+    def is_over(self) -> bool:
+        """Whether the iteration has ended, or never began."""
+        return self.completed is not None or self.created is None
 
     def has_request(self, key: Key) -> bool:
         """Return whether the history's next request is this one; False if none is left.
@@ -412,8 +417,9 @@ class Run:
             if self._one or not self._waiting:
                 self._waiting = set()
                 self._go_on()
-                unread = sum([given.size for given in self._responses.values()])
-                self.held = size(self.created) + bytes + unread
+                self.held = size(self.created) + bytes
+                if self._responses:
+                    self.held += sum(given.size for given in self._responses.values())
 
     def taken(self) -> list[Event]:
         """Return the events that the function has added, and forget them."""
@@ -592,7 +598,12 @@ class Run:
         self._asked[type, target + prefix] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")
 
-    def wait(self, places: Sequence[tuple[str, str]]) -> list[_Given]:
+    def wait(self, place: tuple[str, str]) -> _Given:
+        """Wait for the response to a place."""
+        self._wait(set() if place in self._responses else {place}, one=False)
+        return self._responses.pop(place)
+
+    def wait_all(self, places: Sequence[tuple[str, str]]) -> list[_Given]:
         """Wait for a response to each place.  Returns them in the order of `places`."""
         self._wait({place for place in places if place not in self._responses}, one=False)
         return [self._responses.pop(place) for place in places]
@@ -728,7 +739,7 @@ class RunContext:
         self._run.check()
         kinds = UNTYPED if isinstance(activity, str) else signature(activity, ACTIVITY)
         place = self._run.request(_target(activity, name), message, "", kinds)
-        return _value(self._run.wait([place])[0].message)
+        return _value(self._run.wait(place).message)
 
     @overload
     def call(
@@ -750,13 +761,9 @@ class RunContext:
         return Timer(duration)
 
     @overload
-    def signal(
-        self, signal: SignalType[M], timeout: timedelta | None = None
-    ) -> Await[M | None]: ...
+    def signal(self, signal: SignalType[M], timeout: timedelta | None = None) -> Await[M]: ...
     @overload
-    def signal(
-        self, signal: int | IntEnum, timeout: timedelta | None = None
-    ) -> Await[Signal | None]: ...
+    def signal(self, signal: int | IntEnum, timeout: timedelta | None = None) -> Await[Signal]: ...
     def signal(self, signal: Any, timeout: timedelta | None = None) -> Await[Any]:
         """Make an await of a signal for `begin`; nothing is requested yet.
 
@@ -765,11 +772,23 @@ class RunContext:
         """
         return Await(signal, timeout)
 
-    def begin(self, operation: Operation[R]) -> Pending[R]:
+    @overload
+    def begin(self, operation: Await[M]) -> Pending[M | None]: ...
+    @overload
+    def begin(self, operation: Operation[R]) -> Pending[R]: ...
+    def begin(self, operation: Operation[Any]) -> Pending[Any]:
         """Make the request of a call, a timer or a signal, and go on without waiting (E8)."""
         self._run.check()
         return Pending(self._run, operation)
 
+    @overload
+    def first(self, pending: Pending[R], other: Pending[M], /) -> Pending[R | M]: ...
+    @overload
+    def first(
+        self, pending: Pending[R], other: Pending[M], third: Pending[T], /
+    ) -> Pending[R | M | T]: ...
+    @overload
+    def first(self, *pending: Pending[R]) -> Pending[R]: ...
     def first(self, *pending: Pending[Any]) -> Pending[Any]:
         """Wait until one of these has its response; return the one whose response came first (E8).
 
@@ -790,7 +809,7 @@ class RunContext:
         """
         self._run.check()
         places = [call.request(self._run) for call in calls]
-        given = self._run.wait(places)
+        given = self._run.wait_all(places)
         return [call.value(each.message) for call, each in zip(calls, given, strict=True)]
 
     def sleep(self, duration: timedelta) -> None:

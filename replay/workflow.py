@@ -79,7 +79,9 @@ class _Unanswered:
 
 
 def _terminates(event: Event) -> bool:
-    cancel = read_cancel(event) if event.key.target == CANCEL else None
+    if event.key.target != CANCEL:
+        return False
+    cancel = read_cancel(event)
     return cancel is not None and cancel.terminate
 
 
@@ -156,11 +158,11 @@ class WorkflowConsumer(Consumer):
                 continue  # or a run that restarts and restarts could never be terminated
             if event.type is EventType.ACTIVITY_RESPONSE:
                 self._unanswered.answered(event.key.target)
-            if event.key.target == CANCEL and not self._reaches(event, batch):
+            history = self._history_for(key, event)
+            if event.key.target == CANCEL and not self._reaches(event, history, batch):
                 continue  # it does not go to the run, or no more
             if key in self._parked_runs:
                 continue  # the next attempt finds the event in the history
-            history = self._history_for(key, event)
             try:
                 run = self._runs[key][0] if key in self._runs else self._load(key, event, history)
                 if run is not None:
@@ -171,7 +173,7 @@ class WorkflowConsumer(Consumer):
             except BaseException as error:
                 self._park_run(key, event.id, 1, error, batch)
             else:  # an error of the database in here fails the step, not the run
-                if run is not None and run.ended and event.key.target == CANCEL:
+                if event.key.target == CANCEL and run is not None and run.ended:
                     self._pass_on(event, batch)
         self._evict_idle()
         self._unanswered.look(self._log, self._now)
@@ -185,7 +187,7 @@ class WorkflowConsumer(Consumer):
         key: RunKey = Key.parse(parked.key)[:4]
         history, passed = History(self._log.history(Key(*key))), []
         try:
-            if history.completed is None and history.created is not None:
+            if not history.is_over():
                 cancels = [each for each in history.responses if each.key.target == CANCEL]
                 run = self._replay(history, up_to)
                 self._collect(run, batch)
@@ -212,7 +214,7 @@ class WorkflowConsumer(Consumer):
 
     # Cancels (E7).
 
-    def _reaches(self, event: Event, batch: Batch) -> bool:
+    def _reaches(self, event: Event, history: History | None, batch: Batch) -> bool:
         """Return whether to give a cancel to its run, as a response.
 
         Otherwise all is done: the run is terminated, or has ended, or has restarted meanwhile, or
@@ -222,7 +224,7 @@ class WorkflowConsumer(Consumer):
         if (cancel := read_cancel(event)) is None:
             log.warning("%r is ignored: it holds no replay.v1.Cancel", event)
             return False
-        if self._is_over(key):
+        if key in self._ended or (history is not None and history.is_over()):
             self._pass_on(event, batch)
         elif cancel.terminate:
             self._terminate(key, cancel, batch)
@@ -232,14 +234,6 @@ class WorkflowConsumer(Consumer):
         else:
             return True
         return False
-
-    def _is_over(self, key: RunKey) -> bool:
-        if key in self._runs or key in self._parked_runs:
-            return False
-        if key in self._ended:
-            return True
-        history = History(self._log.history(Key(*key)))
-        return history.created is None or history.completed is not None
 
     def _pass_on(self, event: Event, batch: Batch) -> None:
         """Hand the cancel of an iteration that has restarted to the next one.
@@ -291,11 +285,11 @@ class WorkflowConsumer(Consumer):
         batch.unparked.append(parked.event_id)
 
     def _history_for(self, key: RunKey, event: Event) -> History | None:
-        """Read the history of a run that is not in memory; None if the run has ended or is new.
+        """Read the history of a run that is not in memory; None if it has ended, is new, or parked.
 
         An error of the database here fails the step, not the run.
         """
-        if key in self._runs or key in self._ended:
+        if key in self._runs or key in self._ended or key in self._parked_runs:
             return None
         if event.type is EventType.RUN_CREATED and event.key not in self._begun:
             return None
@@ -306,7 +300,7 @@ class WorkflowConsumer(Consumer):
         if key in self._ended:
             self._ignore(event)
             return None
-        if history is not None and (history.completed is not None or history.created is None):
+        if history is not None and history.is_over():
             self._end(key)
             self._ignore(event)
             return None

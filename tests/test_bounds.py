@@ -28,7 +28,8 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.consumer import LONGEST_ERROR, Window, error_text
+from replay.consumer import Window, error_text
+from replay.failure import LONGEST_TEXT
 from replay.log import Move
 from replay.storage.database import Database, Row
 from replay.workflow import WorkflowConsumer
@@ -671,7 +672,7 @@ def test_a2_the_text_of_an_error_is_bounded_as_it_is_stored(
     # Its traceback holds half a surrogate pair, which pytest's workers cannot send.
     monkeypatch.setattr(logging.getLogger("replay"), "disabled", True)
     error = error_text(ValueError(text))
-    assert LONGEST_ERROR - 4 < len(error.encode()) <= LONGEST_ERROR
+    assert LONGEST_TEXT - 4 < len(error.encode()) <= LONGEST_TEXT
     assert "\0" not in error
     assert error.startswith("ValueError: ")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, assert_type
 
-from replay import ActivityContext, Client, OutputType, RunContext, Signal, SignalType
+from replay import ActivityContext, Client, OutputType, Pending, RunContext, Signal, SignalType
 from tests.example_pb2 import Int, String
 from tests.models import Approval, Bill, Order
 
@@ -37,7 +37,7 @@ def find(ctx: ActivityContext, backends: None, name: str | None) -> Int | None:
     return None
 
 
-def shop(ctx: RunContext, order: Order) -> None:
+def shop(ctx: RunContext, order: Order) -> Bill:
     assert_type(ctx.exec_activity(total, order), Bill)
     assert_type(ctx.exec_activity(find, "a"), Int | None)
     assert_type(ctx.exec_activity(find, None), Int | None)
@@ -47,8 +47,19 @@ def shop(ctx: RunContext, order: Order) -> None:
     assert_type(ctx.await_signal(COUNT, MINUTE), Int | None)
     assert_type(ctx.await_signal(NAMES, MINUTE), list[str] | None)
     assert_type(ctx.await_signal(1, MINUTE), Signal | None)
+    approval = ctx.begin(ctx.signal(APPROVE))
+    billing = ctx.begin(ctx.call(total, order))
+    time = ctx.begin(ctx.timer(MINUTE))
+    assert_type(approval.result(), Approval | None)
+    assert_type(ctx.begin(ctx.signal(1)).result(), Signal | None)
+    assert_type(billing.result(), Bill)
+    assert_type(time.result(), None)
+    assert_type(ctx.first(billing, time), Pending[Bill | None])
+    assert_type(ctx.first(approval, billing, time), Pending[Approval | None | Bill])
+    assert_type(ctx.first(*[billing]).result(), Bill)
     ctx.emit_output(BILL, Bill(1))
     ctx.emit_output("any", 5)
+    return Bill(1)
 
 
 def begin(client: Client) -> None:
@@ -57,6 +68,8 @@ def begin(client: Client) -> None:
     client.signal_run("shop", shop, "1", APPROVE, Approval("me"), "a")
     client.signal_run("shop", "shop", "1", 1, 5, "a")
     client.await_completion("shop", shop, "1")
+    assert_type(client.result("shop", shop, "1"), Bill)
+    assert_type(client.result("shop", "shop", "1"), Any)
 """
 
 #: Each line from the first call on is wrong.
@@ -75,12 +88,16 @@ def wrong(ctx: RunContext, order: Order, client: Client) -> None:
     ctx.await_signal(APPROVE, MINUTE).by
     ctx.emit_output(BILL, order)
     ctx.emit_output(BILL, None)
+    ctx.begin(ctx.call(total, order)).result().lines
+    ctx.first(ctx.begin(ctx.call(total, order)), ctx.begin(ctx.timer(5))).result()
+    ctx.first(ctx.call(total, order))
+    client.result("shop", shop, "1").lines
     client.run_workflow("shop", shop, "1", Bill(1))
     client.run_workflow("shop", total, "1", order)
     client.signal_run("shop", shop, "1", APPROVE, order, "a")
     client.signal_run("shop", shop, "1", APPROVE, None, "a")
 """
-WRONG = list(range(7, 20))
+WRONG = list(range(7, 24))
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ from google.protobuf.message import Message
 
 from .. import signal as signals
 from ..client import Client, Closed
-from ..consumer import LONGEST_ERROR, Consumer
+from ..consumer import Consumer
+from ..failure import LONGEST_TEXT
 from ..log import Log, Move, Pace, Parked
 from ..storage.codec import Codec, Sealer
 from ..storage.database import (
@@ -81,7 +82,7 @@ _SESSIONS = 3  # sessions that may end under a call, before it fails
 _RECONNECT = 1.0  # seconds that a call waits for a server to come back
 PART = 256 * 1024  # bytes of a commit that go into one request, unless one event is larger
 _SPARE = 32 * 1024  # bytes that a request may have beyond the limit of a message: servers take 64
-_PARKED = 2 * LONGEST_ERROR  # bytes of a parked event, at most
+_PARKED = 2 * LONGEST_TEXT  # bytes of a parked event, at most
 
 
 class Stubs:

@@ -25,8 +25,7 @@ from google.protobuf.message import DecodeError
 
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
-from ..consumer import LONGEST_ERROR
-from ..failure import CANCEL, FAILURE, PATCH, RESERVED, read_cancel, read_failure
+from ..failure import CANCEL, FAILURE, LONGEST_TEXT, PATCH, RESERVED, read_cancel, read_failure
 from ..log import Log, LostOwnership, Move, NameCollision
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
@@ -649,7 +648,7 @@ def _move(session: Session, move: log_pb2.Move) -> Move:
         0 <= each.event_id < 2**63
         and 0 <= each.attempts <= _LARGEST
         and each.next_at_ms in moment
-        and len(each.error.encode()) <= LONGEST_ERROR
+        and len(each.error.encode()) <= LONGEST_TEXT
         and "\0" not in each.error
         and len(each.key) <= 512
         for each in move.parked

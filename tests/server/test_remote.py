@@ -13,7 +13,8 @@ from google.protobuf.wrappers_pb2 import BytesValue
 import replay.storage.tail
 from replay import Client, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
-from replay.consumer import FULL, LONGEST_ERROR
+from replay.consumer import FULL
+from replay.failure import LONGEST_TEXT
 from replay.log import LARGEST_STEP, LONGEST_STEP, LostOwnership, Move, Parked
 from replay.server.limits import LARGEST_COMMIT, MOST_EVENTS
 from replay.server.remote import PART
@@ -146,7 +147,7 @@ def test_l6_a_commit_with_many_long_errors_goes_in_parts(server: Serving) -> Non
     """L6, A2: what a consumer parks is divided as the events are, and listed in pages."""
     with stepped(server.url) as client:
         assert client.log.claim(NAME, 0) == 0
-        text = "\u6f22" * (LONGEST_ERROR // 3)
+        text = "\u6f22" * (LONGEST_TEXT // 3)
         parked = [
             Parked(id, f"ns/flow/{'r' * 250}{id}/0", 1, Clock().now, text) for id in range(1, 2001)
         ]
