@@ -233,6 +233,16 @@ def test_a_name_that_the_session_does_not_own_is_not_moved(server: Serving) -> N
         assert rows(client, "SELECT * FROM replay_cursors WHERE id = ?", NAME) == []
 
 
+def test_a_name_that_another_session_owns_is_not_moved(server: Serving) -> None:
+    """L7: to the database, all sessions are one process, so the server tells them apart."""
+    with stepped(server.url) as owner, stepped(server.url) as client:
+        assert owner.log.claim(NAME, 0) == 0
+        with pytest.raises(LostOwnership, match="consumer/mine is not owned by this session"):
+            client.log.commit(outputs(client, [1]), Move(NAME, 0, 1))
+        assert list(client.stream(to_head=True)) == []
+        assert owner.log.commit(outputs(owner, [2]), Move(NAME, 0, 1)) == [True]
+
+
 def test_a_lost_connection_of_the_server_ends_its_sessions(server: Serving) -> None:
     """G1: what clients have in memory may be lost in the database: they drop it, as embedded."""
     seen: list[str] = []
