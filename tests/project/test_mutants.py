@@ -33,6 +33,15 @@ def test_every_patch_applies(patch: mutants.Patch, tmp_path: Path) -> None:
         compile((tmp_path / file).read_text(), file, "exec")
 
 
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
+def test_every_patch_names_tests_that_exist(patch: mutants.Patch) -> None:
+    """Or all tests would run to notice it, which takes a hundred times as long."""
+    for path, _, test in (name.partition("::") for name in patch.tests if name[:6] == "tests/"):
+        assert (mutants.ROOT / path).exists()
+        if test:
+            assert f"def {test.partition('[')[0]}(" in (mutants.ROOT / path).read_text()
+
+
 def test_there_are_enough_of_them() -> None:
     """Fewer would not say much of the suite."""
     assert len(PATCHES) >= 25
