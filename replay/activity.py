@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from .client import Client, consumer_name, stored_name
 from .consumer import Batch, Consumer, Metrics, Window
@@ -37,8 +37,6 @@ from .storage.database import Error
 from .storage.event import Event, EventType, MessageError, check_name
 
 _log = logging.getLogger("replay.activity")
-
-T = TypeVar("T")
 
 _BUSY = 0.25  # seconds that a consumer waits for a worker before it looks whether it has to stop
 
@@ -119,22 +117,12 @@ class ActivityContext:
         self._abandoned = True
 
 
-class _Hopeless(Error):
-    """An error that no further attempt can cure (E5)."""
+class _Raised(Error):
+    """A `MessageError` that the activity itself has raised: the next attempt may succeed."""
 
     def __init__(self, error: MessageError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def _surely(function: Callable[..., T], *arguments: Any) -> T:
-    """Call this, and mark the errors of a message that is what it is; a codec may work later."""
-    try:
-        return function(*arguments)
-    except CodecFailed:
-        raise
-    except MessageError as error:
-        raise _Hopeless(error) from error
 
 
 @dataclass(slots=True)
@@ -415,8 +403,11 @@ class ActivityConsumer(Consumer):
     def _execute(self, event: Event, context: ActivityContext) -> Any:
         self._executing.add(event.text)
         try:
-            message = _surely(self._takes.read, event)
-            return self._function(context, self._backends, message)
+            message = self._takes.read(event)
+            try:
+                return self._function(context, self._backends, message)
+            except MessageError as error:
+                raise _Raised(error) from error
         finally:
             self._executing.discard(event.text)
 
@@ -425,19 +416,19 @@ class ActivityConsumer(Consumer):
     ) -> None:
         """Add the response, or park the request."""
         try:
-            response = _surely(self._response, event, result())
+            message = self._returns.encode(result(), event.text)
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
         except KeyboardInterrupt:
             raise
-        except _Hopeless as error:
-            self._fail(event, attempts + 1, error.error, batch, hopeless=True)
+        except _Raised as error:
+            self._fail(event, attempts + 1, error.error, batch)
+        except MessageError as error:  # of what it takes or returns; a codec may work later
+            hopeless = not isinstance(error, CodecFailed)
+            self._fail(event, attempts + 1, error, batch, hopeless=hopeless)
         except BaseException as error:
             self._fail(event, attempts + 1, error, batch)
         else:
             self._respond(response, batch, event.id)
-
-    def _response(self, event: Event, value: Any) -> Event:
-        message = self._returns.encode(value, event.text)
-        return self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
 
     def _respond(self, response: Event, batch: Batch, request: int) -> None:
         batch.add(response)

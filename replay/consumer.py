@@ -34,7 +34,7 @@ from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Unavailable
 from .storage.event import Event, Key
-from .storage.tail import BATCH, BYTES, Waiter, size
+from .storage.tail import BATCH, BYTES, Waiter
 
 log = logging.getLogger("replay")
 
@@ -71,7 +71,7 @@ class Batch:
     def add(self, event: Event) -> None:
         """Add an event that may be large."""
         self.events.append(event)
-        self.bytes += size(event)
+        self.bytes += event.size
 
     def full(self) -> bool:
         """Whether it holds 8 MiB or 2,000 events (L6).

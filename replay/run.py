@@ -56,7 +56,6 @@ from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from .signature import ACTIVITY, UNTYPED, OutputType, SignalType, Signature, signature
 from .storage.database import Error
 from .storage.event import Event, EventType, Key, MessageError, check_name, check_target
-from .storage.tail import size
 from .storage.values import ANY, Kind
 
 log = logging.getLogger("replay")
@@ -336,7 +335,7 @@ class Run:
         self.added_bytes = 0
         #: The bytes of messages that the run keeps in memory while it waits (R10): its input, and
         #: all that came since its function received something.
-        self.held = size(created)
+        self.held = created.size
         self.kept = 0  # those that the consumer has counted
         self.evicted = False
         self.takes, self.returns = signature
@@ -406,10 +405,9 @@ class Run:
             self._waiting = set()
             self._go_on()
             return
-        bytes = size(response)
-        self.held += bytes
+        self.held += response.size
         if (kind := self._kinds.pop(place, None)) is not None:
-            self._responses[place] = _given(kind, response, bytes)
+            self._responses[place] = _given(kind, response)
         else:
             self._unasked[place] = response
         if self._waiting and place in self._waiting:
@@ -417,7 +415,7 @@ class Run:
             if self._one or not self._waiting:
                 self._waiting = set()
                 self._go_on()
-                self.held = size(self.created) + bytes
+                self.held = self.created.size + response.size
                 if self._responses:
                     self.held += sum(given.size for given in self._responses.values())
 
@@ -563,7 +561,7 @@ class Run:
             self._kinds[place] = kind
             return
         try:
-            self._responses[place] = _given(kind, response, size(response))
+            self._responses[place] = _given(kind, response)
         except MessageError as error:
             self._failure = error  # as in `feed`
             raise Evicted from error
@@ -579,7 +577,7 @@ class Run:
         self.added.append(event)
 
     def _count(self, event: Event) -> None:
-        self.added_bytes += size(event)
+        self.added_bytes += event.size
         if self.added_bytes > LARGEST_STEP:
             self._refuse_step(f"{LARGEST_STEP} bytes", event)
         if len(self.added) >= LONGEST_STEP:
@@ -658,11 +656,11 @@ class _Given(NamedTuple):
     size: int
 
 
-def _given(kind: Kind, response: Event, bytes: int) -> _Given:
+def _given(kind: Kind, response: Event) -> _Given:
     """Read a response: a value, or the failure of an activity (E3)."""
     failed = read_failure(response) if response.key.target != signals.TARGET else None
     message = kind.read(response) if failed is None else ActivityFailed(response.text, failed)
-    return _Given(response.id, message, bytes)
+    return _Given(response.id, message, response.size)
 
 
 _Make = Callable[[EventType, Key, Any], Event]

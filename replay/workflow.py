@@ -79,9 +79,7 @@ class _Unanswered:
 
 
 def _terminates(event: Event) -> bool:
-    if event.key.target != CANCEL:
-        return False
-    cancel = read_cancel(event)
+    cancel = read_cancel(event) if event.key.target == CANCEL else None
     return cancel is not None and cancel.terminate
 
 
@@ -147,7 +145,7 @@ class WorkflowConsumer(Consumer):
         self._begun = self._log.begun(
             [e.key for e in events if e.type is EventType.RUN_CREATED and e.id <= self._known_up_to]
         )
-        doomed = {event.key[:4] for event in events if _terminates(event)}
+        doomed = {e.key[:4] for e in events if e.key.target == CANCEL and _terminates(e)}
         for event in events:
             full = batch.full() or self._held > 2 * _CACHED
             if full and event is not events[0]:

@@ -30,7 +30,7 @@ from ..client import Client
 from ..log import LostOwnership
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import Event, EventType
-from ..storage.tail import BATCH, Alarm, Waiter, size
+from ..storage.tail import BATCH, Alarm, Waiter
 from .access import Principal
 from .limits import Limit
 from .wire import SessionLost, Stopping
@@ -269,7 +269,7 @@ class Host:
         If they are many or large, it makes that in a thread, for one call of the client at a time.
         """
         found = self.log.tail.slice(after, limit)
-        if found is not None and not is_costly(sum(map(size, found))):
+        if found is not None and not is_costly(sum(event.size for event in found)):
             return make(found)
         del found  # they would stay in memory while other calls have their turn
         return await self.in_turn(client, lambda: make(self.log.read(after, limit)))

@@ -54,7 +54,7 @@ from ..storage.event import (
     EventType,
     Key,
 )
-from ..storage.tail import BATCH, Tail, size
+from ..storage.tail import BATCH, Tail
 from .proto import log_pb2 as pb
 from .proto import replaypb_pb2
 from .wire import (
@@ -467,7 +467,7 @@ def _parts(
         part.move.CopyFrom(_moved(move))
     items: list[Event | Parked] = [*events, *(move.parked if move is not None else ())]
     for item in items:
-        more = size(item) if isinstance(item, Event) else _PARKED
+        more = item.size if isinstance(item, Event) else _PARKED
         if total and total + more > most:
             part.more = True
             yield part

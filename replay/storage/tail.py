@@ -35,11 +35,6 @@ _BYTES = 32 * 1024 * 1024
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
 
 
-def size(event: Event) -> int:
-    """The bytes that an event counts for: its message, 4 for a character of its key, and 600."""
-    return (len(event.raw) if event.raw else 0) + 4 * len(event.text) + 600
-
-
 def fitting(sizes: Iterable[int]) -> int:
     """Return how many of these things, from the first on, one read returns: at least one (L5)."""
     total = count = 0
@@ -125,7 +120,7 @@ class Tail:
         found = self.since(after, limit)
         # Adding up takes time, and with small messages even the whole tail is small.
         if found and self._bytes > BYTES:
-            return found[: fitting(map(size, found))]
+            return found[: fitting(event.size for event in found)]
         return found
 
     def since(self, after: int, limit: int = sys.maxsize) -> list[Event] | None:
@@ -168,7 +163,7 @@ class Tail:
             return
         self._events += events
         self.end = events[-1].id
-        self._bytes += sum(map(size, events))
+        self._bytes += sum(event.size for event in events)
         if len(self._events) > 2 * _EVENTS or self._bytes > _BYTES:
             self._shorten()
         self._forget_left()
@@ -180,7 +175,7 @@ class Tail:
         """Forget the oldest events, down to half of what the tail may hold."""
         gone = 0
         while len(self._events) - gone > _EVENTS or self._bytes > _BYTES // 2:
-            self._bytes -= size(self._events[gone])
+            self._bytes -= self._events[gone].size
             gone += 1
         del self._events[:gone]
 

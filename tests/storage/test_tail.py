@@ -191,7 +191,7 @@ def test_l5_large_events_do_not_stay_because_many_came_at_once(
     tail = Tail(0)
     tail.extend(events(*range(1, 51), size=100) + events(*range(51, 101), size=1000))
     assert ids(tail._events) == [97, 98, 99, 100]
-    assert tail._bytes == sum(map(replay.storage.tail.size, tail._events))
+    assert tail._bytes == sum(event.size for event in tail._events)
     tail.extend(events(101, size=20_000))
     assert (tail._events, tail._bytes) == ([], 0)
     assert (tail.slice(101, 10), tail.slice(100, 10)) == ([], None)
