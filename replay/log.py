@@ -144,7 +144,7 @@ _IDS = 500  # events that are read by their ids at a time
 #: The most that one event may add, in bytes: one transaction and one call must be able to hold it.
 LARGEST_STEP = 64 * 1024 * 1024
 #: The same in events: others wait for the transaction.
-LONGEST_STEP = 10_000
+LONGEST_STEP = 5000
 
 
 class Pace:

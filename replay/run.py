@@ -87,7 +87,7 @@ class OutsideOfRun(Error, RuntimeError):
 
 
 class StepTooLarge(Error, ValueError):
-    """A run adds more than 64 MiB or 10,000 events before it waits or ends (R5)."""
+    """A run adds more than 64 MiB or 5,000 events before it waits or ends (R5)."""
 
 
 class Restarted(BaseException):

@@ -334,10 +334,10 @@ def test_e2_a_failure_hides_no_mismatch(url: str) -> None:
 
 
 def test_e1_e2_r5_an_end_that_is_too_large_says_so(url: str) -> None:
-    """E1, R5: 10,000 outputs and a result are more than a step may add."""
+    """E1, R5: 5,000 outputs and a result are more than a step may add."""
 
     def flow(ctx: RunContext, message: Int) -> Int:
-        for _ in range(10_000):
+        for _ in range(5000):
             ctx.emit_output("out", message)
         return message
 
@@ -346,7 +346,7 @@ def test_e1_e2_r5_an_end_that_is_too_large_says_so(url: str) -> None:
         consumer = flow_of(client, flow)
         drain(consumer)
         (parked,) = consumer.parked()
-        assert parked.error.startswith("StepTooLarge: run ns/flow/a/0 adds more than 10000 events")
+        assert parked.error.startswith("StepTooLarge: run ns/flow/a/0 adds more than 5000 events")
 
 
 def test_e1_e2_handle_skips_what_the_library_adds(url: str) -> None:
