@@ -18,8 +18,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any, Self, TypeVar, overload
 
@@ -27,6 +27,7 @@ from . import signal as signals
 from .consumer import Consumer, Handler
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import Log
+from .query import ConsumerInfo, ParkedInfo, RunDescription, RunInfo
 from .server.proto.values_pb2 import Cancel, Failure
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
@@ -379,6 +380,77 @@ class Client:
         finally:
             log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
+
+    # Queries.
+
+    def runs(
+        self,
+        namespace: str = "",
+        workflow: str | Callable[..., Any] = "",
+        *,
+        status: str | Collection[str] | None = None,
+        started_after: datetime | None = None,
+        limit: int = 50,
+        after: RunInfo | int | None = None,
+    ) -> list[RunInfo]:
+        """Return up to `limit` runs of a namespace or workflow, newest first (Q1).
+
+        Without a namespace these are all runs that you may see, but for those of namespaces that
+        have a database of their own.  `status` is one of `replay.query.STATUSES`, or several of
+        them, such as `UNFINISHED`.  `started_after` is an aware datetime.  `limit` is 1,000 at
+        most; for more, call again with the last run that you got, or its `id`, as `after`.
+
+        Raises `BadQuery`, `BadFilter`, `InvalidName` or `QueryBehind`.
+        """
+        raise NotImplementedError
+
+    def count(self, namespace: str = "", workflow: str | Callable[..., Any] = "") -> dict[str, int]:
+        """Return how many runs there are of each status (Q1).  Raises as `runs` does.
+
+        It counts all of them, which takes about 0.1 s for a million.
+        """
+        raise NotImplementedError
+
+    def describe(
+        self, namespace: str, workflow: str | Callable[..., Any], run: str
+    ) -> RunDescription:
+        """Return the state of a run, its result or failure, and what it waits for (Q1).
+
+        Raises `UnknownRun`, `InvalidName`, or `MessageError` if its result cannot be read.
+        """
+        raise NotImplementedError
+
+    def history(
+        self,
+        namespace: str,
+        workflow: str | Callable[..., Any],
+        run: str,
+        iteration: int | None = None,
+    ) -> Iterator[Event]:
+        """Yield the events of a run, or of one iteration, in order, up to the head (Q1).
+
+        It reads nothing but these events.  A run that does not exist has none.
+        """
+        raise NotImplementedError
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """Return all consumers that you may see, by name (Q1)."""
+        raise NotImplementedError
+
+    def parked(
+        self,
+        namespace: str = "",
+        workflow: str | Callable[..., Any] = "",
+        run: str = "",
+        *,
+        limit: int = 50,
+        after: ParkedInfo | None = None,
+    ) -> list[ParkedInfo]:
+        """Return up to `limit` events that consumers have parked, by key (Q1).
+
+        `limit` is 1,000 at most; for more, call again with the last one as `after`.
+        """
+        raise NotImplementedError
 
     def loops(self) -> list[Consumer]:
         """Return the two consumers that answer sleeps and signals.
