@@ -42,6 +42,7 @@ from .projection import (
     read_state,
     with_ids,
 )
+from .signal import SEEN
 from .signal import TARGET as SIGNAL
 from .sleep import TARGET as SLEEP
 from .sleep import requested_duration
@@ -304,9 +305,9 @@ class Queries:
             after, count = rows[-1][0], count + len(rows)
             if count > _FARTHEST:
                 raise QueryBehind(
-                    f"the table of runs of {self._log.name} is at event {behind.cursor}, more than"
-                    f" {_FARTHEST} events behind the log: it is being filled, so try again later;"
-                    " a process with registered consumers, or a server, has to run"
+                    f"the table of runs is at event {behind.cursor}, more than {_FARTHEST} events"
+                    " behind the log: let a process with registered consumers, or a server, fill"
+                    " it, and try again"
                 )
             if len(rows) < BATCH:
                 break
@@ -574,8 +575,8 @@ class Queries:
 
     # Consumers, and what they have parked.
 
-    def consumers(self, after: str = "") -> list[ConsumerInfo]:
-        """Return up to 1,000 consumers with larger names, by name."""
+    def consumers(self, after: str = "") -> tuple[list[ConsumerInfo], str]:
+        """Return up to 1,000 consumers with larger names, and where the next ones begin, or ""."""
         rows = self._log.database.query(
             "SELECT id, last_event_id, owner, lease_until FROM replay_cursors"
             " WHERE id > ? ORDER BY id LIMIT ?",
@@ -587,7 +588,10 @@ class Queries:
             sql += f" ({placeholders(len(some))}) GROUP BY consumer"
             parked |= dict(self._log.database.query(sql, some))
         newest, now = self._log.newest(), self._log.now()
-        return [_consumer(row, newest, now, parked.get(row[0], 0)) for row in rows]
+        found = [
+            _consumer(row, newest, now, parked.get(row[0], 0)) for row in rows if row[0] != SEEN
+        ]
+        return found, rows[-1][0] if len(rows) == MOST else ""
 
     def parked(self, ask: ParkedQuery) -> list[ParkedInfo]:
         """Return what is parked, by key."""
