@@ -136,9 +136,7 @@ def begins(event: Event) -> bool:
 def matters(event: Event) -> bool:
     """Whether `State.fold` looks at events like this."""
     type = event.type
-    return type is not _NOOP and (
-        type is not _OUTPUT or event.key.target == FAILURE
-    )
+    return type is not _NOOP and (type is not _OUTPUT or event.key.target == FAILURE)
 
 
 def read_state(log: Log, row: Row) -> State | None:

@@ -143,7 +143,7 @@ class RunDescription:
     status: str
     started_at: datetime
     ended_at: datetime | None
-    #: What the last iteration has returned; None if nothing, or if it has not ended.
+    #: The result of the last iteration; None if there is none, or it has not ended.
     result: Any
     #: `RunFailed` with `kind`, `text` and `detail` if the run has failed or was cancelled.
     failure: Exception | None
@@ -270,7 +270,7 @@ class _Behind:
 
 
 class Queries:
-    """What a client asks about one log."""
+    """Asks one log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -409,7 +409,7 @@ class Queries:
     def _labelled(self, ask: RunsQuery, states: dict[int, State]) -> list[tuple[State, str, str]]:
         """Those of the states that are asked for, newest first, with status and error."""
         alive = [str(state.key()) for state in states.values() if not state.end]
-        parked = {each.key: each.error for each in self.parked_at(alive) if _of_workflow(each)}
+        parked = {each.key: each.error for each in self.parked_at(alive)}
         found = []
         for state in sorted(states.values(), key=lambda state: -state.id):
             error = None if state.end else parked.get(str(state.key()))
@@ -669,11 +669,6 @@ def _key(text: object) -> Key | None:
         return None
 
 
-def _of_workflow(parked: ParkedInfo) -> bool:
-    """Whether a run itself is parked, and not a request of its."""
-    return parked.consumer.startswith("workflow/")
-
-
 def _prefixes(namespaces: Collection[str] | None, *names: str) -> list[str]:
     """How the keys begin that a query is about; "" for all."""
     if namespaces is None:
@@ -710,7 +705,7 @@ def _ranges(ask: RunsQuery) -> Iterator[tuple[str, Sequence[Any]]]:
 
 def _events(rows: Iterable[Row]) -> Iterator[Event]:
     for row in rows:
-        with contextlib.suppress(Unreadable):  # whoever reads the log tells of it (L3)
+        with contextlib.suppress(Unreadable):  # a reader of the log tells of it (L3)
             yield read_event(row)
 
 
