@@ -746,6 +746,40 @@ def test_g4_q1_a_token_sees_the_consumers_of_its_namespaces_and_its_own(server: 
         assert all(owner.partition(":")[2].isdecimal() for owner in everything.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "request_", "reason"),
+    [
+        ("ListRuns", pb.ListRunsRequest(), "limit=0: expected 1 to 1000"),
+        ("ListRuns", pb.ListRunsRequest(limit=1001), "limit=1001"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, after=-1), "after=-1"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, statuses=["x" * 999]), "expected one of"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, workflow="w"), "a workflow its namespace"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, namespace="a/b"), "holds a slash"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, started_after_us=-1), "-1 is no time"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, started_after_us=2**62), "is no time"),
+        ("CountRuns", pb.ListRunsRequest(namespace="."), "is . or .."),
+        ("FindIds", pb.FindIdsRequest(namespace="a", workflow="w"), "run '' is empty"),
+        ("FindIds", pb.FindIdsRequest(namespace="a", workflow="w", run="r", after=-1), "negative"),
+        ("FindIds", pb.FindIdsRequest(namespace="a", workflow="w", run="r", iteration=-1), "negat"),
+        ("ListConsumers", pb.ListConsumersRequest(after="x" * 256), "not the name of a consumer"),
+        ("FindParked", pb.FindParkedRequest(), "limit=0"),
+        ("FindParked", pb.FindParkedRequest(limit=9, after_id=-1), "expected a ParkedInfo"),
+        ("FindParked", pb.FindParkedRequest(limit=9, after_key="x" * 513), "expected a Parked"),
+        ("FindParked", pb.FindParkedRequest(limit=9, run="r"), "a run needs its workflow"),
+        ("FindParked", pb.FindParkedRequest(keys=["nonsense"]), "is not the key of an event"),
+        ("FindParked", pb.FindParkedRequest(keys=["a/w/r/0"] * 1001), "at most 1000"),
+    ],
+)
+def test_g4_q1_a_query_that_makes_no_sense_is_refused(
+    server: Serving, name: str, request_: Message, reason: str
+) -> None:
+    """Q1, G4: before the database is asked."""
+    with calling(server, "all") as caller:
+        answer = caller.ask(name, request_)
+        assert (answer.code, reason in answer.text) == (INVALID, True), answer.text
+        assert len(answer.text) < 1000
+
+
 def test_g4_a_session_is_its_own_token_s(server: Serving) -> None:
     """G4: that of another is as one that is not there, to every method that takes one."""
     with calling(server, "all") as owner, calling(server, "a") as caller:
