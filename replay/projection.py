@@ -51,7 +51,7 @@ _IDLE = (SLEEP, SIGNAL)
 # To look them up in the class takes longer than all else that is done about an event.
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = EventType
 #: How long the projection rests after it has come to the head.
-REST = timedelta(seconds=1)
+REST = timedelta(seconds=0.25)
 _RUNS, _OPEN = 10_000, 100_000  # runs, and requests of theirs, that are kept in memory
 _SOME = 100  # runs whose requests one query reads
 _HEAD = 16 * 1024  # bytes of a failure that hold its kind and its text
@@ -105,22 +105,27 @@ class State:
         numbers = (self.iteration, NUMBER[self.status])
         return (self.id, *self.run, *numbers, to_text(self.started_at), ended)
 
-    def fold(self, event: Event) -> None:
-        """Take an event of this run into account, which may be one that the row has already."""
+    def fold(self, event: Event) -> bool:
+        """Take an event of this run into account, which may be one that the row has already.
+
+        Returns whether its status may have changed: a step of a running run changes nothing.
+        """
         key, type = event.key, event.type
         if key.iteration != self.iteration:
             if type is _CREATED and key.iteration > self.iteration:
                 self.iteration, self.end, self.ended_at, self.failure = key.iteration, "", None, ""
                 self.busy, self.idle = set(), set()
-        elif type is _REQUEST:
-            (self.idle if key.target in _IDLE else self.busy).add(event.text)
-        elif type is _RESPONSE:
-            (self.idle if key.target in _IDLE else self.busy).discard(event.text)
+        elif type is _REQUEST or type is _RESPONSE:
+            waits = key.target in _IDLE
+            open = self.idle if waits else self.busy
+            open.add(event.text) if type is _REQUEST else open.discard(event.text)
+            return waits or bool(self.idle)
         elif type is _OUTPUT and key.target == FAILURE:
             found = read_failure(event)
             self.failure = ending(found.kind if found is not None else "")
         elif type is _COMPLETED:
             self.end, self.ended_at = self.failure or COMPLETED, event.timestamp
+        return True
 
 
 def ending(kind: str) -> str:
@@ -289,10 +294,10 @@ class Projection(Consumer):
                 if not begins(event):
                     continue  # its run has no row, since another program has begun it in the middle
                 state = self._states[run] = State(event.id, run, event.timestamp)
-            state.fold(event)
-            touched[run] = state
+            if state.fold(event):
+                touched[run] = state
         self._store(touched, batch)
-        self._keep(touched)
+        self._keep(touched, len(events))
         if events:
             self._rest_until = self._log.now() + REST
 
@@ -319,15 +324,14 @@ class Projection(Consumer):
             sql, parameters, _ = insertion("replay_runs", COLUMNS, some)
             batch.also.append(Statement(sql.replace("INSERT", "REPLACE", 1), parameters))
 
-    def _keep(self, touched: dict[Run, State]) -> None:
+    def _keep(self, touched: dict[Run, State], count: int) -> None:
         """Forget runs that have ended, and those that were used least recently."""
         for run, state in touched.items():
             if state.end:
                 del self._states[run]
             else:
                 self._states.move_to_end(run)
-        held = sum(len(state.busy) + len(state.idle) for state in touched.values())
-        self._open += held  # at least what is open; counted anew when it seems too much
+        self._open += count  # at least what is open; counted anew when it seems too much
         if len(self._states) > _RUNS or self._open > _OPEN:
             self._shorten()
 

@@ -629,8 +629,8 @@ def test_q1_the_table_rests_between_two_commits(url: str) -> None:
         start_runs(client, "a")
         projection = table(client)
         projection.step()
-        assert projection.blocked() == START + timedelta(seconds=1)
-        clock.forward(seconds=1)
+        assert projection.blocked() == START + timedelta(seconds=0.25)
+        clock.forward(seconds=0.25)
         assert projection.blocked() is None
 
 
