@@ -2,8 +2,8 @@
 
 Role: `Client` starts and signals runs, streams events, waits for the end of a run, and keeps the
 consumers that you register.  `consume` adds a consumer of your own, and `handle` takes an event
-apart for it.  Two consumers, `Client.loops`, answer sleeps and signals.  They start with the first
-consumer that you register.
+apart for it.  The library's own consumers, `Client.loops`, answer sleeps and signals, and keep the
+table of runs.  They start with the first consumer that you register.
 
 Invariant: you may repeat every call.  The second call finds what the first one stored (R1, S1).
 
@@ -18,15 +18,26 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
 from enum import IntEnum
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 
 from . import signal as signals
 from .consumer import Consumer, Handler
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import Log
+from .projection import Projection
+from .query import (
+    ConsumerInfo,
+    ParkedInfo,
+    ParkedQuery,
+    Queries,
+    RunDescription,
+    RunInfo,
+    RunsQuery,
+)
 from .server.proto.values_pb2 import Cancel, Failure
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
@@ -126,8 +137,8 @@ class Client:
         self._closed = False
 
     def _serving(self) -> list[Consumer]:
-        """Make the two consumers that answer sleeps and signals."""
-        return [Sleeper(self.log), signals.Matcher(self.log)]
+        """Make the consumers that answer sleeps and signals, and that keep the table of runs."""
+        return [Sleeper(self.log), signals.Matcher(self.log), Projection(self.log)]
 
     def log_of(self, namespace: str) -> Log:
         """Return the log with the events of a namespace; "" stands for `Client.log`."""
@@ -225,7 +236,38 @@ class Client:
             # Not the newest id: an event with a smaller one may still be on its way.
             self._patiently(log.poll)
             after = log.tail.end
+        if end is not None and run:
+            return self._stream_run((namespace, workflow, run), None, after, end, lag)
         return self._stream(log, wants, after, end, lag)
+
+    def _stream_run(
+        self,
+        run: tuple[str, str, str],
+        iteration: int | None,
+        after: int,
+        end: int,
+        lag: timedelta,
+    ) -> Iterator[Event]:
+        """Yield the events of a run that are there, by the index: reading the log takes longer."""
+        log, queries, pauses = self.log_of(run[0]), self.queries(run[0]), _pauses()
+        losses, last = log.losses, None
+        while not self._closed:
+            try:
+                if (now := log.refresh()) != losses:
+                    _require(log, last)
+                    losses = now
+                if last is None and not queries.settle(end):
+                    time.sleep(next(pauses))
+                    continue
+                for event in queries.events(run, iteration, after, end):
+                    self._sleep_until_old(log, event, lag)
+                    if self._closed:
+                        return
+                    yield event
+                    after, last = event.id, event
+                return
+            except Unavailable:
+                time.sleep(next(pauses))
 
     def _stream(
         self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
@@ -380,8 +422,117 @@ class Client:
             log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
 
+    # Queries.
+
+    def queries(self, namespace: str) -> Queries:
+        """Return what asks the log with the events of a namespace, as `log_of` does."""
+        return Queries(self.log_of(namespace))
+
+    def runs(
+        self,
+        namespace: str = "",
+        workflow: str | Callable[..., Any] = "",
+        *,
+        status: str | Collection[str] | None = None,
+        started_after: datetime | None = None,
+        limit: int = 50,
+        after: RunInfo | int | None = None,
+    ) -> list[RunInfo]:
+        """Return up to `limit` runs of a namespace or workflow, newest first (Q1).
+
+        Without a namespace these are all runs that you may see, but for those of namespaces that
+        have a database of their own.  `status` is one of `replay.query.STATUSES`, or several of
+        them, such as `UNFINISHED`.  `started_after` is an aware datetime.  `limit` is 1,000 at
+        most; for more, call again with the last run that you got, or its `id`, as `after`.
+
+        Raises `BadQuery`, `BadFilter`, `InvalidName` or `QueryBehind`.
+        """
+        ask = RunsQuery(
+            namespaces=frozenset([namespace]) if namespace else None,
+            workflow=workflow_name(workflow),
+            statuses=frozenset([status] if isinstance(status, str) else status or ()),
+            started_after=started_after,
+            limit=limit,
+            after=after.id if isinstance(after, RunInfo) else after or 0,
+        )
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.runs(ask))
+
+    def count(self, namespace: str = "", workflow: str | Callable[..., Any] = "") -> dict[str, int]:
+        """Return how many runs there are of each status (Q1).  Raises as `runs` does.
+
+        It counts all of them, which takes 0.1 to 0.4 s for a million.
+        """
+        namespaces = frozenset([namespace]) if namespace else None
+        ask = RunsQuery(namespaces=namespaces, workflow=workflow_name(workflow))
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.count(ask))
+
+    def describe(
+        self, namespace: str, workflow: str | Callable[..., Any], run: str
+    ) -> RunDescription:
+        """Return the state of a run, its result or failure, and what it waits for (Q1).
+
+        Raises `UnknownRun`, `InvalidName`, or `MessageError` if its result cannot be read.
+        """
+        names = (namespace, workflow_name(workflow), run)
+        kind = ANY if isinstance(workflow, str) else signature(workflow, WORKFLOW).returns
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.describe(*names, kind.read))
+
+    def history(
+        self,
+        namespace: str,
+        workflow: str | Callable[..., Any],
+        run: str,
+        iteration: int | None = None,
+    ) -> Iterator[Event]:
+        """Yield the events of a run, or of one iteration, in order, up to the head (Q1).
+
+        It reads nothing but these events.  A run that does not exist has none.
+        """
+        names = (namespace, workflow_name(workflow), run)
+        check_run(*names)
+        if iteration is not None and not 0 <= iteration <= LAST_ITERATION:
+            raise BadFilter(f"iteration={iteration}: they begin at 0")
+        log = self.log_of(namespace)
+        end = self._patiently(log.newest)
+        return self._stream_run(names, iteration, 0, end, timedelta(0))
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """Return all consumers that you may see, by name (Q1)."""
+        queries, found = self.queries(""), list[ConsumerInfo]()
+        some, after = self._patiently(queries.consumers)
+        while after:
+            found += some
+            some, after = self._patiently(partial(queries.consumers, after))
+        return [*found, *some]
+
+    def parked(
+        self,
+        namespace: str = "",
+        workflow: str | Callable[..., Any] = "",
+        run: str = "",
+        *,
+        limit: int = 50,
+        after: ParkedInfo | None = None,
+    ) -> list[ParkedInfo]:
+        """Return up to `limit` events that consumers have parked, by key (Q1).
+
+        `limit` is 1,000 at most; for more, call again with the last one as `after`.
+        """
+        ask = ParkedQuery(
+            namespaces=frozenset([namespace]) if namespace else None,
+            workflow=workflow_name(workflow),
+            run=run,
+            limit=limit,
+            after=("", 0) if after is None else (after.key, after.id),
+        )
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.parked(ask))
+
     def loops(self) -> list[Consumer]:
-        """Return the two consumers that answer sleeps and signals.
+        """Return the library's own consumers: for sleeps, for signals, and for the table of runs.
 
         The first consumer that you register and start also starts them, unless the client was made
         with ``loops=False``.  Then another process must, or you start or step these.
