@@ -206,6 +206,7 @@ def test_q1_runs_are_listed_newest_first_wherever_the_table_stands(url: str, col
         assert cursor(client, TARGET)[0] > 0
 
 
+@pytest.mark.slow_on_servers
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 def test_q1_a_status_selects_runs_wherever_the_table_stands(url: str, cold: bool) -> None:
     """Q1: also runs whose status has changed behind the cursor, and those that are parked."""
@@ -228,6 +229,7 @@ def test_q1_a_status_selects_runs_wherever_the_table_stands(url: str, cold: bool
         }
 
 
+@pytest.mark.slow_on_servers
 def test_q1_a_list_goes_on_after_its_last_run(url: str) -> None:
     """Q1: by the run or its id; each run comes once, from the table or from behind it."""
 
