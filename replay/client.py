@@ -499,9 +499,12 @@ class Client:
         end = self._patiently(log.newest)
         return self._stream_run(names, iteration, 0, end, timedelta(0))
 
-    def consumers(self) -> list[ConsumerInfo]:
-        """Return all consumers that you may see, by name (Q1)."""
-        queries, found = self.queries(""), list[ConsumerInfo]()
+    def consumers(self, namespace: str = "") -> list[ConsumerInfo]:
+        """Return all consumers that you may see, by name (Q1).
+
+        With a namespace, these are those of the database that has its events (G3).
+        """
+        queries, found = self.queries(namespace), list[ConsumerInfo]()
         some, after = self._patiently(queries.consumers)
         while after:
             found += some

@@ -5,7 +5,8 @@ of runs is read from the table of `replay.projection`, and overlaid with the eve
 table's cursor and with the parked rows.  So it is right at the moment of the call (Q1).  One run is
 described from its own events.
 
-Invariant: a query writes nothing, and reads a bounded number of rows.
+Invariant: a list or a description writes nothing, and reads a bounded number of rows.  Only
+`settle` fills gaps, for streams.
 
 Left to `replay.client`: the names under which users call this.
 """

@@ -206,6 +206,7 @@ def test_q1_runs_are_listed_newest_first_wherever_the_table_stands(url: str, col
         assert cursor(client, TARGET)[0] > 0
 
 
+@pytest.mark.slow_on_servers
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 def test_q1_a_status_selects_runs_wherever_the_table_stands(url: str, cold: bool) -> None:
     """Q1: also runs whose status has changed behind the cursor, and those that are parked."""
@@ -228,6 +229,7 @@ def test_q1_a_status_selects_runs_wherever_the_table_stands(url: str, cold: bool
         }
 
 
+@pytest.mark.slow_on_servers
 def test_q1_a_list_goes_on_after_its_last_run(url: str) -> None:
     """Q1: by the run or its id; each run comes once, from the table or from behind it."""
 
@@ -446,6 +448,25 @@ def test_q1_many_parked_runs_are_passed_over_page_by_page(url: str) -> None:
             assert len(client.runs(status="parked", limit=5)) == 5
 
 
+def add(client: Client, type: EventType, *keys: Key) -> None:
+    """Add events by hand, as if runs had, or another program."""
+    log = behind(client)
+    assert all(log.commit([log.event(type, key) for key in keys]))
+
+
+def test_q1_runs_that_changed_behind_the_cursor_keep_their_places(url: str) -> None:
+    """Q1: the newest have left the list, an old one has changed and stays: it is not moved up."""
+    with stepped(url) as client:
+        keys = [Key("ns", "flow", f"r{number}") for number in range(6)]
+        start_runs(client, *(key.run for key in keys))
+        drain(table(client))
+        add(client, EventType.RUN_COMPLETED, keys[5], keys[4])
+        add(client, EventType.ACTIVITY_REQUEST, keys[0]._replace(target="act", sequence="0"))
+        with patch.object(queries, "BATCH", 4):
+            assert named(*client.runs(status="running", limit=2)) == ["r3", "r2"]
+            assert named(*client.runs(status="running")) == ["r3", "r2", "r1", "r0"]
+
+
 # The table.
 
 
@@ -501,6 +522,24 @@ def test_q1_a_run_that_goes_on_to_wait_changes_no_row(url: str) -> None:
         drain(table(client))
         assert len(list(client.history("ns", "flow", "a"))) == 4
         assert cursor(client, TARGET) == before
+
+
+def test_q1_runs_that_begin_again_have_not_ended(url: str) -> None:
+    """Q1, R6: also if the end and the next iteration do not come together, for many at once."""
+    with stepped(url) as client:
+        keys = [Key("ns", "flow", f"r{number}") for number in range(5)]
+        start_runs(client, *(key.run for key in keys))
+        for type, iteration, status in (
+            (EventType.RUN_COMPLETED, 0, "completed"),
+            (EventType.RUN_CREATED, 1, "running"),
+            (EventType.RUN_COMPLETED, 1, "completed"),
+        ):
+            add(client, type, *(key._replace(iteration=iteration) for key in keys))
+            for _ in range(2):
+                runs = client.runs()
+                found = {(run.status, run.iteration, run.ended_at is not None) for run in runs}
+                assert found == {(status, iteration, status == "completed")}
+                drain(table(client))
 
 
 @pytest.mark.embedded
