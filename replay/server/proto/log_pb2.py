@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dreplay/server/proto/log.proto\x12\rreplay.log.v1\"\"\n\rLocateRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"\x1a\n\x0bLocateReply\x12\x0b\n\x03log\x18\x01 \x01(\t\"\x1a\n\x0bOpenRequest\x12\x0b\n\x03log\x18\x01 \x01(\t\"m\n\tOpenReply\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\x0e\n\x06now_us\x18\x04 \x01(\x03\x12\x13\n\x0bmax_message\x18\x05 \x01(\x03\x12\x17\n\x0frequire_message\x18\x06 \x03(\tJ\x04\x08\x03\x10\x04\"q\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04type\x18\x02 \x01(\x05\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x14\n\x07message\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06unread\x18\x06 \x01(\x08\x42\n\n\x08_message\".\n\x06\x45vents\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.replay.log.v1.Event\"M\n\x0bReadRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x04 \x01(\x05\"^\n\tReadReply\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.replay.log.v1.Event\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\x0e\n\x06newest\x18\x03 \x01(\x03\x12\x0e\n\x06now_us\x18\x04 \x01(\x03\"k\n\x04Move\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0b\n\x03old\x18\x02 \x01(\x03\x12\x0b\n\x03new\x18\x03 \x01(\x03\x12%\n\x06parked\x18\x04 \x03(\x0b\x32\x15.replay.log.v1.Parked\x12\x10\n\x08unparked\x18\x05 \x03(\x03\"\\\n\x06Parked\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x03\x12\x12\n\nnext_at_ms\x18\x04 \x01(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"w\n\rCommitRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12$\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x14.replay.log.v1.Event\x12!\n\x04move\x18\x03 \x01(\x0b\x32\x13.replay.log.v1.Move\x12\x0c\n\x04more\x18\x04 \x01(\x08\"[\n\x0b\x43ommitReply\x12\x0e\n\x06stored\x18\x01 \x03(\x08\x12\x0b\n\x03ids\x18\x02 \x03(\x03\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"B\n\x0c\x43laimRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0f\n\x07wait_ms\x18\x03 \x01(\x05\",\n\nClaimReply\x12\x13\n\x06\x63ursor\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_cursor\"g\n\x0eReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x10\n\x03old\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03new\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04_oldB\x06\n\x04_new\"\x0e\n\x0cReleaseReply\"@\n\rServedRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0c\n\x04\x65ver\x18\x03 \x01(\x08\"\x1d\n\x0bServedReply\x12\x0e\n\x06served\x18\x01 \x01(\x08\"E\n\x11ListParkedRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\"8\n\x0fListParkedReply\x12%\n\x06parked\x18\x01 \x03(\x0b\x32\x15.replay.log.v1.Parked\"\x1d\n\x0e\x44ueParkedReply\x12\x0b\n\x03ids\x18\x01 \x03(\x03\">\n\x0cRetryRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\"\x1b\n\nRetryReply\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\"D\n\nGetRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\x05\x12\x0b\n\x03key\x18\x04 \x01(\t\"/\n\x08GetReply\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.replay.log.v1.Event\":\n\x0b\x46indRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\x05\x12\x0c\n\x04keys\x18\x03 \x03(\t\"-\n\x0c\x42\x65gunRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\"\x14\n\x04Keys\x12\x0c\n\x04keys\x18\x01 \x03(\t\".\n\x0eHistoryRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"+\n\x0bLoadRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x03\"Y\n\x14LastIterationRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\"2\n\x12LastIterationReply\x12\r\n\x05\x62\x65gun\x18\x01 \x01(\x03\x12\r\n\x05\x65nded\x18\x02 \x01(\x03\x32\xc0\x08\n\x03Log\x12\x42\n\x06Locate\x12\x1c.replay.log.v1.LocateRequest\x1a\x1a.replay.log.v1.LocateReply\x12>\n\x04Open\x12\x1a.replay.log.v1.OpenRequest\x1a\x18.replay.log.v1.OpenReply0\x01\x12<\n\x04Read\x12\x1a.replay.log.v1.ReadRequest\x1a\x18.replay.log.v1.ReadReply\x12\x46\n\x06\x43ommit\x12\x1c.replay.log.v1.CommitRequest\x1a\x1a.replay.log.v1.CommitReply(\x01\x30\x01\x12?\n\x05\x43laim\x12\x1b.replay.log.v1.ClaimRequest\x1a\x19.replay.log.v1.ClaimReply\x12\x45\n\x07Release\x12\x1d.replay.log.v1.ReleaseRequest\x1a\x1b.replay.log.v1.ReleaseReply\x12\x42\n\x06Served\x12\x1c.replay.log.v1.ServedRequest\x1a\x1a.replay.log.v1.ServedReply\x12N\n\nListParked\x12 .replay.log.v1.ListParkedRequest\x1a\x1e.replay.log.v1.ListParkedReply\x12L\n\tDueParked\x12 .replay.log.v1.ListParkedRequest\x1a\x1d.replay.log.v1.DueParkedReply\x12?\n\x05Retry\x12\x1b.replay.log.v1.RetryRequest\x1a\x19.replay.log.v1.RetryReply\x12\x39\n\x03Get\x12\x19.replay.log.v1.GetRequest\x1a\x17.replay.log.v1.GetReply\x12\x37\n\x04\x46ind\x12\x1a.replay.log.v1.FindRequest\x1a\x13.replay.log.v1.Keys\x12\x39\n\x05\x42\x65gun\x12\x1b.replay.log.v1.BegunRequest\x1a\x13.replay.log.v1.Keys\x12\x41\n\x07History\x12\x1d.replay.log.v1.HistoryRequest\x1a\x15.replay.log.v1.Events0\x01\x12\x39\n\x04Load\x12\x1a.replay.log.v1.LoadRequest\x1a\x15.replay.log.v1.Events\x12W\n\rLastIteration\x12#.replay.log.v1.LastIterationRequest\x1a!.replay.log.v1.LastIterationReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dreplay/server/proto/log.proto\x12\rreplay.log.v1\"\"\n\rLocateRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"\x1a\n\x0bLocateReply\x12\x0b\n\x03log\x18\x01 \x01(\t\"\x1a\n\x0bOpenRequest\x12\x0b\n\x03log\x18\x01 \x01(\t\"m\n\tOpenReply\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\x0e\n\x06now_us\x18\x04 \x01(\x03\x12\x13\n\x0bmax_message\x18\x05 \x01(\x03\x12\x17\n\x0frequire_message\x18\x06 \x03(\tJ\x04\x08\x03\x10\x04\"q\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04type\x18\x02 \x01(\x05\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x14\n\x07message\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06unread\x18\x06 \x01(\x08\x42\n\n\x08_message\".\n\x06\x45vents\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.replay.log.v1.Event\"M\n\x0bReadRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x04 \x01(\x05\"^\n\tReadReply\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.replay.log.v1.Event\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\x0e\n\x06newest\x18\x03 \x01(\x03\x12\x0e\n\x06now_us\x18\x04 \x01(\x03\"k\n\x04Move\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0b\n\x03old\x18\x02 \x01(\x03\x12\x0b\n\x03new\x18\x03 \x01(\x03\x12%\n\x06parked\x18\x04 \x03(\x0b\x32\x15.replay.log.v1.Parked\x12\x10\n\x08unparked\x18\x05 \x03(\x03\"\\\n\x06Parked\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x03\x12\x12\n\nnext_at_ms\x18\x04 \x01(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"w\n\rCommitRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12$\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x14.replay.log.v1.Event\x12!\n\x04move\x18\x03 \x01(\x0b\x32\x13.replay.log.v1.Move\x12\x0c\n\x04more\x18\x04 \x01(\x08\"[\n\x0b\x43ommitReply\x12\x0e\n\x06stored\x18\x01 \x03(\x08\x12\x0b\n\x03ids\x18\x02 \x03(\x03\x12\x0f\n\x07time_ms\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"B\n\x0c\x43laimRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0f\n\x07wait_ms\x18\x03 \x01(\x05\",\n\nClaimReply\x12\x13\n\x06\x63ursor\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_cursor\"g\n\x0eReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x10\n\x03old\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03new\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04_oldB\x06\n\x04_new\"\x0e\n\x0cReleaseReply\"@\n\rServedRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0c\n\x04\x65ver\x18\x03 \x01(\x08\"\x1d\n\x0bServedReply\x12\x0e\n\x06served\x18\x01 \x01(\x08\"E\n\x11ListParkedRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\"8\n\x0fListParkedReply\x12%\n\x06parked\x18\x01 \x03(\x0b\x32\x15.replay.log.v1.Parked\">\n\x0cRetryRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\"\x1b\n\nRetryReply\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\"D\n\nGetRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\x05\x12\x0b\n\x03key\x18\x04 \x01(\t\"/\n\x08GetReply\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.replay.log.v1.Event\":\n\x0b\x46indRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\x05\x12\x0c\n\x04keys\x18\x03 \x03(\t\"-\n\x0c\x42\x65gunRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\"\x14\n\x04Keys\x12\x0c\n\x04keys\x18\x01 \x03(\t\".\n\x0eHistoryRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"+\n\x0bLoadRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x03\"Y\n\x14LastIterationRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\"2\n\x12LastIterationReply\x12\r\n\x05\x62\x65gun\x18\x01 \x01(\x03\x12\r\n\x05\x65nded\x18\x02 \x01(\x03\"\xab\x01\n\x0fListRunsRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x10\n\x08statuses\x18\x04 \x03(\t\x12\x1d\n\x10started_after_us\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05limit\x18\x06 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x07 \x01(\x03\x42\x13\n\x11_started_after_us\"5\n\rListRunsReply\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x16.replay.log.v1.RunInfo\"\xc8\x01\n\x07RunInfo\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x11\n\titeration\x18\x04 \x01(\x03\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x12\n\nstarted_ms\x18\x06 \x01(\x03\x12\x15\n\x08\x65nded_ms\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x15\n\rlast_event_id\x18\t \x01(\x03\x12\n\n\x02id\x18\n \x01(\x03\x42\x0b\n\t_ended_ms\"z\n\x0e\x43ountRunsReply\x12\x39\n\x06\x63ounts\x18\x01 \x03(\x0b\x32).replay.log.v1.CountRunsReply.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x95\x01\n\x0e\x46indIdsRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x16\n\titeration\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x06 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x07 \x01(\x03\x42\x0c\n\n_iteration\"\x12\n\x03Ids\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"6\n\x14ListConsumersRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"R\n\x12ListConsumersReply\x12.\n\tconsumers\x18\x01 \x03(\x0b\x32\x1b.replay.log.v1.ConsumerInfo\x12\x0c\n\x04next\x18\x02 \x01(\t\"\x88\x01\n\x0c\x43onsumerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x1b\n\x0elease_until_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x03\x12\x0b\n\x03lag\x18\x05 \x01(\x03\x12\x0e\n\x06parked\x18\x06 \x01(\x03\x42\x11\n\x0f_lease_until_ms\"\x98\x01\n\x11\x46indParkedRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x11\n\tafter_key\x18\x06 \x01(\t\x12\x10\n\x08\x61\x66ter_id\x18\x07 \x01(\x03\x12\x0c\n\x04keys\x18\x08 \x03(\t\"<\n\x0f\x46indParkedReply\x12)\n\x06parked\x18\x01 \x03(\x0b\x32\x19.replay.log.v1.ParkedInfo\"Q\n\nParkedInfo\x12%\n\x06parked\x18\x01 \x01(\x0b\x32\x15.replay.log.v1.Parked\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\x03\x32\xb2\x0b\n\x03Log\x12\x42\n\x06Locate\x12\x1c.replay.log.v1.LocateRequest\x1a\x1a.replay.log.v1.LocateReply\x12>\n\x04Open\x12\x1a.replay.log.v1.OpenRequest\x1a\x18.replay.log.v1.OpenReply0\x01\x12<\n\x04Read\x12\x1a.replay.log.v1.ReadRequest\x1a\x18.replay.log.v1.ReadReply\x12\x46\n\x06\x43ommit\x12\x1c.replay.log.v1.CommitRequest\x1a\x1a.replay.log.v1.CommitReply(\x01\x30\x01\x12?\n\x05\x43laim\x12\x1b.replay.log.v1.ClaimRequest\x1a\x19.replay.log.v1.ClaimReply\x12\x45\n\x07Release\x12\x1d.replay.log.v1.ReleaseRequest\x1a\x1b.replay.log.v1.ReleaseReply\x12\x42\n\x06Served\x12\x1c.replay.log.v1.ServedRequest\x1a\x1a.replay.log.v1.ServedReply\x12N\n\nListParked\x12 .replay.log.v1.ListParkedRequest\x1a\x1e.replay.log.v1.ListParkedReply\x12\x41\n\tDueParked\x12 .replay.log.v1.ListParkedRequest\x1a\x12.replay.log.v1.Ids\x12?\n\x05Retry\x12\x1b.replay.log.v1.RetryRequest\x1a\x19.replay.log.v1.RetryReply\x12\x39\n\x03Get\x12\x19.replay.log.v1.GetRequest\x1a\x17.replay.log.v1.GetReply\x12\x37\n\x04\x46ind\x12\x1a.replay.log.v1.FindRequest\x1a\x13.replay.log.v1.Keys\x12\x39\n\x05\x42\x65gun\x12\x1b.replay.log.v1.BegunRequest\x1a\x13.replay.log.v1.Keys\x12\x41\n\x07History\x12\x1d.replay.log.v1.HistoryRequest\x1a\x15.replay.log.v1.Events0\x01\x12\x39\n\x04Load\x12\x1a.replay.log.v1.LoadRequest\x1a\x15.replay.log.v1.Events\x12W\n\rLastIteration\x12#.replay.log.v1.LastIterationRequest\x1a!.replay.log.v1.LastIterationReply\x12H\n\x08ListRuns\x12\x1e.replay.log.v1.ListRunsRequest\x1a\x1c.replay.log.v1.ListRunsReply\x12J\n\tCountRuns\x12\x1e.replay.log.v1.ListRunsRequest\x1a\x1d.replay.log.v1.CountRunsReply\x12<\n\x07\x46indIds\x12\x1d.replay.log.v1.FindIdsRequest\x1a\x12.replay.log.v1.Ids\x12W\n\rListConsumers\x12#.replay.log.v1.ListConsumersRequest\x1a!.replay.log.v1.ListConsumersReply\x12N\n\nFindParked\x12 .replay.log.v1.FindParkedRequest\x1a\x1e.replay.log.v1.FindParkedReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replay.server.proto.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COUNTRUNSREPLY_COUNTSENTRY']._loaded_options = None
+  _globals['_COUNTRUNSREPLY_COUNTSENTRY']._serialized_options = b'8\001'
   _globals['_LOCATEREQUEST']._serialized_start=48
   _globals['_LOCATEREQUEST']._serialized_end=82
   _globals['_LOCATEREPLY']._serialized_start=84
@@ -71,30 +73,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPARKEDREQUEST']._serialized_end=1407
   _globals['_LISTPARKEDREPLY']._serialized_start=1409
   _globals['_LISTPARKEDREPLY']._serialized_end=1465
-  _globals['_DUEPARKEDREPLY']._serialized_start=1467
-  _globals['_DUEPARKEDREPLY']._serialized_end=1496
-  _globals['_RETRYREQUEST']._serialized_start=1498
-  _globals['_RETRYREQUEST']._serialized_end=1560
-  _globals['_RETRYREPLY']._serialized_start=1562
-  _globals['_RETRYREPLY']._serialized_end=1589
-  _globals['_GETREQUEST']._serialized_start=1591
-  _globals['_GETREQUEST']._serialized_end=1659
-  _globals['_GETREPLY']._serialized_start=1661
-  _globals['_GETREPLY']._serialized_end=1708
-  _globals['_FINDREQUEST']._serialized_start=1710
-  _globals['_FINDREQUEST']._serialized_end=1768
-  _globals['_BEGUNREQUEST']._serialized_start=1770
-  _globals['_BEGUNREQUEST']._serialized_end=1815
-  _globals['_KEYS']._serialized_start=1817
-  _globals['_KEYS']._serialized_end=1837
-  _globals['_HISTORYREQUEST']._serialized_start=1839
-  _globals['_HISTORYREQUEST']._serialized_end=1885
-  _globals['_LOADREQUEST']._serialized_start=1887
-  _globals['_LOADREQUEST']._serialized_end=1930
-  _globals['_LASTITERATIONREQUEST']._serialized_start=1932
-  _globals['_LASTITERATIONREQUEST']._serialized_end=2021
-  _globals['_LASTITERATIONREPLY']._serialized_start=2023
-  _globals['_LASTITERATIONREPLY']._serialized_end=2073
-  _globals['_LOG']._serialized_start=2076
-  _globals['_LOG']._serialized_end=3164
+  _globals['_RETRYREQUEST']._serialized_start=1467
+  _globals['_RETRYREQUEST']._serialized_end=1529
+  _globals['_RETRYREPLY']._serialized_start=1531
+  _globals['_RETRYREPLY']._serialized_end=1558
+  _globals['_GETREQUEST']._serialized_start=1560
+  _globals['_GETREQUEST']._serialized_end=1628
+  _globals['_GETREPLY']._serialized_start=1630
+  _globals['_GETREPLY']._serialized_end=1677
+  _globals['_FINDREQUEST']._serialized_start=1679
+  _globals['_FINDREQUEST']._serialized_end=1737
+  _globals['_BEGUNREQUEST']._serialized_start=1739
+  _globals['_BEGUNREQUEST']._serialized_end=1784
+  _globals['_KEYS']._serialized_start=1786
+  _globals['_KEYS']._serialized_end=1806
+  _globals['_HISTORYREQUEST']._serialized_start=1808
+  _globals['_HISTORYREQUEST']._serialized_end=1854
+  _globals['_LOADREQUEST']._serialized_start=1856
+  _globals['_LOADREQUEST']._serialized_end=1899
+  _globals['_LASTITERATIONREQUEST']._serialized_start=1901
+  _globals['_LASTITERATIONREQUEST']._serialized_end=1990
+  _globals['_LASTITERATIONREPLY']._serialized_start=1992
+  _globals['_LASTITERATIONREPLY']._serialized_end=2042
+  _globals['_LISTRUNSREQUEST']._serialized_start=2045
+  _globals['_LISTRUNSREQUEST']._serialized_end=2216
+  _globals['_LISTRUNSREPLY']._serialized_start=2218
+  _globals['_LISTRUNSREPLY']._serialized_end=2271
+  _globals['_RUNINFO']._serialized_start=2274
+  _globals['_RUNINFO']._serialized_end=2474
+  _globals['_COUNTRUNSREPLY']._serialized_start=2476
+  _globals['_COUNTRUNSREPLY']._serialized_end=2598
+  _globals['_COUNTRUNSREPLY_COUNTSENTRY']._serialized_start=2553
+  _globals['_COUNTRUNSREPLY_COUNTSENTRY']._serialized_end=2598
+  _globals['_FINDIDSREQUEST']._serialized_start=2601
+  _globals['_FINDIDSREQUEST']._serialized_end=2750
+  _globals['_IDS']._serialized_start=2752
+  _globals['_IDS']._serialized_end=2770
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=2772
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=2826
+  _globals['_LISTCONSUMERSREPLY']._serialized_start=2828
+  _globals['_LISTCONSUMERSREPLY']._serialized_end=2910
+  _globals['_CONSUMERINFO']._serialized_start=2913
+  _globals['_CONSUMERINFO']._serialized_end=3049
+  _globals['_FINDPARKEDREQUEST']._serialized_start=3052
+  _globals['_FINDPARKEDREQUEST']._serialized_end=3204
+  _globals['_FINDPARKEDREPLY']._serialized_start=3206
+  _globals['_FINDPARKEDREPLY']._serialized_end=3266
+  _globals['_PARKEDINFO']._serialized_start=3268
+  _globals['_PARKEDINFO']._serialized_end=3349
+  _globals['_LOG']._serialized_start=3352
+  _globals['_LOG']._serialized_end=4810
 # @@protoc_insertion_point(module_scope)
