@@ -46,7 +46,7 @@ from .console import (
     width,
     word,
 )
-from .messages import described, shown
+from .messages import described, of_failure, shown
 
 _NAMES = {
     EventType.RUN_CREATED: "created",
@@ -203,7 +203,8 @@ def _runs(args: argparse.Namespace) -> int:
 
 
 def _count(args: argparse.Namespace, client: Client, names: list[str]) -> int:
-    counts = client.count(*names)
+    found = client.count(*names)
+    counts = {status: found.get(status, 0) for status in STATUSES}
     if args.json:
         print_json(counts)
     else:
@@ -255,6 +256,8 @@ def _print(
 
 def _show(args: argparse.Namespace) -> int:
     names = run(args.run)
+    if args.iteration is not None and args.iteration < 0:
+        raise BadArgument(f"--iteration {args.iteration}: expected 0 or more")
     with opened(args) as client:
         # From before the history on, so that nothing is missing between the two.
         live = client.stream(*names, from_head=True) if args.follow else iter(())
@@ -314,7 +317,8 @@ def _line(event: Event) -> str:
     """An event for people.  On a terminal its message is cut to the width."""
     what = f"{moment(event.timestamp)}  {_NAMES[event.type]:<9}  {word(event.text)}"
     start, limit = f"{event.id:>8}  {what}  ", width()
-    return start + shortened(shown(event.raw), limit and max(12, limit - cells(start)))
+    message = shortened(shown(event.raw), limit and max(12, limit - cells(start)))
+    return (start + message).rstrip()
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -336,13 +340,7 @@ def _print_state(args: argparse.Namespace, state: RunDescription) -> None:
             fields(
                 state,
                 result=None if state.status != COMPLETED else described(raw),
-                failure=failure
-                and {
-                    "kind": failure.kind,
-                    "text": failure.text,
-                    "attempts": failure.attempts,
-                    "detail": described(failure.detail.SerializeToString()),
-                },
+                failure=failure and of_failure(failure),
                 waiting_for=[fields(each) for each in state.waiting_for],
             ),
             flush=True,
