@@ -48,8 +48,10 @@ STORED = {1: RUNNING, 2: WAITING, 3: COMPLETED, 4: FAILED, 5: CANCELLED}
 NUMBER = {status: number for number, status in STORED.items()}
 COLUMNS = "id, namespace, workflow, run, iteration, status, started_at, ended_at"
 _IDLE = (SLEEP, SIGNAL)
+# To look them up in the class takes longer than all else that is done about an event.
+_NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = EventType
 #: How long the projection rests after it has come to the head.
-REST = timedelta(seconds=1)
+REST = timedelta(seconds=0.25)
 _RUNS, _OPEN = 10_000, 100_000  # runs, and requests of theirs, that are kept in memory
 _SOME = 100  # runs whose requests one query reads
 _HEAD = 16 * 1024  # bytes of a failure that hold its kind and its text
@@ -85,7 +87,8 @@ class State:
         #: The keys of its open requests: of activities; of sleeps and awaits.
         self.busy: set[str] = set()
         self.idle: set[str] = set()
-        self.stored: Row | None = None
+        #: Iteration and status in its row; None if there is no row.
+        self.stored: tuple[int, str] | None = None
 
     @property
     def status(self) -> str:
@@ -102,23 +105,27 @@ class State:
         numbers = (self.iteration, NUMBER[self.status])
         return (self.id, *self.run, *numbers, to_text(self.started_at), ended)
 
-    def fold(self, event: Event) -> None:
-        """Take an event of this run into account, which may be one that the row has already."""
+    def fold(self, event: Event) -> bool:
+        """Take an event of this run into account, which may be one that the row has already.
+
+        Returns whether its status may have changed: a step of a running run changes nothing.
+        """
         key, type = event.key, event.type
-        if type is EventType.RUN_CREATED and key.iteration > self.iteration:
-            self.iteration, self.end, self.ended_at, self.failure = key.iteration, "", None, ""
-            self.busy, self.idle = set(), set()
-        elif key.iteration != self.iteration:
-            return
-        elif type is EventType.ACTIVITY_REQUEST:
-            (self.idle if key.target in _IDLE else self.busy).add(event.text)
-        elif type is EventType.ACTIVITY_RESPONSE:
-            (self.idle if key.target in _IDLE else self.busy).discard(event.text)
-        elif type is EventType.RUN_OUTPUT and key.target == FAILURE:
+        if key.iteration != self.iteration:
+            if type is _CREATED and key.iteration > self.iteration:
+                self.iteration, self.end, self.ended_at, self.failure = key.iteration, "", None, ""
+                self.busy, self.idle = set(), set()
+        elif type is _REQUEST or type is _RESPONSE:
+            waits = key.target in _IDLE
+            open = self.idle if waits else self.busy
+            open.add(event.text) if type is _REQUEST else open.discard(event.text)
+            return waits or bool(self.idle)
+        elif type is _OUTPUT and key.target == FAILURE:
             found = read_failure(event)
             self.failure = ending(found.kind if found is not None else "")
-        elif type is EventType.RUN_COMPLETED:
+        elif type is _COMPLETED:
             self.end, self.ended_at = self.failure or COMPLETED, event.timestamp
+        return True
 
 
 def ending(kind: str) -> str:
@@ -128,15 +135,13 @@ def ending(kind: str) -> str:
 
 def begins(event: Event) -> bool:
     """Whether a run begins with this event."""
-    return event.type is EventType.RUN_CREATED and event.key.iteration == 0
+    return event.type is _CREATED and event.key.iteration == 0
 
 
 def matters(event: Event) -> bool:
     """Whether `State.fold` looks at events like this."""
     type = event.type
-    return type is not EventType.NOOP and (
-        type is not EventType.RUN_OUTPUT or event.key.target == FAILURE
-    )
+    return type is not _NOOP and (type is not _OUTPUT or event.key.target == FAILURE)
 
 
 def read_state(log: Log, row: Row) -> State | None:
@@ -144,12 +149,13 @@ def read_state(log: Log, row: Row) -> State | None:
     id, namespace, workflow, run, iteration, status, started, ended = row
     try:
         state = State(int(id), (str(namespace), str(workflow), str(run)), from_text(started))
-        state.iteration, state.stored = int(iteration), tuple(row)
+        state.iteration = int(iteration)
         state.ended_at = None if ended is None else from_text(ended)
         name = STORED[status]
     except (KeyError, TypeError, ValueError) as error:
         log.database.pass_over("replay_runs", id, error)
         return None
+    state.stored = (state.iteration, name)
     if name == WAITING:
         state.idle.add("")  # until `load_open` says which
     state.end = name if name not in (RUNNING, WAITING) else ""
@@ -280,28 +286,30 @@ class Projection(Consumer):
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        self._load(events, self._position or 0)
+        runs: list[Run] = [event.key[:3] for event in events]
+        self._load(set(runs).difference(self._states), events, self._position or 0)
         touched: dict[Run, State] = {}
-        for event in events:
-            run = event.key[:3]
+        for run, event in zip(runs, events, strict=True):
             if (state := self._states.get(run)) is None:
                 if not begins(event):
                     continue  # its run has no row, since another program has begun it in the middle
                 state = self._states[run] = State(event.id, run, event.timestamp)
-            state.fold(event)
-            touched[run] = state
+            if state.fold(event):
+                touched[run] = state
         self._store(touched, batch)
-        self._keep(touched)
+        self._keep(touched, len(events))
         if events:
             self._rest_until = self._log.now() + REST
 
     def retry(self, parked: object, batch: Batch) -> None:
         """As in `Consumer`; it parks nothing."""
 
-    def _load(self, events: Sequence[Event], up_to: int) -> None:
-        """Bring the runs of these events into memory as they were at id `up_to`."""
-        begun = {event.key[:3] for event in events if begins(event)}
-        runs = {event.key[:3] for event in events} - begun - self._states.keys()
+    def _load(self, runs: set[Run], events: Sequence[Event], up_to: int) -> None:
+        """Bring runs into memory as they were at id `up_to`, unless they begin with `events`."""
+        if runs:
+            runs -= {event.key[:3] for event in events if begins(event)}
+        if not runs:
+            return
         found = load(self._log, runs)
         load_open(self._log, found.values(), up_to)
         self._states |= found
@@ -309,22 +317,21 @@ class Projection(Consumer):
     def _store(self, touched: dict[Run, State], batch: Batch) -> None:
         rows = []
         for state in touched.values():
-            if (row := state.row()) != state.stored:
-                rows.append(row)
-                state.stored = row
+            if state.stored != (now := (state.iteration, state.status)):
+                rows.append(state.row())
+                state.stored = now
         for some in chunks(rows):
             sql, parameters, _ = insertion("replay_runs", COLUMNS, some)
             batch.also.append(Statement(sql.replace("INSERT", "REPLACE", 1), parameters))
 
-    def _keep(self, touched: dict[Run, State]) -> None:
+    def _keep(self, touched: dict[Run, State], count: int) -> None:
         """Forget runs that have ended, and those that were used least recently."""
         for run, state in touched.items():
             if state.end:
                 del self._states[run]
             else:
                 self._states.move_to_end(run)
-        held = sum(len(state.busy) + len(state.idle) for state in touched.values())
-        self._open += held  # at least what is open; counted anew when it seems too much
+        self._open += count  # at least what is open; counted anew when it seems too much
         if len(self._states) > _RUNS or self._open > _OPEN:
             self._shorten()
 

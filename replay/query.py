@@ -69,6 +69,7 @@ MOST = 1000
 MOST_PARKED = 10_000
 _FARTHEST = 20_000  # events behind the cursor that a query reads
 _SKEW = timedelta(minutes=1)  # by which the times of events may go back
+_LOOKS = 3  # times that runs are counted while their table is written
 _CHUNK = 500  # events that are read by their ids at a time
 _IDS = 10_000  # ids that are read at a time
 
@@ -142,7 +143,7 @@ class RunDescription:
     status: str
     started_at: datetime
     ended_at: datetime | None
-    #: What the last iteration has returned; None if nothing, or if it has not ended.
+    #: The result of the last iteration; None if there is none, or it has not ended.
     result: Any
     #: `RunFailed` with `kind`, `text` and `detail` if the run has failed or was cancelled.
     failure: Exception | None
@@ -269,7 +270,7 @@ class _Behind:
 
 
 class Queries:
-    """What a client asks about one log."""
+    """Asks one log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -300,8 +301,10 @@ class Queries:
             (after, BATCH),
         ):
             for event in _events(rows):
-                if matters(event) and ask.covers(event.key[:3]):
-                    behind.events[event.key[:3]].append(event)
+                if matters(event) and ask.covers(run := event.key[:3]):
+                    if begins(event):  # what another program has added before counts for nothing
+                        behind.events.pop(run, None)
+                    behind.events[run].append(event)
             after, count = rows[-1][0], count + len(rows)
             if count > _FARTHEST:
                 raise QueryBehind(
@@ -406,7 +409,7 @@ class Queries:
     def _labelled(self, ask: RunsQuery, states: dict[int, State]) -> list[tuple[State, str, str]]:
         """Those of the states that are asked for, newest first, with status and error."""
         alive = [str(state.key()) for state in states.values() if not state.end]
-        parked = {each.key: each.error for each in self.parked_at(alive) if _of_workflow(each)}
+        parked = {each.key: each.error for each in self.parked_at(alive)}
         found = []
         for state in sorted(states.values(), key=lambda state: -state.id):
             error = None if state.end else parked.get(str(state.key()))
@@ -456,18 +459,23 @@ class Queries:
 
     def count(self, ask: RunsQuery) -> dict[str, int]:
         """Return how many runs there are of each status.  Raises `QueryBehind`."""
-        behind = self._behind(ask)
+        for _ in range(_LOOKS):
+            behind = self._behind(ask)
+            counts = self._count(ask, behind)
+            if self._cursor() == behind.cursor:  # else rows may have been counted twice
+                break
+        return counts
+
+    def _count(self, ask: RunsQuery, behind: _Behind) -> dict[str, int]:
         counts = dict.fromkeys(STATUSES, 0)
         for condition, values in _scopes(ask):
             sql = f"SELECT status, COUNT(*) FROM replay_runs WHERE {condition} GROUP BY status"
             for number, count in self._log.database.query(sql, values):
                 if number in STORED:
                     counts[STORED[number]] += count
-        everything = replace(ask, statuses=frozenset({PARKED}))
-        states = self._moved(everything, behind)
-        for state in states.values():
-            if state.stored is not None:
-                counts[state.status] -= 1
+        states = self._moved(replace(ask, statuses=frozenset({PARKED})), behind)
+        for state in with_ids(self._log, list(states)):
+            counts[state.status] -= 1
         self._catch_up(states.values(), behind)
         for _, status, _ in self._labelled(ask, states):
             counts[status] += 1
@@ -661,11 +669,6 @@ def _key(text: object) -> Key | None:
         return None
 
 
-def _of_workflow(parked: ParkedInfo) -> bool:
-    """Whether a run itself is parked, and not a request of its."""
-    return parked.consumer.startswith("workflow/")
-
-
 def _prefixes(namespaces: Collection[str] | None, *names: str) -> list[str]:
     """How the keys begin that a query is about; "" for all."""
     if namespaces is None:
@@ -702,7 +705,7 @@ def _ranges(ask: RunsQuery) -> Iterator[tuple[str, Sequence[Any]]]:
 
 def _events(rows: Iterable[Row]) -> Iterator[Event]:
     for row in rows:
-        with contextlib.suppress(Unreadable):  # whoever reads the log tells of it (L3)
+        with contextlib.suppress(Unreadable):  # a reader of the log tells of it (L3)
             yield read_event(row)
 
 
