@@ -29,7 +29,7 @@ access to the database, because opening it may upgrade its tables. Through a ser
 reading is enough to look.
 
 For people, commands print tables. A control character from the log is shown as an escape such as
-`\\\\x1b`, and a name that a shell would not take as it is stands in quotes. On a terminal the last
+`\\x1b`, and a name that a shell would not take as it is stands in quotes. On a terminal the last
 column is cut to the width. For programs, `--json` prints one JSON value on each line. It keeps
 every text and every digit. Long lists come page by page, so you may pipe them into `head`.
 

@@ -25,7 +25,7 @@ def add_parsers(commands: Commands) -> None:
         "  In JSON the field `started` says which.",
         messages=True,
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     _add_message(parser, "the run's input")
     parser.set_defaults(call=_start)
     parser = command(
@@ -37,7 +37,7 @@ def add_parsers(commands: Commands) -> None:
         " `external_id` tells the id.",
         messages=True,
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument("type", type=int, metavar="TYPE", help="a number from -128 to 127")
     _add_message(parser, "the signal's message")
     parser.add_argument(
@@ -53,7 +53,7 @@ def add_parsers(commands: Commands) -> None:
         "Cancel a run.  The exit code is 1 if it is unknown, has ended, or was cancelled before."
         "  In JSON the field `cancelled` says which.  `replay show --follow` waits for the end.",
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument("--reason", default="", metavar="TEXT", help="what the run is told")
     parser.add_argument(
         "--terminate", action="store_true", help="end the run without running its code any more"

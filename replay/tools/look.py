@@ -139,7 +139,7 @@ def _add_show(commands: Commands) -> None:
         "  A message whose type is not imported is shown by the numbers of its fields.",
         messages=True,
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument(
         "--iteration", type=int, metavar="N", help="only the events of this iteration, from 0 on"
     )
