@@ -22,7 +22,7 @@ from .console import Formatter, lines
 #: The modules of the commands, in the order of ``--help``.  Each has `add_parsers`, which sets the
 #: function `call` for each command.  It takes the arguments, and returns the exit code.
 MODULES = (look, act, serve)
-#: What the exit codes mean.
+#: The exit codes, with their meaning.
 CODES = {
     0: "done",
     1: "the answer is no: there is no such run, the run id was used before, nothing is parked,"

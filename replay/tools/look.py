@@ -32,10 +32,10 @@ from .console import (
     Commands,
     Pages,
     cells,
-    command,
     fields,
     moment,
     note,
+    on_log,
     opened,
     place,
     print_json,
@@ -62,22 +62,24 @@ def add_parsers(commands: Commands) -> None:
     """Add the commands of this module."""
     _add_runs(commands)
     _add_show(commands)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "parked",
-        "list what consumers have parked",
-        "List the events that consumers could not handle, and will try again.  A run that is"
+        parents=[on_log()],
+        help="list what consumers have parked",
+        description="List the events that consumers could not handle, and will try again.  A"
+        " run that is"
         " parked waits for its code to be mended; a request of an activity has failed, or is"
         " executed just now.  `replay retry` makes them due at once.  " + _json(ParkedInfo),
     )
     _add_place(parser, "of this namespace, workflow or run")
     _add_limit(parser)
     parser.set_defaults(call=_parked)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "consumers",
-        "list the consumers, or remove one",
-        "List the consumers: workflows, activities, sleeps, signals and your own handlers, how far"
+        parents=[on_log()],
+        help="list the consumers, or remove one",
+        description="List the consumers: workflows, activities, sleeps, signals and your own"
+        " handlers, how far"
         " each has read, and who owns it.  " + _json(ConsumerInfo),
     )
     parser.add_argument(
@@ -87,13 +89,12 @@ def add_parsers(commands: Commands) -> None:
         " it comes back all the same, it reads the log from the beginning",
     )
     parser.set_defaults(call=_consumers)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "tail",
-        "print events as they come",
-        "Print the events of a log, from its end, and go on until you press Ctrl-C."
+        parents=[on_log(messages=True)],
+        help="print events as they come",
+        description="Print the events of a log, from its end, and go on until you press Ctrl-C."
         "  In JSON each event is an object as `replay show` prints it.",
-        messages=True,
     )
     _add_place(parser, "of this namespace, workflow or run")
     parser.add_argument(
@@ -104,8 +105,11 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _add_runs(commands: Commands) -> None:
-    parser = command(
-        commands, "runs", "list runs, newest first", "List runs, newest first.  " + _json(RunInfo)
+    parser = commands.add_parser(
+        "runs",
+        parents=[on_log()],
+        help="list runs, newest first",
+        description="List runs, newest first.  " + _json(RunInfo),
     )
     _add_place(parser, "of this namespace or workflow", most=2)
     parser.add_argument(
@@ -129,15 +133,15 @@ def _add_runs(commands: Commands) -> None:
 
 
 def _add_show(commands: Commands) -> None:
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "show",
-        "show a run: its state, what it waits for, its events",
-        "Show a run: its state, what it waits for, and its events.  In JSON the first line is the"
+        parents=[on_log(messages=True)],
+        help="show a run: its state, what it waits for, its events",
+        description="Show a run: its state, what it waits for, and its events.  In JSON the"
+        " first line is the"
         f" state ({', '.join(RunDescription.__dataclass_fields__)}), and each further line an"
         " event: `id`, `time`, `type`, the parts of its key, and its message as JSON in `message`."
         "  A message whose type is not imported is shown by the numbers of its fields.",
-        messages=True,
     )
     parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument(
