@@ -424,6 +424,9 @@ def _remove(args: argparse.Namespace, client: Client) -> int:
     if found is None:
         note(f"there is no consumer {visible(args.remove)}")
         return 1
+    if found.owner:
+        note(f"{visible(found.owner)} owns {word(found.name)}: stop it first")
+        return 1
     note(
         f"{word(found.name)} is {found.lag} events behind, at event {found.cursor}, and has parked"
         f" {found.parked}"
