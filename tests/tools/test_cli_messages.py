@@ -94,7 +94,8 @@ def test_q2_typed_messages() -> None:
         "a": 123456789012345678901234567890
     }
     assert typed('{"value": "7"}', "example.Int") == Int(value=7)
-    for text, name in (("NaN", None), ("{", None), ('{"nope": 1}', "example.Int"), ("{}", "no.Such")):
+    wrong = (("NaN", None), ("{", None), ('{"nope": 1}', "example.Int"), ("{}", "no.Such"))
+    for text, name in wrong:
         with pytest.raises(BadArgument):
             typed(text, name)
 
