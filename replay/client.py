@@ -463,7 +463,7 @@ class Client:
     def count(self, namespace: str = "", workflow: str | Callable[..., Any] = "") -> dict[str, int]:
         """Return how many runs there are of each status (Q1).  Raises as `runs` does.
 
-        It counts all of them, which takes about 0.1 s for a million.
+        It counts all of them, which takes 0.1 to 0.4 s for a million.
         """
         namespaces = frozenset([namespace]) if namespace else None
         ask = RunsQuery(namespaces=namespaces, workflow=workflow_name(workflow))
@@ -501,9 +501,12 @@ class Client:
         end = self._patiently(log.newest)
         return self._stream_run(names, iteration, 0, end, timedelta(0))
 
-    def consumers(self) -> list[ConsumerInfo]:
-        """Return all consumers that you may see, by name (Q1)."""
-        queries, found = self.queries(""), list[ConsumerInfo]()
+    def consumers(self, namespace: str = "") -> list[ConsumerInfo]:
+        """Return all consumers that you may see, by name (Q1).
+
+        With a namespace, these are those of the database that has its events (G3).
+        """
+        queries, found = self.queries(namespace), list[ConsumerInfo]()
         some, after = self._patiently(queries.consumers)
         while after:
             found += some
