@@ -355,6 +355,10 @@ class Stage:
         for consumer, event_id, key, attempts in sorted(rows(self._caller, sql)):
             yield f"{consumer} {event_id} {key} attempts {attempts}"
 
+    def do_retry(self, rest: str) -> list[str]:
+        name, event = rest.split()
+        return [str(self._caller.retry(consumer=name, event_id=int(event)))]
+
     def do_runs(self) -> Iterator[str]:
         for run in self._caller.runs(limit=1000):
             ended = "-" if run.ended_at is None else _since(to_text(run.ended_at))
