@@ -1,0 +1,490 @@
+"""Timelines: the events of a run as rows, and the rows as SVG.
+
+Role: `rows` pairs each request with its response.  `gaps` finds the times in which the run was due
+and nobody worked on it.  `fold` hides the middle of a long history.  `draw` makes the picture.  All
+are pure functions: events in, text out.
+
+A colour never carries a meaning alone: each kind also has its own shape and its own line, and is
+named in words (Q3).
+
+Left to `page`: everything around the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from ..failure import CANCEL, FAILURE, PATCH, RESULT, read_failure
+from ..query import Waiting
+from ..signal import TARGET as SIGNAL
+from ..sleep import TARGET as SLEEP
+from ..sleep import requested_duration
+from ..storage.event import Event, EventType, MessageError
+from .markup import Markup, tag
+
+#: A silence is a gap from here on: a live worker acts within milliseconds.
+LEAST_GAP = timedelta(milliseconds=500)
+#: A history with more events than this is folded.
+FOLD_ABOVE = 1000
+#: Rows of one fold, and how many folds there are at most.
+FOLD, FOLDS = 100, 100
+#: How many open rows are never folded, and how many gaps are shown: the newest, the longest.
+MOST_OPEN, MOST_GAPS = 100, 50
+
+_ROW, _AXIS = 30, 26  # heights in pixels
+_LONGEST_LABEL = 26  # characters
+_STEPS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600)
+_DAY = 86400.0
+#: What the response holds, near its beginning, when the timeout of an await is over.
+_NO_SIGNAL = b"/replaypb.SleepDone"
+_OUTPUTS = {RESULT: "result", FAILURE: "failure", PATCH: "patch"}
+_CALLS = {SLEEP: "sleep", SIGNAL: "signal"}
+_SHAPES = {
+    "circle": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0",
+    "diamond": "M0-6 6 0 0 6-6 0z",
+    "square": "M-4.5-4.5h9v9h-9z",
+    "triangle": "M-4-6 6 0-4 6z",
+    "bar": "M-1.5-7h3v14h-3z",
+    "cross": "M-5-5 5 5M5-5-5 5",
+}
+#: The shape of each kind; failures have a cross.
+_MARKS = {
+    "started": "triangle",
+    "activity": "circle",
+    "sleep": "circle",
+    "signal": "diamond",
+    "output": "square",
+    "patch": "square",
+    "result": "square",
+    "failure": "cross",
+    "cancel": "cross",
+    "ended": "bar",
+    "gap": "bar",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the timeline: a request with its response, or one event, or a gap."""
+
+    #: A key of `_MARKS`.
+    kind: str
+    name: str
+    iteration: int
+    start: datetime
+    #: None as long as there is no response.
+    end: datetime | None
+    #: The request and the response, or the one event; nothing for a gap.
+    events: tuple[Event, ...] = ()
+    failed: bool = False
+    #: Whether its iteration has ended without a response.
+    abandoned: bool = False
+
+    @property
+    def id(self) -> int:
+        """The id of its first event; 0 for a gap."""
+        return self.events[0].id if self.events else 0
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits for a response."""
+        return self.end is None
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Rows that are hidden behind one line."""
+
+    number: int
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What `draw` needs beside the rows."""
+
+    now: datetime
+    #: What the run waits for, by the key of the request.
+    waiting: Mapping[str, Waiting]
+    #: The address of a row, and of an opened fold.
+    to_row: Callable[[Row], str]
+    to_fold: Callable[[Fold], str]
+    #: The id of the row whose messages are shown.
+    chosen: int = 0
+
+
+# From events to rows.
+
+
+def rows(events: Iterable[Event]) -> list[Row]:
+    """Return a run's rows, in the order of their first events."""
+    found: dict[object, Row] = {}
+    for event in events:
+        key = event.key
+        at = event.timestamp
+        if event.type is EventType.ACTIVITY_REQUEST:
+            kind = _CALLS.get(key.target, "activity")
+            found[key] = Row(kind, _name(event), key.iteration, at, None, (event,))
+        elif event.type is EventType.ACTIVITY_RESPONSE and (row := found.get(key)) is not None:
+            failed = read_failure(event) is not None
+            found[key] = replace(row, end=at, events=(*row.events, event), failed=failed)
+        elif (kind := _kind(event)) is not None:
+            failed = kind in ("failure", "cancel")
+            row = Row(kind, _name(event), key.iteration, at, at, (event,), failed)
+            found[event.type, key] = row
+    ends = {row.iteration: row.start for row in found.values() if row.kind == "ended"}
+    return [
+        replace(row, end=ends[row.iteration], abandoned=True)
+        if row.open and row.iteration in ends
+        else row
+        for row in found.values()
+    ]
+
+
+def _kind(event: Event) -> str | None:
+    """Return the kind of an event that is a row of its own; None for any other."""
+    if event.type is EventType.RUN_CREATED:
+        return "started"
+    if event.type is EventType.RUN_COMPLETED:
+        return "ended"
+    if event.type is EventType.RUN_OUTPUT:
+        return _OUTPUTS.get(event.key.target, "output")
+    if event.type is EventType.ACTIVITY_RESPONSE:
+        return "cancel" if event.key.target == CANCEL else "activity"
+    return None
+
+
+def _name(event: Event) -> str:
+    """Name a row: what the run has called, or what has happened."""
+    key = event.key
+    if event.type is EventType.RUN_CREATED:
+        return f"iteration {key.iteration}" if key.iteration else "start"
+    if event.type is EventType.RUN_COMPLETED:
+        return "end" if not key.iteration else f"end of iteration {key.iteration}"
+    if key.target == SIGNAL:
+        return f"signal {key.sequence.partition(':')[0]}"
+    if key.target == PATCH:
+        return f"patch {key.sequence}"
+    if key.target in (*_OUTPUTS, SLEEP, CANCEL):
+        return key.target.removeprefix("replay_")
+    return key.target
+
+
+def gaps(events: Iterable[Event], handled: int | None, now: datetime) -> list[Row]:
+    """Return the times in which the run was due and nobody worked on it.
+
+    The log does not record who works.  It shows two kinds of silence: from the last event that
+    wakes the run (a start, a response) to what the run does next, and from the time when a sleep is
+    over to its response.  Such a silence ends now if the workflow's cursor, `handled`, has not
+    passed the event that wakes the run.  None: nobody knows the cursor.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    due: dict[object, datetime] = {}  # of sleeps, by key
+    woken: Event | None = None
+    for event in events:
+        if event.key.target == SLEEP and (over := _over(event)) is not None:
+            due[event.key] = over
+        if event.type in (EventType.RUN_CREATED, EventType.ACTIVITY_RESPONSE):
+            if (over := due.pop(event.key, None)) is not None:
+                found.append((over, event.timestamp))
+            woken = event
+        elif woken is not None:
+            found.append((woken.timestamp, event.timestamp))
+            woken = None
+        if event.type is EventType.RUN_COMPLETED:
+            due.clear()
+    if woken is not None and handled is not None and handled < woken.id:
+        found.append((woken.timestamp, now))
+    found += ((over, now) for over in due.values())
+    longest = sorted(_merged(found), key=lambda each: each[0] - each[1])[:MOST_GAPS]
+    return [Row("gap", "no worker", 0, *each) for each in sorted(longest)]
+
+
+def _over(event: Event) -> datetime | None:
+    """Return when the sleep of a request is over; None for any other event."""
+    if event.type is not EventType.ACTIVITY_REQUEST:
+        return None
+    try:
+        return event.timestamp + requested_duration(event)
+    except (MessageError, OverflowError):
+        return None
+
+
+def _merged(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    merged: list[tuple[datetime, datetime]] = []
+    for start, end in sorted(each for each in spans if each[1] - each[0] >= LEAST_GAP):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def fold(rows: Sequence[Row], events: int, opened: int | None = None) -> list[Row | Fold]:
+    """Hide all but the newest rows, the newest open ones and those of the fold number `opened`.
+
+    It hides nothing of a history of at most `FOLD_ABOVE` events.
+    """
+    if events <= FOLD_ABOVE:
+        return list(rows)
+    size = max(FOLD, -(-len(rows) // FOLDS))
+    last = (len(rows) - 1) // size
+    kept = {row.id for row in [row for row in rows if row.open][-MOST_OPEN:]}
+    shown: list[Row | Fold] = []
+    for number, places in groupby(range(len(rows)), lambda place: place // size):
+        group = [rows[place] for place in places]
+        if number in (last, opened):
+            shown += group
+            continue
+        hidden = [row for row in group if row.id not in kept]
+        if hidden:
+            shown.append(Fold(number, hidden))
+        shown += [row for row in group if row.id in kept]
+    return shown
+
+
+# Words.
+
+
+def duration(span: timedelta) -> str:
+    """Return a duration in words of at most two units."""
+    seconds = max(0.0, span.total_seconds())
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    whole = round(seconds)
+    place = next(n for n, (size, _) in enumerate(units) if whole >= size)
+    (size, unit), (below, smaller) = units[place], units[place + 1]
+    rest = whole % size // below
+    return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+
+
+def left(until: datetime, now: datetime) -> str:
+    """Return the time left in whole seconds, rounded up, or in larger units."""
+    seconds = max(0, -(-(until - now) // timedelta(seconds=1)))
+    return f"{seconds} s" if seconds < 60 else duration(timedelta(seconds=seconds))
+
+
+def state(row: Row, waiting: Waiting | None, now: datetime) -> str:
+    """Say in a few words how long a row took, or what it waits for."""
+    if row.abandoned:
+        return "never answered"
+    if row.end is not None:
+        if len(row.events) == 1:
+            return ""
+        words = duration(row.end - row.start)
+        if row.kind == "signal" and _NO_SIGNAL in (row.events[1].raw or b"")[:64]:
+            return f"no signal, {words}"
+        return f"failed, {words}" if row.failed else words
+    return wait(waiting, now) if waiting is not None else f"open {duration(now - row.start)}"
+
+
+def wait(waiting: Waiting, now: datetime) -> str:
+    """Say in a few words what an open request waits for."""
+    if waiting.attempts or waiting.next_at is not None:
+        attempt = f"attempt {waiting.attempts + 1}"
+        if waiting.next_at is None or waiting.next_at <= now:
+            return f"{attempt}, now"
+        return f"{attempt}, again in {left(waiting.next_at, now)}"
+    if waiting.until is not None:
+        return f"{left(waiting.until, now)} left"
+    return f"open {left(now, waiting.since)}"
+
+
+# From rows to SVG.
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    start: datetime
+    length: float  # in seconds
+
+    def place(self, at: datetime) -> str:
+        """Return where a time is, in percent of the width."""
+        share = (at - self.start).total_seconds() / self.length
+        return f"{min(max(share, 0.0), 1.0) * 100:.3f}%"
+
+    def ticks(self) -> list[float]:
+        """Return at most six round times, in seconds from the start."""
+        step = next((step for step in _STEPS if self.length / step <= 6), 0.0)
+        if not step:
+            step = _DAY * max(1, round(self.length / _DAY / 5))
+        return [n * step for n in range(int(self.length / step) + 1)]
+
+
+def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> Markup:
+    """Make the SVG of rows, in their order, with gaps among them and as bands behind them."""
+    lines: list[Row | Fold] = sorted([*shown, *gaps], key=_start)
+    every = [row for line in lines for row in (line.rows if isinstance(line, Fold) else [line])]
+    if not every:
+        return tag("svg", class_="timeline", height=0)
+    start = min(row.start for row in every)
+    end = max(row.end or picture.now for row in every)
+    scale = _Scale(start, max((end - start).total_seconds(), 0.001))
+    height = _AXIS + _ROW * len(lines)
+    return tag(
+        "svg",
+        _hatch(),
+        tag("svg", _axis(scale), _bands(gaps, scale, picture.now), class_="plot", height=height),
+        [
+            tag("g", _line(line, scale, picture), transform=f"translate(0 {_AXIS + _ROW * n})")
+            for n, line in enumerate(lines)
+        ],
+        class_="timeline",
+        id="timeline",
+        height=height,
+        width="100%",
+        role="list",
+        aria_label="Timeline: a row for each request, from its request to its response",
+    )
+
+
+def _start(line: Row | Fold) -> datetime:
+    return line.rows[0].start if isinstance(line, Fold) else line.start
+
+
+def _hatch() -> Markup:
+    stripe = tag("path", d="M-2 2 2-2M0 8 8 0M6 10 10 6", class_="stripe")
+    size = {"width": 8, "height": 8, "patternUnits": "userSpaceOnUse"}
+    return tag("defs", tag("pattern", stripe, id="hatch", **size))
+
+
+def _axis(scale: _Scale) -> list[Markup]:
+    found = []
+    for seconds in scale.ticks():
+        x = scale.place(scale.start + timedelta(seconds=seconds))
+        words = duration(timedelta(seconds=seconds)).replace(".0", "") if seconds else "0"
+        line = tag("line", class_="grid", x1=x, x2=x, y1=_AXIS - 6, y2="100%")
+        found.append(line + tag("text", words, class_="tick", x=x, y=12))
+    return [Markup("".join(found))]
+
+
+def _bands(gaps: Sequence[Row], scale: _Scale, now: datetime) -> list[Markup]:
+    return [
+        tag("svg", tag("rect", class_="gap", **_span(row, scale, now)), y=_AXIS - 4, class_="over")
+        for row in gaps
+    ]
+
+
+def _span(row: Row, scale: _Scale, now: datetime) -> dict[str, str]:
+    first = (row.start - scale.start).total_seconds() / scale.length * 100
+    share = ((row.end or now) - row.start).total_seconds() / scale.length * 100
+    return {"x": f"{first:.3f}%", "width": f"{share:.3f}%", "height": "100%"}
+
+
+def _line(line: Row | Fold, scale: _Scale, picture: Picture) -> Markup:
+    if isinstance(line, Fold):
+        return _folded(line, scale, picture)
+    words = state(
+        line, picture.waiting.get(line.events[0].text) if line.events else None, picture.now
+    )
+    if line.kind == "gap":
+        words = duration((line.end or picture.now) - line.start)
+    title = f"{line.kind} {line.name}" if line.kind not in line.name else line.name
+    content = (
+        tag("title", f"{title}: {words}" if words else title),
+        tag("rect", class_="hit", width="100%", height=_ROW, rx=5),
+        tag("svg", _mark("0", line.kind, False), class_="icon", y=_ROW // 2),
+        tag("text", _short(line.name), class_="name", y=_ROW // 2),
+        tag("text", words, class_="state", x="100%", y=_ROW // 2),
+        tag("svg", _bar(line, scale, picture.now), class_="plot", height=_ROW),
+    )
+    kinds = ["row", line.kind, line.failed and "failed", line.open and "open"]
+    kinds += [line.id == picture.chosen and line.id and "chosen"]
+    names = " ".join(str(each) for each in kinds if each)
+    if not line.events:
+        return tag("g", content, class_=names, role="listitem")
+    here = {"id": f"row-{line.id}", "href": picture.to_row(line), "class_": names}
+    return tag("g", tag("a", content, **here, data_soft=True), role="listitem")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
+
+
+def _bar(row: Row, scale: _Scale, now: datetime) -> list[Markup]:
+    """Draw a row from dot to dot."""
+    first, middle = scale.place(row.start), _ROW // 2
+    if row.kind == "gap":
+        return []
+    if row.end is not None and len(row.events) == 1 and not row.abandoned:
+        return [_mark(first, row.kind, False)]
+    last = scale.place(row.end or now)
+    bar = tag("line", class_="bar", x1=first, x2=last, y1=middle, y2=middle)
+    if row.open or row.abandoned:
+        return [bar, _mark(first, row.kind, False)]
+    return [bar, _mark(first, row.kind, False), _mark(last, row.kind, row.failed)]
+
+
+def _mark(x: str, kind: str, failed: bool) -> Markup:
+    shape = "cross" if failed else _MARKS[kind]
+    return tag(
+        "svg",
+        tag("path", d=_SHAPES[shape], class_=f"mark {shape}"),
+        x=x,
+        y=_ROW // 2 if x != "0" else None,
+        class_="over",
+    )
+
+
+def _folded(line: Fold, scale: _Scale, picture: Picture) -> Markup:
+    first, last = line.rows[0], line.rows[-1]
+    ends = [row.end or picture.now for row in line.rows]
+    failed = sum(row.failed for row in line.rows)
+    words = f"{failed} failed" if failed else duration(max(ends) - first.start)
+    middle = _ROW // 2
+    bar = tag(
+        "line",
+        class_="bar",
+        x1=scale.place(first.start),
+        x2=scale.place(max(ends)),
+        y1=middle,
+        y2=middle,
+    )
+    content = (
+        tag("title", f"{len(line.rows)} rows, events {first.id} to {last.id}: show them"),
+        tag("rect", class_="hit", width="100%", height=_ROW, rx=5),
+        tag("text", "⋯", class_="icon", y=middle),
+        tag("text", f"{len(line.rows)} more rows", class_="name", y=middle),
+        tag("text", words, class_="state", x="100%", y=middle),
+        tag("svg", bar, class_="plot", height=_ROW),
+    )
+    href = picture.to_fold(line)
+    link = tag("a", content, id=f"fold-{line.number}", href=href, class_="row fold", data_soft=True)
+    return tag("g", link, role="listitem")
+
+
+_LEGEND = (
+    ("activity", "activity: from its request to its response"),
+    ("sleep", "sleep: dashed"),
+    ("signal", "signal: dotted"),
+    ("output", "output or result"),
+    ("failure", "failure or cancel"),
+    ("started", "start of an iteration"),
+    ("ended", "its end"),
+)
+
+
+def legend() -> Markup:
+    """Explain the shapes, and what a gap is and is not."""
+    entries = [
+        tag("li", tag("svg", _mark("50%", kind, False), class_=kind, width=16, height=_ROW), words)
+        for kind, words in _LEGEND
+    ]
+    gap = tag("rect", class_="gap", width=16, height=14, y=8)
+    entries.append(
+        tag(
+            "li",
+            tag("svg", gap, width=16, height=_ROW),
+            "no worker: the run was due, or its sleep was over, and for half a second or more"
+            " nobody acted. The worker was killed or stopped, it was busy, or the run was parked."
+            " The log does not say which. A worker that is killed during an activity leaves only a"
+            " long bar.",
+        )
+    )
+    return tag("ul", entries, class_="legend")
