@@ -21,13 +21,23 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from enum import IntEnum
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 
 from . import signal as signals
 from .consumer import Consumer, Handler
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import Log
-from .query import ConsumerInfo, ParkedInfo, RunDescription, RunInfo
+from .projection import Projection
+from .query import (
+    ConsumerInfo,
+    ParkedInfo,
+    ParkedQuery,
+    Queries,
+    RunDescription,
+    RunInfo,
+    RunsQuery,
+)
 from .server.proto.values_pb2 import Cancel, Failure
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
@@ -127,8 +137,8 @@ class Client:
         self._closed = False
 
     def _serving(self) -> list[Consumer]:
-        """Make the two consumers that answer sleeps and signals."""
-        return [Sleeper(self.log), signals.Matcher(self.log)]
+        """Make the consumers that answer sleeps and signals, and that keep the table of runs."""
+        return [Sleeper(self.log), signals.Matcher(self.log), Projection(self.log)]
 
     def log_of(self, namespace: str) -> Log:
         """Return the log with the events of a namespace; "" stands for `Client.log`."""
@@ -226,7 +236,38 @@ class Client:
             # Not the newest id: an event with a smaller one may still be on its way.
             self._patiently(log.poll)
             after = log.tail.end
+        if end is not None and run:
+            return self._stream_run((namespace, workflow, run), None, after, end, lag)
         return self._stream(log, wants, after, end, lag)
+
+    def _stream_run(
+        self,
+        run: tuple[str, str, str],
+        iteration: int | None,
+        after: int,
+        end: int,
+        lag: timedelta,
+    ) -> Iterator[Event]:
+        """Yield the events of a run that are there, by the index: reading the log takes longer."""
+        log, queries, pauses = self.log_of(run[0]), self.queries(run[0]), _pauses()
+        losses, last = log.losses, None
+        while not self._closed:
+            try:
+                if (now := log.refresh()) != losses:
+                    _require(log, last)
+                    losses = now
+                if last is None and not queries.settle(end):
+                    time.sleep(next(pauses))
+                    continue
+                for event in queries.events(run, iteration, after, end):
+                    self._sleep_until_old(log, event, lag)
+                    if self._closed:
+                        return
+                    yield event
+                    after, last = event.id, event
+                return
+            except Unavailable:
+                time.sleep(next(pauses))
 
     def _stream(
         self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
@@ -383,6 +424,10 @@ class Client:
 
     # Queries.
 
+    def queries(self, namespace: str) -> Queries:
+        """Return what asks the log with the events of a namespace, as `log_of` does."""
+        return Queries(self.log_of(namespace))
+
     def runs(
         self,
         namespace: str = "",
@@ -402,14 +447,26 @@ class Client:
 
         Raises `BadQuery`, `BadFilter`, `InvalidName` or `QueryBehind`.
         """
-        raise NotImplementedError
+        ask = RunsQuery(
+            namespaces=frozenset([namespace]) if namespace else None,
+            workflow=workflow_name(workflow),
+            statuses=frozenset([status] if isinstance(status, str) else status or ()),
+            started_after=started_after,
+            limit=limit,
+            after=after.id if isinstance(after, RunInfo) else after or 0,
+        )
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.runs(ask))
 
     def count(self, namespace: str = "", workflow: str | Callable[..., Any] = "") -> dict[str, int]:
         """Return how many runs there are of each status (Q1).  Raises as `runs` does.
 
         It counts all of them, which takes about 0.1 s for a million.
         """
-        raise NotImplementedError
+        namespaces = frozenset([namespace]) if namespace else None
+        ask = RunsQuery(namespaces=namespaces, workflow=workflow_name(workflow))
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.count(ask))
 
     def describe(
         self, namespace: str, workflow: str | Callable[..., Any], run: str
@@ -418,7 +475,10 @@ class Client:
 
         Raises `UnknownRun`, `InvalidName`, or `MessageError` if its result cannot be read.
         """
-        raise NotImplementedError
+        names = (namespace, workflow_name(workflow), run)
+        kind = ANY if isinstance(workflow, str) else signature(workflow, WORKFLOW).returns
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.describe(*names, kind.read))
 
     def history(
         self,
@@ -431,11 +491,22 @@ class Client:
 
         It reads nothing but these events.  A run that does not exist has none.
         """
-        raise NotImplementedError
+        names = (namespace, workflow_name(workflow), run)
+        check_run(*names)
+        if iteration is not None and not 0 <= iteration <= LAST_ITERATION:
+            raise BadFilter(f"iteration={iteration}: they begin at 0")
+        log = self.log_of(namespace)
+        end = self._patiently(log.newest)
+        return self._stream_run(names, iteration, 0, end, timedelta(0))
 
     def consumers(self) -> list[ConsumerInfo]:
         """Return all consumers that you may see, by name (Q1)."""
-        raise NotImplementedError
+        queries, found = self.queries(""), list[ConsumerInfo]()
+        last = ""
+        while some := self._patiently(partial(queries.consumers, last)):
+            found += some
+            last = some[-1].name
+        return found
 
     def parked(
         self,
@@ -450,7 +521,15 @@ class Client:
 
         `limit` is 1,000 at most; for more, call again with the last one as `after`.
         """
-        raise NotImplementedError
+        ask = ParkedQuery(
+            namespaces=frozenset([namespace]) if namespace else None,
+            workflow=workflow_name(workflow),
+            run=run,
+            limit=limit,
+            after=("", 0) if after is None else (after.key, after.id),
+        )
+        queries = self.queries(namespace)
+        return self._patiently(lambda: queries.parked(ask))
 
     def loops(self) -> list[Consumer]:
         """Return the two consumers that answer sleeps and signals.

@@ -336,7 +336,7 @@ class Consumer:
             try:
                 busy = self._step(_STANDBY)
                 failures = 0
-                if not busy and self._position is not None:
+                if self._position is not None and (not busy or self.blocked() is not None):
                     self._wait(self._position)
             except LostOwnership as error:
                 log.warning("%s: standing by", error)

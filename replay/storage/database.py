@@ -35,7 +35,7 @@ log = logging.getLogger("replay")
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_MESSAGE = 4 * 1024 * 1024
 LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = 10  # seconds
@@ -409,6 +409,8 @@ TABLES = {
     " lease_until TIME?",
     "replay_parked": "id ID, consumer NAME, event_id BIGINT, key KEY, attempts INT, next_at TIME,"
     " error TEXT",
+    "replay_runs": "id EVENT, namespace NAME, workflow NAME, run NAME, iteration INT,"
+    " status TINYINT, started_at TIME, ended_at TIME?",
     "replay_meta": "name PRIMARY, value NAME",
 }
 _TYPES = {
@@ -416,6 +418,7 @@ _TYPES = {
     "NAME": "VARCHAR(255)",
     "PRIMARY": "VARCHAR(255) PRIMARY KEY",
     "OWNER": "VARCHAR(255) DEFAULT ''",
+    "EVENT": "INTEGER PRIMARY KEY",
 }
 #: Table, name, whether unique, columns.  Those that the Go system has, too, have its names: tables
 #: that it made then get none of them twice.
@@ -431,6 +434,10 @@ INDEXES = (
     ("replay_signals", "uniq", True, "namespace, hash"),
     ("replay_signals", "by_run", False, "namespace, workflow, run, type, check_id"),
     ("replay_parked", "by_event", True, "consumer, event_id"),
+    ("replay_parked", "by_key", False, "`key`"),
+    ("replay_runs", "by_status", False, "status"),
+    ("replay_runs", "by_namespace", False, "namespace, status"),
+    ("replay_runs", "by_workflow", False, "namespace, workflow, status"),
 )
 
 

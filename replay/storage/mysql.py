@@ -59,6 +59,7 @@ class MySQL(Database):
     _types = MappingProxyType(
         {
             "ID": "BIGINT AUTO_INCREMENT PRIMARY KEY",
+            "EVENT": "BIGINT PRIMARY KEY",
             "TIME": "DATETIME(3)",
             "HASH": "BINARY(128)",
             "BLOB": "MEDIUMBLOB",

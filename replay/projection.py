@@ -1,0 +1,336 @@
+"""The table of runs: one row for each run, so that nobody has to read the log to list them.
+
+Role: `Projection` reads all events and keeps `replay_runs` up to date.  `load` and `State.fold`
+make the state of a run from its row and the events behind it, here and in `replay.query`.
+
+Invariants (Q1):
+
+- A row says what the events up to the cursor of `Projection` say, and nothing of it is written
+  elsewhere: the table can be dropped and made again from event 1.
+- `fold` may see an event twice, so a query that reads the cursor, then the rows, then the events
+  behind the cursor is right even if rows were written in between.
+
+A row changes only if the run's status or iteration does.  `Projection` rests between two commits,
+so that a short run costs one row, written with many others.
+
+Left to `replay.query`: what users ask.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from .consumer import Batch, Consumer, Metrics
+from .failure import CANCELLED as CANCEL_KIND
+from .failure import FAILURE, read_failure
+from .log import Log
+from .signal import TARGET as SIGNAL
+from .sleep import TARGET as SLEEP
+from .storage.database import (
+    Row,
+    Statement,
+    chunks,
+    from_text,
+    insertion,
+    placeholders,
+    to_text,
+)
+from .storage.event import Event, EventType, Key
+from .storage.tail import BATCH
+
+TARGET = "replay_runs"
+RUNNING, WAITING = "running", "waiting"
+COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+#: The stored statuses, by their numbers.  Parking is in `replay_parked`, and changes no event.
+STORED = {1: RUNNING, 2: WAITING, 3: COMPLETED, 4: FAILED, 5: CANCELLED}
+NUMBER = {status: number for number, status in STORED.items()}
+COLUMNS = "id, namespace, workflow, run, iteration, status, started_at, ended_at"
+_IDLE = (SLEEP, SIGNAL)
+#: How long the projection rests after it has come to the head.
+REST = timedelta(seconds=1)
+_RUNS, _OPEN = 10_000, 100_000  # runs, and requests of theirs, that are kept in memory
+_SOME = 100  # runs whose requests one query reads
+_HEAD = 16 * 1024  # bytes of a failure that hold its kind and its text
+Run = tuple[str, str, str]
+
+
+class State:
+    """A run as far as its events were seen."""
+
+    __slots__ = (
+        "busy",
+        "end",
+        "ended_at",
+        "failure",
+        "id",
+        "idle",
+        "iteration",
+        "run",
+        "started_at",
+        "stored",
+    )
+
+    def __init__(self, id: int, run: Run, started_at: datetime) -> None:
+        self.id = id
+        self.run = run
+        self.started_at = started_at
+        self.ended_at: datetime | None = None
+        self.iteration = 0
+        #: How it has ended: `COMPLETED`, `FAILED`, `CANCELLED`; "" if it has not.
+        self.end = ""
+        #: How it ends if it completes now.
+        self.failure = ""
+        #: The keys of its open requests: of activities; of sleeps and awaits.
+        self.busy: set[str] = set()
+        self.idle: set[str] = set()
+        self.stored: Row | None = None
+
+    @property
+    def status(self) -> str:
+        """The status as stored: a parked run counts as running or waiting."""
+        return self.end or (WAITING if self.idle and not self.busy else RUNNING)
+
+    def key(self) -> Key:
+        """The key of its newest iteration."""
+        return Key(*self.run, self.iteration)
+
+    def row(self) -> Row:
+        """The row that says this."""
+        ended = to_text(self.ended_at) if self.ended_at is not None else None
+        numbers = (self.iteration, NUMBER[self.status])
+        return (self.id, *self.run, *numbers, to_text(self.started_at), ended)
+
+    def fold(self, event: Event) -> None:
+        """Take an event of this run into account, which may be one that the row has already."""
+        key, type = event.key, event.type
+        if type is EventType.RUN_CREATED and key.iteration > self.iteration:
+            self.iteration, self.end, self.ended_at, self.failure = key.iteration, "", None, ""
+            self.busy, self.idle = set(), set()
+        elif key.iteration != self.iteration:
+            return
+        elif type is EventType.ACTIVITY_REQUEST:
+            (self.idle if key.target in _IDLE else self.busy).add(event.text)
+        elif type is EventType.ACTIVITY_RESPONSE:
+            (self.idle if key.target in _IDLE else self.busy).discard(event.text)
+        elif type is EventType.RUN_OUTPUT and key.target == FAILURE:
+            found = read_failure(event)
+            self.failure = ending(found.kind if found is not None else "")
+        elif type is EventType.RUN_COMPLETED:
+            self.end, self.ended_at = self.failure or COMPLETED, event.timestamp
+
+
+def ending(kind: str) -> str:
+    """How a run with a failure of this kind has ended."""
+    return CANCELLED if kind == CANCEL_KIND else FAILED
+
+
+def begins(event: Event) -> bool:
+    """Whether a run begins with this event."""
+    return event.type is EventType.RUN_CREATED and event.key.iteration == 0
+
+
+def matters(event: Event) -> bool:
+    """Whether `State.fold` looks at events like this."""
+    type = event.type
+    return type is not EventType.NOOP and (
+        type is not EventType.RUN_OUTPUT or event.key.target == FAILURE
+    )
+
+
+def read_state(log: Log, row: Row) -> State | None:
+    """Read a row of the table; None if nobody can, because another program wrote it (L3)."""
+    id, namespace, workflow, run, iteration, status, started, ended = row
+    try:
+        state = State(int(id), (str(namespace), str(workflow), str(run)), from_text(started))
+        state.iteration, state.stored = int(iteration), tuple(row)
+        state.ended_at = None if ended is None else from_text(ended)
+        name = STORED[status]
+    except (KeyError, TypeError, ValueError) as error:
+        log.database.pass_over("replay_runs", id, error)
+        return None
+    if name == WAITING:
+        state.idle.add("")  # until `load_open` says which
+    state.end = name if name not in (RUNNING, WAITING) else ""
+    return state
+
+
+def load(log: Log, runs: Collection[Run]) -> dict[Run, State]:
+    """Read the rows of these runs."""
+    names = {str(Key(*run)): run for run in runs}
+    found: dict[int, Run] = {}
+    for some in chunks(list(names)):
+        listed = placeholders(len(some))
+        sql = f"SELECT id, `key` FROM replay_events WHERE type = 1 AND `key` IN ({listed})"
+        for id, text in log.database.query(sql, some):
+            if text in names:
+                found[id] = names[text]
+    return {
+        state.run: state for state in with_ids(log, list(found)) if found[state.id] == state.run
+    }
+
+
+def with_ids(log: Log, ids: Sequence[int]) -> list[State]:
+    """Read the rows with these ids."""
+    states = []
+    for some in chunks(ids):
+        sql = f"SELECT {COLUMNS} FROM replay_runs WHERE id IN ({placeholders(len(some))})"
+        states += [read_state(log, row) for row in log.database.query(sql, some)]
+    return [state for state in states if state is not None]
+
+
+def load_open(log: Log, states: Iterable[State], up_to: int) -> None:
+    """Read from the log what runs that have not ended had open at id `up_to`, and how they fail."""
+    groups: dict[tuple[str, str], list[State]] = defaultdict(list)
+    for state in states:
+        if not state.end:
+            state.idle.clear()
+            groups[state.run[:2]].append(state)
+    for workflow, members in groups.items():
+        for some in chunks(members, _SOME):
+            _load_open(log, workflow, {state.key(): state for state in some}, up_to)
+    failed = load_failures(log, [state for group in groups.values() for state in group], up_to)
+    for state, (kind, _) in failed.items():
+        state.failure = ending(kind)
+
+
+def _load_open(log: Log, workflow: tuple[str, str], states: dict[Key, State], up_to: int) -> None:
+    runs = {key.run for key in states}
+    iterations = {key.iteration for key in states}
+    rows = log.database.query(
+        "SELECT `key` FROM replay_events WHERE type IN (4, 5)"
+        f" AND namespace = ? AND workflow = ? AND run IN ({placeholders(len(runs))})"
+        # Plus 0, or MySQL may read the whole table in the order of its ids.
+        f" AND iteration IN ({placeholders(len(iterations))}) AND id + 0 <= ?"
+        " GROUP BY `key` HAVING MAX(type) = 4",
+        (*workflow, *runs, *iterations, up_to),
+    )
+    for (text,) in rows:
+        try:
+            key = Key.parse(str(text))
+        except ValueError:
+            continue  # the log has told of it when it read it (L3)
+        if (state := states.get(key.iteration_key())) is not None:
+            (state.idle if key.target in _IDLE else state.busy).add(text)
+
+
+def load_failures(
+    log: Log, states: Collection[State], up_to: int | None = None
+) -> dict[State, tuple[str, str]]:
+    """Return kind and text of the failures of these runs' newest iterations."""
+    names = {str(Key(*state.key()[:4], FAILURE, "0")): state for state in states}
+    found: dict[State, tuple[str, str]] = {}
+    for some in chunks(list(names)):
+        sql = (
+            f"SELECT id, `key`, SUBSTR(message, 1, {_HEAD}) FROM replay_events"
+            f" WHERE type = 3 AND `key` IN ({placeholders(len(some))})"
+        )
+        for id, text, head in log.database.query(sql, some):
+            if text in names and (up_to is None or id <= up_to):
+                found[names[text]] = _kind_and_text(head if isinstance(head, bytes) else b"")
+    return found
+
+
+def _kind_and_text(head: bytes) -> tuple[str, str]:
+    """Read kind and text of a failure from its first bytes: the detail behind them may be large."""
+    fields = _fields(_fields(head).get(2, b""))
+    kind, text = (fields.get(number, b"").decode("utf-8", "replace") for number in (1, 2))
+    return kind, text
+
+
+def _fields(raw: bytes) -> dict[int, bytes]:
+    """The first fields of a protobuf message that are bytes, by number; the last may be cut."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at < len(raw) and raw[at] & 0x87 == 2:  # a number below 16, and bytes
+        number, at = raw[at] >> 3, at + 1
+        length = shift = 0
+        while at < len(raw) and shift < 35:
+            length, at, more = length | (raw[at] & 127) << shift, at + 1, raw[at] > 127
+            shift += 7
+            if not more:
+                break
+        found[number], at = raw[at : at + length], at + length
+    return found
+
+
+class Projection(Consumer):
+    """Keeps the table of runs up to date.  It adds no events."""
+
+    def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
+        super().__init__(events, TARGET, metrics=metrics)
+        self._states: OrderedDict[Run, State] = OrderedDict()  # the one used last is the last
+        self._open = 0  # their open requests
+        self._rest_until: datetime | None = None
+
+    def wants(self, event: Event) -> bool:
+        """As in `Consumer`."""
+        return matters(event)
+
+    def forget(self) -> None:
+        """As in `Consumer`."""
+        self._states.clear()
+        self._open = 0
+
+    def blocked(self) -> datetime | None:
+        """As in `Consumer`: it rests, so that many changes of a run are one, and many rows, too."""
+        until, behind = self._rest_until, self._log.tail.end - (self._position or 0)
+        return until if until is not None and behind < BATCH and self._log.now() < until else None
+
+    def handle(self, events: Sequence[Event], batch: Batch) -> None:
+        """As in `Consumer`."""
+        self._load(events, self._position or 0)
+        touched: dict[Run, State] = {}
+        for event in events:
+            run = event.key[:3]
+            if (state := self._states.get(run)) is None:
+                if not begins(event):
+                    continue  # its run has no row, since another program has begun it in the middle
+                state = self._states[run] = State(event.id, run, event.timestamp)
+            state.fold(event)
+            touched[run] = state
+        self._store(touched, batch)
+        self._keep(touched)
+        if events:
+            self._rest_until = self._log.now() + REST
+
+    def retry(self, parked: object, batch: Batch) -> None:
+        """As in `Consumer`; it parks nothing."""
+
+    def _load(self, events: Sequence[Event], up_to: int) -> None:
+        """Bring the runs of these events into memory as they were at id `up_to`."""
+        begun = {event.key[:3] for event in events if begins(event)}
+        runs = {event.key[:3] for event in events} - begun - self._states.keys()
+        found = load(self._log, runs)
+        load_open(self._log, found.values(), up_to)
+        self._states |= found
+
+    def _store(self, touched: dict[Run, State], batch: Batch) -> None:
+        rows = []
+        for state in touched.values():
+            if (row := state.row()) != state.stored:
+                rows.append(row)
+                state.stored = row
+        for some in chunks(rows):
+            sql, parameters, _ = insertion("replay_runs", COLUMNS, some)
+            batch.also.append(Statement(sql.replace("INSERT", "REPLACE", 1), parameters))
+
+    def _keep(self, touched: dict[Run, State]) -> None:
+        """Forget runs that have ended, and those that were used least recently."""
+        for run, state in touched.items():
+            if state.end:
+                del self._states[run]
+            else:
+                self._states.move_to_end(run)
+        held = sum(len(state.busy) + len(state.idle) for state in touched.values())
+        self._open += held  # at least what is open; counted anew when it seems too much
+        if len(self._states) > _RUNS or self._open > _OPEN:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        sizes = {run: len(each.busy) + len(each.idle) for run, each in self._states.items()}
+        self._open = sum(sizes.values())
+        while self._states and (len(self._states) > _RUNS or self._open > _OPEN // 2):
+            run, _ = self._states.popitem(last=False)
+            self._open -= sizes[run]
