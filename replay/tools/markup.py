@@ -45,7 +45,7 @@ def join(content: Content) -> Markup:
     return Markup("".join(map(join, content)))
 
 
-def tag(name: str, *content: Content, **attributes: object) -> Markup:
+def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
     """Make an element.
 
     In the names of attributes an underscore stands for a dash; one at the end is dropped.  An

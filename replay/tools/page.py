@@ -462,17 +462,17 @@ def _actions(frame: Frame, run: RunDescription) -> Content:
 def _history(view: RunView, now: datetime) -> Markup:
     run = view.run
     names = (run.namespace, run.workflow, run.run)
-    iteration = "all" if view.iteration is None else view.iteration
+    iteration = "all" if view.iteration is None else str(view.iteration)
     rows = timeline.rows(view.events)
     shown = timeline.fold(rows, len(view.events), view.opened)
     gaps = timeline.gaps(view.events, view.handled, now)
 
     def to_row(row: Row) -> str:
-        query = {"iteration": iteration, "fold": _fold(view.opened), "row": row.id}
+        query = {"iteration": iteration, "fold": _number(view.opened), "row": row.id}
         return run_address(*names, **query) + "#messages"
 
     def to_fold(fold: Fold) -> str:
-        return run_address(*names, iteration=iteration, fold=_fold(fold.number), row=view.chosen)
+        return run_address(*names, iteration=iteration, fold=_number(fold.number), row=view.chosen)
 
     waiting = {each.key: each for each in run.waiting_for}
     picture = Picture(now, waiting, to_row, to_fold, view.chosen)
@@ -490,8 +490,8 @@ def _history(view: RunView, now: datetime) -> Markup:
     )
 
 
-def _fold(number: int | None) -> str | None:
-    """Return a fold's number as text: 0 would be left out of an address."""
+def _number(number: int | None) -> str | None:
+    """Return a number as text: as a number, 0 would be left out of an address."""
     return None if number is None else str(number)
 
 

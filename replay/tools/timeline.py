@@ -332,7 +332,13 @@ def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> 
         _hatch(),
         tag("svg", _axis(scale), _bands(gaps, scale, picture.now), class_="plot", height=height),
         [
-            tag("g", _line(line, scale, picture), transform=f"translate(0 {_AXIS + _ROW * n})")
+            tag(
+                "g",
+                _line(line, scale, picture),
+                id=_place(line),
+                role="listitem",
+                transform=f"translate(0 {_AXIS + _ROW * n})",
+            )
             for n, line in enumerate(lines)
         ],
         class_="timeline",
@@ -346,6 +352,13 @@ def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> 
 
 def _start(line: Row | Fold) -> datetime:
     return line.rows[0].start if isinstance(line, Fold) else line.start
+
+
+def _place(line: Row | Fold) -> str:
+    """Return an id by which the line is known again when there are more of them."""
+    if isinstance(line, Fold):
+        return f"fold-{line.number}"
+    return f"row-{line.id}" if line.id else f"gap-{line.start.timestamp():.3f}"
 
 
 def _hatch() -> Markup:
@@ -398,9 +411,8 @@ def _line(line: Row | Fold, scale: _Scale, picture: Picture) -> Markup:
     kinds += [line.id == picture.chosen and line.id and "chosen"]
     names = " ".join(str(each) for each in kinds if each)
     if not line.events:
-        return tag("g", content, class_=names, role="listitem")
-    here = {"id": f"row-{line.id}", "href": picture.to_row(line), "class_": names}
-    return tag("g", tag("a", content, **here, data_soft=True), role="listitem")
+        return tag("g", content, class_=names)
+    return tag("a", content, href=picture.to_row(line), class_=names, data_soft=True)
 
 
 def _short(name: str) -> str:
@@ -454,9 +466,7 @@ def _folded(line: Fold, scale: _Scale, picture: Picture) -> Markup:
         tag("text", words, class_="state", x="100%", y=middle),
         tag("svg", bar, class_="plot", height=_ROW),
     )
-    href = picture.to_fold(line)
-    link = tag("a", content, id=f"fold-{line.number}", href=href, class_="row fold", data_soft=True)
-    return tag("g", link, role="listitem")
+    return tag("a", content, href=picture.to_fold(line), class_="row fold", data_soft=True)
 
 
 _LEGEND = (
