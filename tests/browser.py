@@ -76,7 +76,7 @@ class Page:
         found = self.call("Page.navigate", url=url)
         if found.get("errorText"):
             raise BrowserError(f"{url}: {found['errorText']}")
-        self.wait(f"document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def js(self, expression: str) -> Any:
         """Return the value of an expression in the page; of a promise, what it resolves to."""
@@ -144,8 +144,10 @@ class Page:
 
     def fill(self, selector: str, text: str) -> None:
         """Replace the text of a field."""
-        self.js(f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-                " e.focus(); e.select(); })()")
+        self.js(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.focus(); e.select(); })()"
+        )
         self.type(text)
 
     def size(self, width: int, height: int, scale: float = 1) -> None:

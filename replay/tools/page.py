@@ -240,16 +240,16 @@ def runs_page(
     chosen: Filter,
     runs: Sequence[RunInfo],
     counts: Mapping[str, int],
-    results: Mapping[int, str],
+    words: Mapping[int, str],
     now: datetime,
     more: bool,
 ) -> str:
     """Return the list of runs.
 
-    `results` has the results of completed runs as JSON, by `RunInfo.id`; `more` says whether there
-    are older runs than these.
+    `words` has what `last_words` says of each, by `RunInfo.id`; `more` says whether there are older
+    runs than these.
     """
-    rows = [_run_row(run, results.get(run.id, ""), now) for run in runs]
+    rows = [_run_row(run, words.get(run.id, ""), now) for run in runs]
     heads = ("Run", "Status", "Started (UTC)", "Took", "Result or error")
     table = tag(
         "table",
@@ -304,14 +304,27 @@ def _tabs(chosen: Filter, counts: Mapping[str, int]) -> Markup:
     return tag("nav", every, each, aria_label="Status", class_="tabs")
 
 
-def _run_row(run: RunInfo, result: str, now: datetime) -> Markup:
+def last_words(run: RunDescription) -> str:
+    """Say what a run has returned, or what it waits for.  It changes only with the run's events."""
+    if run.ended_at is not None:
+        return "" if run.result is None else clipped(as_json(run.result, indent=None))
+    some = [f"{each.kind} {each.name}".strip() for each in run.waiting_for[:3]]
+    more = len(run.waiting_for) - len(some)
+    return (
+        clipped("waits for " + ", ".join(some) + (f" and {more} more" if more else ""))
+        if (some)
+        else ""
+    )
+
+
+def _run_row(run: RunInfo, words: str, now: datetime) -> Markup:
     names = (run.namespace, run.workflow, run.run)
     where = tag("span", f"{run.namespace} / {run.workflow}", class_="where")
     link = tag("a", run.run, href=run_address(*names))
     again = tag("span", f"iteration {run.iteration}", class_="where") if run.iteration else None
     took = timeline.duration((run.ended_at or now) - run.started_at) if run.ended_at else ""
-    ending = run.error or result
-    kind = "error" if run.error else "result"
+    ending = run.error or words
+    kind = "error" if run.error else "result" if run.ended_at else "waits"
     return tag(
         "tr",
         tag("td", tag("bdi", link), " ", where, " ", again, class_="name"),
@@ -385,7 +398,7 @@ def _ending(run: RunDescription, now: datetime) -> Content:
         return tag("section", title, tag("pre", run.error), more, class_="problem", id="ending")
     if run.status == "completed" and run.result is not None:
         result = tag("pre", clipped(as_json(run.result), LONGEST))
-        return tag("section", tag("h2", "Result"), result, class_="result", id="ending")
+        return tag("section", tag("h2", "Result"), result, class_="ending", id="ending")
     return None
 
 
@@ -408,7 +421,7 @@ def _wait(frame: Frame, run: RunDescription, wait: Waiting, now: datetime) -> Ma
     error = tag("pre", clipped(wait.error, 1000)) if wait.error else None
     form = None
     if frame.token is not None and wait.kind == "signal":
-        form = _signal_form(frame, run, wait.name, _once(wait.key), "Send this signal")
+        form = _signal_form(frame, run, wait.name, _once(wait.key))
     mark = hashlib.sha256(wait.key.encode()).hexdigest()[:12]
     return tag(
         "li", tag("p", tag("b", name), " ", facts), error, form, class_=wait.kind, id=f"w-{mark}"
@@ -421,16 +434,27 @@ def _once(key: str) -> str:
 
 
 def _signal_form(
-    frame: Frame, run: RunDescription, type: str, external_id: str, button: str
+    frame: Frame, run: RunDescription, type: str = "", external_id: str = ""
 ) -> Markup:
-    fields = (
-        _field("Type", _input("type", type, type="number", min=-128, max=127, required=True)),
-        _field("Message (JSON)", tag("textarea", "null", name="message", rows=2)),
-        _field("Id, so that it counts once", _input("external_id", external_id, maxlength=255)),
-        tag("button", button),
+    """Return a form that sends a signal: of any type, or the answer to a wait."""
+    address = run_address(run.namespace, run.workflow, run.run) + "/signal"
+    message = _field("Message (JSON)", tag("textarea", "null", name="message", rows=2))
+    if external_id:
+        hidden = {"type": type, "external_id": external_id}
+        fields = [tag("input", type="hidden", name=name, value=hidden[name]) for name in hidden]
+        button = tag("button", f"Send signal {type}")
+        return _form(frame, address, fields, message, button, class_="signal")
+    number = _input("type", "1", type="number", min=-128, max=127, required=True)
+    once = _input("external_id", f"page:{run.last_event_id}", maxlength=255)
+    return _form(
+        frame,
+        address,
+        _field("Type", number),
+        message,
+        _field("Id: the same one counts once", once),
+        tag("button", "Send the signal"),
+        class_="signal",
     )
-    names = (run.namespace, run.workflow, run.run)
-    return _form(frame, run_address(*names) + "/signal", fields, class_="signal")
 
 
 def _actions(frame: Frame, run: RunDescription) -> Content:
@@ -445,7 +469,7 @@ def _actions(frame: Frame, run: RunDescription) -> Content:
         tag("label", end, " without running its code any more", class_="check"),
         tag("button", "Cancel this run", class_="danger"),
     )
-    signal = _signal_form(frame, run, "1", f"page:{run.last_event_id}", "Send the signal")
+    signal = _signal_form(frame, run)
     retry = None
     if run.status == "parked" or any(each.attempts for each in run.waiting_for):
         retry = _form(frame, address + "/retry", tag("button", "Retry now"), id="retry")
@@ -483,7 +507,7 @@ def _history(view: RunView, now: datetime) -> Markup:
         tag("h2", "Timeline ", tag("small", f"{len(view.events):,} events")),
         _iterations(view),
         tag("p", limit, class_="where") if view.cut else None,
-        timeline.draw(shown, gaps, picture),
+        tag("div", timeline.draw(shown, gaps, picture), class_="figure"),
         _messages(chosen, waiting, now),
         tag("details", tag("summary", "Legend"), timeline.legend(), id="legend"),
         id="history",

@@ -34,7 +34,7 @@ FOLD, FOLDS = 100, 100
 #: How many open rows are never folded, and how many gaps are shown: the newest, the longest.
 MOST_OPEN, MOST_GAPS = 100, 50
 
-_ROW, _AXIS = 30, 26  # heights in pixels
+_ROW, _AXIS, _MIDDLE = 30, 26, 15  # heights in pixels
 _LONGEST_LABEL = 26  # characters
 _STEPS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600)
 _DAY = 86400.0
@@ -272,6 +272,8 @@ def left(until: datetime, now: datetime) -> str:
 
 def state(row: Row, waiting: Waiting | None, now: datetime) -> str:
     """Say in a few words how long a row took, or what it waits for."""
+    if row.kind == "gap":
+        return duration((row.end or now) - row.start)
     if row.abandoned:
         return "never answered"
     if row.end is not None:
@@ -318,19 +320,21 @@ class _Scale:
 
 
 def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> Markup:
-    """Make the SVG of rows, in their order, with gaps among them and as bands behind them."""
+    """Make the SVG of rows, in their order, with gaps among them and as bands behind them.
+
+    Times are in percent of the width.  The names stand left of it, the states right of it, and the
+    style sheet gives them room, or on a small screen a line above.
+    """
     lines: list[Row | Fold] = sorted([*shown, *gaps], key=_start)
     every = [row for line in lines for row in (line.rows if isinstance(line, Fold) else [line])]
-    if not every:
-        return tag("svg", class_="timeline", height=0)
-    start = min(row.start for row in every)
-    end = max(row.end or picture.now for row in every)
+    start = min((row.start for row in every), default=picture.now)
+    end = max((row.end or picture.now for row in every), default=picture.now)
     scale = _Scale(start, max((end - start).total_seconds(), 0.001))
-    height = _AXIS + _ROW * len(lines)
     return tag(
         "svg",
         _hatch(),
-        tag("svg", _axis(scale), _bands(gaps, scale, picture.now), class_="plot", height=height),
+        _axis(scale),
+        _bands(gaps, scale, picture.now),
         [
             tag(
                 "g",
@@ -343,8 +347,7 @@ def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> 
         ],
         class_="timeline",
         id="timeline",
-        height=height,
-        width="100%",
+        height=_AXIS + _ROW * len(lines),
         role="list",
         aria_label="Timeline: a row for each request, from its request to its response",
     )
@@ -367,52 +370,55 @@ def _hatch() -> Markup:
     return tag("defs", tag("pattern", stripe, id="hatch", **size))
 
 
-def _axis(scale: _Scale) -> list[Markup]:
+def _axis(scale: _Scale) -> Markup:
     found = []
     for seconds in scale.ticks():
         x = scale.place(scale.start + timedelta(seconds=seconds))
         words = duration(timedelta(seconds=seconds)).replace(".0", "") if seconds else "0"
-        line = tag("line", class_="grid", x1=x, x2=x, y1=_AXIS - 6, y2="100%")
-        found.append(line + tag("text", words, class_="tick", x=x, y=12))
-    return [Markup("".join(found))]
+        found.append(tag("line", class_="grid", x1=x, x2=x, y1=_AXIS - 6, y2="100%"))
+        found.append(tag("text", words, class_="tick", x=x, y=12))
+    return tag("g", found, aria_hidden="true")
 
 
-def _bands(gaps: Sequence[Row], scale: _Scale, now: datetime) -> list[Markup]:
-    return [
-        tag("svg", tag("rect", class_="gap", **_span(row, scale, now)), y=_AXIS - 4, class_="over")
-        for row in gaps
-    ]
-
-
-def _span(row: Row, scale: _Scale, now: datetime) -> dict[str, str]:
-    first = (row.start - scale.start).total_seconds() / scale.length * 100
-    share = ((row.end or now) - row.start).total_seconds() / scale.length * 100
-    return {"x": f"{first:.3f}%", "width": f"{share:.3f}%", "height": "100%"}
+def _bands(gaps: Sequence[Row], scale: _Scale, now: datetime) -> Markup:
+    bands = []
+    for row in gaps:
+        first = (row.start - scale.start).total_seconds() / scale.length * 100
+        share = ((row.end or now) - row.start).total_seconds() / scale.length * 100
+        place = {"x": f"{first:.3f}%", "width": f"{share:.3f}%", "y": _AXIS - 4, "height": "100%"}
+        bands.append(tag("rect", class_="gap", **place))
+    return tag("g", bands, aria_hidden="true")
 
 
 def _line(line: Row | Fold, scale: _Scale, picture: Picture) -> Markup:
     if isinstance(line, Fold):
         return _folded(line, scale, picture)
-    words = state(
-        line, picture.waiting.get(line.events[0].text) if line.events else None, picture.now
+    waiting = picture.waiting.get(line.events[0].text) if line.events else None
+    words = state(line, waiting, picture.now)
+    title = (
+        line.name
+        if line.kind in (*line.name.split(), "started", "ended", "gap")
+        else (f"{line.kind} {line.name}")
     )
-    if line.kind == "gap":
-        words = duration((line.end or picture.now) - line.start)
-    title = f"{line.kind} {line.name}" if line.kind not in line.name else line.name
-    content = (
-        tag("title", f"{title}: {words}" if words else title),
-        tag("rect", class_="hit", width="100%", height=_ROW, rx=5),
-        tag("svg", _mark("0", line.kind, False), class_="icon", y=_ROW // 2),
-        tag("text", _short(line.name), class_="name", y=_ROW // 2),
-        tag("text", words, class_="state", x="100%", y=_ROW // 2),
-        tag("svg", _bar(line, scale, picture.now), class_="plot", height=_ROW),
-    )
-    kinds = ["row", line.kind, line.failed and "failed", line.open and "open"]
-    kinds += [line.id == picture.chosen and line.id and "chosen"]
-    names = " ".join(str(each) for each in kinds if each)
+    content = _row(title, _mark(line.kind, False), line.name, words, _bar(line, scale, picture.now))
+    chosen = line.id == picture.chosen != 0
+    kinds = {"failed": line.failed, "open": line.open, "chosen": chosen}
+    names = " ".join(["row", line.kind, *(name for name, holds in kinds.items() if holds)])
     if not line.events:
         return tag("g", content, class_=names)
     return tag("a", content, href=picture.to_row(line), class_=names, data_soft=True)
+
+
+def _row(title: str, icon: Markup, name: str, words: str, plot: Sequence[Markup]) -> list[Markup]:
+    """Return what a line consists of."""
+    return [
+        tag("title", f"{title}: {words}" if words else title),
+        tag("rect", class_="hit", height=_ROW, rx=5),
+        tag("g", icon, class_="icon"),
+        tag("text", _short(name), class_="name", y=_MIDDLE),
+        tag("text", words, class_="state", x="100%", y=_MIDDLE),
+        tag("g", plot, class_="plot"),
+    ]
 
 
 def _short(name: str) -> str:
@@ -421,51 +427,39 @@ def _short(name: str) -> str:
 
 def _bar(row: Row, scale: _Scale, now: datetime) -> list[Markup]:
     """Draw a row from dot to dot."""
-    first, middle = scale.place(row.start), _ROW // 2
+    first = scale.place(row.start)
     if row.kind == "gap":
         return []
     if row.end is not None and len(row.events) == 1 and not row.abandoned:
-        return [_mark(first, row.kind, False)]
+        return [_at(first, row.kind, False)]
     last = scale.place(row.end or now)
-    bar = tag("line", class_="bar", x1=first, x2=last, y1=middle, y2=middle)
+    bar = tag("line", class_="bar", x1=first, x2=last, y1=_MIDDLE, y2=_MIDDLE)
     if row.open or row.abandoned:
-        return [bar, _mark(first, row.kind, False)]
-    return [bar, _mark(first, row.kind, False), _mark(last, row.kind, row.failed)]
+        return [bar, _at(first, row.kind, False)]
+    return [bar, _at(first, row.kind, False), _at(last, row.kind, row.failed)]
 
 
-def _mark(x: str, kind: str, failed: bool) -> Markup:
+def _at(x: str, kind: str, failed: bool) -> Markup:
+    """Draw a mark at a place in percent: only an inner `svg` can stand there."""
+    return tag("svg", _mark(kind, failed), x=x, class_="over")
+
+
+def _mark(kind: str, failed: bool) -> Markup:
     shape = "cross" if failed else _MARKS[kind]
-    return tag(
-        "svg",
-        tag("path", d=_SHAPES[shape], class_=f"mark {shape}"),
-        x=x,
-        y=_ROW // 2 if x != "0" else None,
-        class_="over",
-    )
+    down = f"translate(0 {_MIDDLE})"
+    return tag("path", d=_SHAPES[shape], class_=f"mark {shape}", transform=down)
 
 
 def _folded(line: Fold, scale: _Scale, picture: Picture) -> Markup:
     first, last = line.rows[0], line.rows[-1]
-    ends = [row.end or picture.now for row in line.rows]
+    end = max(row.end or picture.now for row in line.rows)
     failed = sum(row.failed for row in line.rows)
-    words = f"{failed} failed" if failed else duration(max(ends) - first.start)
-    middle = _ROW // 2
-    bar = tag(
-        "line",
-        class_="bar",
-        x1=scale.place(first.start),
-        x2=scale.place(max(ends)),
-        y1=middle,
-        y2=middle,
-    )
-    content = (
-        tag("title", f"{len(line.rows)} rows, events {first.id} to {last.id}: show them"),
-        tag("rect", class_="hit", width="100%", height=_ROW, rx=5),
-        tag("text", "⋯", class_="icon", y=middle),
-        tag("text", f"{len(line.rows)} more rows", class_="name", y=middle),
-        tag("text", words, class_="state", x="100%", y=middle),
-        tag("svg", bar, class_="plot", height=_ROW),
-    )
+    words = f"{failed} failed" if failed else duration(end - first.start)
+    x1, x2 = scale.place(first.start), scale.place(end)
+    bar = tag("line", class_="bar", x1=x1, x2=x2, y1=_MIDDLE, y2=_MIDDLE)
+    title = f"{len(line.rows)} rows, events {first.id} to {last.id}, are folded"
+    icon = tag("text", "⋯", y=_MIDDLE)
+    content = _row(title, icon, f"{len(line.rows)} more rows", words, [bar])
     return tag("a", content, href=picture.to_fold(line), class_="row fold", data_soft=True)
 
 
@@ -483,7 +477,7 @@ _LEGEND = (
 def legend() -> Markup:
     """Explain the shapes, and what a gap is and is not."""
     entries = [
-        tag("li", tag("svg", _mark("50%", kind, False), class_=kind, width=16, height=_ROW), words)
+        tag("li", tag("svg", _at("50%", kind, False), class_=kind, width=16, height=_ROW), words)
         for kind, words in _LEGEND
     ]
     gap = tag("rect", class_="gap", width=16, height=14, y=8)

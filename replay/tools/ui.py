@@ -67,7 +67,7 @@ MOST_EVENTS, _TAIL, _SHOWN = 20_000, 1000, 200
 _LIMIT = 50
 #: A run with more iterations shows the newest one first.
 _ALL_BELOW = 10
-_KEPT = 500  # results in memory
+_KEPT = 1000  # last words in memory
 _SHORTEST_TOKEN = 16
 _SINCE = {"1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7)}
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -111,7 +111,7 @@ class Site:
     def __init__(self, client: Client, *, write: bool = False) -> None:
         self._client = client
         self.token = secrets.token_urlsafe(24) if write else None
-        self._results: dict[tuple[int, int], str] = {}
+        self._known: dict[tuple[int, int], str] = {}
         self._files = _files()
 
     def frame(self, done: str = "") -> Frame:
@@ -157,25 +157,24 @@ class Site:
         )
         counts = self._client.count(namespace, workflow)
         more, found = len(found) > _LIMIT, found[:_LIMIT]
-        results = {run.id: self._result(run) for run in found if run.status == "completed"}
+        words = {run.id: self._words(run) for run in found if not run.error}
         frame = self.frame(query.get("done", ""))
-        return _html(page.runs_page(frame, chosen, found, counts, results, now, more))
+        return _html(page.runs_page(frame, chosen, found, counts, words, now, more))
 
-    def _result(self, run: RunInfo) -> str:
-        """Return the result of a completed run as JSON.  It does not change, so it is kept."""
+    def _words(self, run: RunInfo) -> str:
+        """Return the last words of a run.  They change with its events only, so they are kept."""
         place = (run.id, run.last_event_id)
-        if (known := self._results.get(place)) is not None:
+        if (known := self._known.get(place)) is not None:
             return known
         try:
-            result = self._client.describe(run.namespace, run.workflow, run.run).result
-            words = "" if result is None else page.as_json(result, indent=None)
+            words = page.last_words(self._client.describe(run.namespace, run.workflow, run.run))
         except Unavailable:
             raise
         except Error as error:
-            words = str(error)
-        while len(self._results) >= _KEPT:
-            self._results.pop(next(iter(self._results)), None)
-        self._results[place] = words = page.clipped(words)
+            words = page.clipped(str(error))
+        while len(self._known) >= _KEPT:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[place] = words
         return words
 
     def _run(self, names: Sequence[str], query: Mapping[str, str]) -> Reply:
