@@ -502,11 +502,11 @@ class Client:
     def consumers(self) -> list[ConsumerInfo]:
         """Return all consumers that you may see, by name (Q1)."""
         queries, found = self.queries(""), list[ConsumerInfo]()
-        last = ""
-        while some := self._patiently(partial(queries.consumers, last)):
+        some, after = self._patiently(queries.consumers)
+        while after:
             found += some
-            last = some[-1].name
-        return found
+            some, after = self._patiently(partial(queries.consumers, after))
+        return [*found, *some]
 
     def parked(
         self,

@@ -42,6 +42,7 @@ from .projection import (
     read_state,
     with_ids,
 )
+from .signal import SEEN
 from .signal import TARGET as SIGNAL
 from .sleep import TARGET as SLEEP
 from .sleep import requested_duration
@@ -68,6 +69,7 @@ MOST = 1000
 MOST_PARKED = 10_000
 _FARTHEST = 20_000  # events behind the cursor that a query reads
 _SKEW = timedelta(minutes=1)  # by which the times of events may go back
+_LOOKS = 3  # times that runs are counted while their table is written
 _CHUNK = 500  # events that are read by their ids at a time
 _IDS = 10_000  # ids that are read at a time
 
@@ -299,14 +301,16 @@ class Queries:
             (after, BATCH),
         ):
             for event in _events(rows):
-                if matters(event) and ask.covers(event.key[:3]):
-                    behind.events[event.key[:3]].append(event)
+                if matters(event) and ask.covers(run := event.key[:3]):
+                    if begins(event):  # what another program has added before counts for nothing
+                        behind.events.pop(run, None)
+                    behind.events[run].append(event)
             after, count = rows[-1][0], count + len(rows)
             if count > _FARTHEST:
                 raise QueryBehind(
-                    f"the table of runs of {self._log.name} is at event {behind.cursor}, more than"
-                    f" {_FARTHEST} events behind the log: it is being filled, so try again later;"
-                    " a process with registered consumers, or a server, has to run"
+                    f"the table of runs is at event {behind.cursor}, more than {_FARTHEST} events"
+                    " behind the log: let a process with registered consumers, or a server, fill"
+                    " it, and try again"
                 )
             if len(rows) < BATCH:
                 break
@@ -455,18 +459,23 @@ class Queries:
 
     def count(self, ask: RunsQuery) -> dict[str, int]:
         """Return how many runs there are of each status.  Raises `QueryBehind`."""
-        behind = self._behind(ask)
+        for _ in range(_LOOKS):
+            behind = self._behind(ask)
+            counts = self._count(ask, behind)
+            if self._cursor() == behind.cursor:  # else rows may have been counted twice
+                break
+        return counts
+
+    def _count(self, ask: RunsQuery, behind: _Behind) -> dict[str, int]:
         counts = dict.fromkeys(STATUSES, 0)
         for condition, values in _scopes(ask):
             sql = f"SELECT status, COUNT(*) FROM replay_runs WHERE {condition} GROUP BY status"
             for number, count in self._log.database.query(sql, values):
                 if number in STORED:
                     counts[STORED[number]] += count
-        everything = replace(ask, statuses=frozenset({PARKED}))
-        states = self._moved(everything, behind)
-        for state in states.values():
-            if state.stored is not None:
-                counts[state.status] -= 1
+        states = self._moved(replace(ask, statuses=frozenset({PARKED})), behind)
+        for state in with_ids(self._log, list(states)):
+            counts[state.status] -= 1
         self._catch_up(states.values(), behind)
         for _, status, _ in self._labelled(ask, states):
             counts[status] += 1
@@ -574,8 +583,8 @@ class Queries:
 
     # Consumers, and what they have parked.
 
-    def consumers(self, after: str = "") -> list[ConsumerInfo]:
-        """Return up to 1,000 consumers with larger names, by name."""
+    def consumers(self, after: str = "") -> tuple[list[ConsumerInfo], str]:
+        """Return up to 1,000 consumers with larger names, and where the next ones begin, or ""."""
         rows = self._log.database.query(
             "SELECT id, last_event_id, owner, lease_until FROM replay_cursors"
             " WHERE id > ? ORDER BY id LIMIT ?",
@@ -587,7 +596,10 @@ class Queries:
             sql += f" ({placeholders(len(some))}) GROUP BY consumer"
             parked |= dict(self._log.database.query(sql, some))
         newest, now = self._log.newest(), self._log.now()
-        return [_consumer(row, newest, now, parked.get(row[0], 0)) for row in rows]
+        found = [
+            _consumer(row, newest, now, parked.get(row[0], 0)) for row in rows if row[0] != SEEN
+        ]
+        return found, rows[-1][0] if len(rows) == MOST else ""
 
     def parked(self, ask: ParkedQuery) -> list[ParkedInfo]:
         """Return what is parked, by key."""

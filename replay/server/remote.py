@@ -36,6 +36,8 @@ from .. import signal as signals
 from ..client import Client, Closed
 from ..consumer import LONGEST_ERROR, Consumer
 from ..log import Log, Move, Pace, Parked
+from ..projection import Run
+from ..query import ConsumerInfo, ParkedInfo, ParkedQuery, Queries, RunInfo, RunsQuery
 from ..storage.codec import Codec, Sealer
 from ..storage.database import (
     BadUrl,
@@ -64,12 +66,16 @@ from .wire import (
     SessionLost,
     TooBusy,
     WrongServer,
+    consumer_from,
     event_from,
     from_us,
+    info_from,
     is_loopback,
     message_class,
     parked_from,
     parked_to,
+    run_from,
+    to_us,
 )
 
 M = TypeVar("M", bound=Message)
@@ -428,10 +434,84 @@ class RemoteLog(Log):
         """As in `Log`."""
         return bool(self._call("Served", pb.ServedRequest(consumer=consumer, ever=ever)).served)
 
+    def ask(self, method: str, request: Message) -> Any:
+        """Call a method that answers a query."""
+        return self._call(method, request)
+
+    def has_reached(self, id: int) -> bool:
+        """Whether the server's log has no gap up to this id."""
+        return id == 0 or int(self._look(id - 1, 1).end) >= id
+
     def parked_after(self, consumer: str, after: int) -> list[Parked]:
         """As in `Log`."""
         reply = self._call("ListParked", pb.ListParkedRequest(consumer=consumer, after=after))
         return [parked_from(each) for each in reply.parked]
+
+
+class RemoteQueries(Queries):
+    """What a client of a server asks about one of its logs."""
+
+    _log: RemoteLog
+
+    def runs(self, ask: RunsQuery) -> list[RunInfo]:
+        """As in `Queries`."""
+        return [run_from(run) for run in self._log.ask("ListRuns", _asked(ask)).runs]
+
+    def count(self, ask: RunsQuery) -> dict[str, int]:
+        """As in `Queries`."""
+        return dict(self._log.ask("CountRuns", _asked(ask)).counts)
+
+    def ids(self, run: Run, iteration: int | None, after: int, end: int) -> list[int]:
+        """As in `Queries`."""
+        request = pb.FindIdsRequest(
+            namespace=run[0], workflow=run[1], run=run[2], iteration=iteration, after=after, end=end
+        )
+        return list(self._log.ask("FindIds", request).ids)
+
+    def settle(self, end: int) -> bool:
+        """As in `Queries`: the server reads up to the head all the time."""
+        return self._log.has_reached(end)
+
+    def consumers(self, after: str = "") -> tuple[list[ConsumerInfo], str]:
+        """As in `Queries`."""
+        reply = self._log.ask("ListConsumers", pb.ListConsumersRequest(after=after))
+        return [consumer_from(each) for each in reply.consumers], reply.next
+
+    def parked(self, ask: ParkedQuery) -> list[ParkedInfo]:
+        """As in `Queries`."""
+        request = pb.FindParkedRequest(
+            namespace=_one(ask.namespaces),
+            workflow=ask.workflow,
+            run=ask.run,
+            limit=ask.limit,
+            after_key=ask.after[0],
+            after_id=ask.after[1],
+        )
+        return [info_from(each) for each in self._log.ask("FindParked", request).parked]
+
+    def parked_at(self, keys: Sequence[str]) -> list[ParkedInfo]:
+        """As in `Queries`."""
+        found: list[ParkedInfo] = []
+        for some in chunks(keys):
+            reply = self._log.ask("FindParked", pb.FindParkedRequest(keys=some))
+            found += map(info_from, reply.parked)
+        return found
+
+
+def _asked(ask: RunsQuery) -> pb.ListRunsRequest:
+    moment = ask.started_after
+    return pb.ListRunsRequest(
+        namespace=_one(ask.namespaces),
+        workflow=ask.workflow,
+        statuses=ask.statuses,
+        started_after_us=None if moment is None else max(0, to_us(moment)),
+        limit=ask.limit,
+        after=ask.after,
+    )
+
+
+def _one(namespaces: frozenset[str] | None) -> str:
+    return next(iter(namespaces or ()), "")
 
 
 class _Line:
@@ -522,6 +602,10 @@ class RemoteClient(Client):
             if name not in self._logs:
                 self._logs[name] = RemoteLog(self._stubs, name, self._codec)
             return self._logs[name]
+
+    def queries(self, namespace: str) -> Queries:
+        """As in `Client`."""
+        return RemoteQueries(self.log_of(namespace))
 
     def _locate(self, namespace: str) -> str:
         request = pb.LocateRequest(namespace=namespace)

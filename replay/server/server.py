@@ -34,6 +34,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from ..client import BadFilter, open_client
 from ..log import LostOwnership
+from ..query import BadQuery, QueryBehind
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
@@ -62,6 +63,8 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (InvalidSignal, grpc.StatusCode.INVALID_ARGUMENT),
     (MessageError, grpc.StatusCode.INVALID_ARGUMENT),
     (BadFilter, grpc.StatusCode.INVALID_ARGUMENT),
+    (BadQuery, grpc.StatusCode.INVALID_ARGUMENT),
+    (QueryBehind, grpc.StatusCode.FAILED_PRECONDITION),
     (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (AtHead, grpc.StatusCode.OUT_OF_RANGE),
     (UnknownService, grpc.StatusCode.NOT_FOUND),

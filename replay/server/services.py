@@ -16,6 +16,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from ..client import DELIVERED, consumer_name, event_filter, is_shortened
 from ..consumer import LONGEST_ERROR
 from ..failure import CANCEL, FAILURE, PATCH, RESERVED, read_cancel, read_failure
 from ..log import Log, LostOwnership, Move, NameCollision
+from ..query import ConsumerInfo, ParkedQuery, Queries, RunsQuery
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
 from ..storage.database import DatabaseError, Error, chunks, later
@@ -49,7 +51,17 @@ from .access import Principal
 from .host import Added, Away, Host, Interest, Session, is_costly, public_text, visible
 from .limits import LARGEST_COMMIT, MOST_EVENTS, OVERHEAD, Limits
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
-from .wire import event_to, parked_from, parked_to, public_name, to_us
+from .wire import (
+    consumer_to,
+    event_to,
+    from_us,
+    info_to,
+    parked_from,
+    parked_to,
+    public_name,
+    run_to,
+    to_us,
+)
 
 T = TypeVar("T")
 
@@ -632,6 +644,115 @@ class LogService:
         who.require(request.namespace, write=False)
         begun, ended = await session.host.run(session.host.log.last_iteration, *run)
         return log_pb2.LastIterationReply(begun=begun, ended=ended)
+
+    # Queries.
+
+    async def ListRuns(
+        self, who: Principal, request: log_pb2.ListRunsRequest
+    ) -> log_pb2.ListRunsReply:
+        """Runs, newest first (Q1)."""
+        host = (await self._session(who, request.session)).host
+        ask = RunsQuery(
+            namespaces=_asked(who, request.namespace),
+            workflow=request.workflow,
+            statuses=frozenset(request.statuses),
+            started_after=_moment(request),
+            limit=request.limit,
+            after=request.after,
+        )
+        runs = await host.in_turn(who.name, Queries(host.log).runs, ask)
+        return log_pb2.ListRunsReply(runs=map(run_to, runs))
+
+    async def CountRuns(
+        self, who: Principal, request: log_pb2.ListRunsRequest
+    ) -> log_pb2.CountRunsReply:
+        """How many runs there are of each status (Q1)."""
+        host = (await self._session(who, request.session)).host
+        ask = RunsQuery(namespaces=_asked(who, request.namespace), workflow=request.workflow)
+        counts = await host.in_turn(who.name, Queries(host.log).count, ask)
+        return log_pb2.CountRunsReply(counts=counts)
+
+    async def FindIds(self, who: Principal, request: log_pb2.FindIdsRequest) -> log_pb2.Ids:
+        """The ids of a run's events."""
+        host = (await self._session(who, request.session)).host
+        run = (request.namespace, request.workflow, request.run)
+        check_run(*run)
+        who.require(request.namespace, write=False)
+        iteration = request.iteration if request.HasField("iteration") else None
+        if not (request.after >= 0 and request.end >= 0 and 0 <= (iteration or 0) <= _LARGEST):
+            raise BadRequest("ids and iterations are not negative")
+        arguments = (run, iteration, request.after, request.end)
+        found = await host.in_turn(who.name, Queries(host.log).ids, *arguments)
+        return log_pb2.Ids(ids=found)
+
+    async def ListConsumers(
+        self, who: Principal, request: log_pb2.ListConsumersRequest
+    ) -> log_pb2.ListConsumersReply:
+        """The consumers that the caller may see, by name (Q1)."""
+        host = (await self._session(who, request.session)).host
+        if len(request.after) > 255:
+            raise BadRequest("this is not the name of a consumer")
+        found, following = await host.in_turn(who.name, Queries(host.log).consumers, request.after)
+        seen = [_shown(who, each) for each in found if _sees(who, each.name)]
+        return log_pb2.ListConsumersReply(consumers=map(consumer_to, seen), next=following)
+
+    async def FindParked(
+        self, who: Principal, request: log_pb2.FindParkedRequest
+    ) -> log_pb2.FindParkedReply:
+        """What consumers have parked (Q1)."""
+        host = (await self._session(who, request.session)).host
+        queries = Queries(host.log)
+        if request.keys:
+            keys = [str(_readable(who, Key.parse(text))) for text in _some(request.keys)]
+            found = await host.in_turn(who.name, queries.parked_at, keys)
+        else:
+            ask = ParkedQuery(
+                namespaces=_asked(who, request.namespace),
+                workflow=request.workflow,
+                run=request.run,
+                limit=request.limit,
+                after=(request.after_key, request.after_id),
+            )
+            found = await host.in_turn(who.name, queries.parked, ask)
+        return log_pb2.FindParkedReply(parked=map(info_to, found))
+
+
+def _asked(who: Principal, namespace: str) -> frozenset[str] | None:
+    """The namespaces that a query is about: one, or all that the caller may read (G4)."""
+    if not namespace:
+        return who.namespaces
+    who.require(namespace, write=False)
+    return frozenset([namespace])
+
+
+def _moment(request: log_pb2.ListRunsRequest) -> datetime | None:
+    if not request.HasField("started_after_us"):
+        return None
+    if not 0 <= request.started_after_us <= to_us(datetime(9999, 12, 31, tzinfo=UTC)):
+        raise BadRequest(f"{request.started_after_us} is no time since 1970")
+    return from_us(request.started_after_us)
+
+
+def _sees(who: Principal, consumer: str) -> bool:
+    """Whether a caller may see a consumer: those of its namespaces, and its own (G4).
+
+    A shortened name no longer shows its namespace.
+    """
+    if who.namespaces is None:
+        return True
+    kind, _, rest = consumer.partition("/")
+    first = rest.partition("/")[0]
+    if kind in ("consumer", "token"):
+        return first == who.name
+    of_namespace = kind in ("workflow", "activity") and not is_shortened(consumer)
+    return of_namespace and who.may_read(first)
+
+
+def _shown(who: Principal, consumer: ConsumerInfo) -> ConsumerInfo:
+    """What a caller sees of a consumer.  A token for some namespaces learns of no host (G4)."""
+    if who.namespaces is None or not consumer.owner:
+        return consumer
+    return replace(consumer, owner="hidden")
 
 
 def _stored(host: Host, events: list[Event], stored: list[bool]) -> log_pb2.CommitReply:

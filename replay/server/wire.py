@@ -16,6 +16,7 @@ from google.protobuf import any_pb2, message_factory
 
 from ..client import BadFilter
 from ..log import LostOwnership, NameCollision, Parked, Unread
+from ..query import BadQuery, ConsumerInfo, ParkedInfo, QueryBehind, RunInfo
 from ..signal import InvalidSignal
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import (
@@ -57,6 +58,7 @@ ERRORS: dict[str, type[Error]] = {
     each.__name__: each
     for each in (
         BadFilter,
+        BadQuery,
         DatabaseError,
         InvalidName,
         InvalidSignal,
@@ -65,6 +67,7 @@ ERRORS: dict[str, type[Error]] = {
         MessageTooLarge,
         NameCollision,
         OutcomeUnknown,
+        QueryBehind,
         ReadOnly,
         SessionLost,
         Unavailable,
@@ -123,6 +126,78 @@ def parked_from(parked: pb.Parked) -> Parked:
     """The parked event that `parked_to` wrote."""
     next_at = from_us(parked.next_at_ms * 1000)
     return Parked(parked.event_id, parked.key, parked.attempts, next_at, parked.error)
+
+
+def run_to(run: RunInfo) -> pb.RunInfo:
+    """`run`, as it goes over the wire."""
+    return pb.RunInfo(
+        namespace=run.namespace,
+        workflow=run.workflow,
+        run=run.run,
+        iteration=run.iteration,
+        status=run.status,
+        started_ms=to_us(run.started_at) // 1000,
+        ended_ms=None if run.ended_at is None else to_us(run.ended_at) // 1000,
+        error=run.error,
+        last_event_id=run.last_event_id,
+        id=run.id,
+    )
+
+
+def run_from(run: pb.RunInfo) -> RunInfo:
+    """The run that `run_to` wrote."""
+    return RunInfo(
+        run.namespace,
+        run.workflow,
+        run.run,
+        run.iteration,
+        run.status,
+        from_us(run.started_ms * 1000),
+        from_us(run.ended_ms * 1000) if run.HasField("ended_ms") else None,
+        run.error,
+        run.last_event_id,
+        run.id,
+    )
+
+
+def consumer_to(consumer: ConsumerInfo) -> pb.ConsumerInfo:
+    """`consumer`, as it goes over the wire."""
+    until = consumer.lease_until
+    return pb.ConsumerInfo(
+        name=consumer.name,
+        owner=consumer.owner,
+        lease_until_ms=None if until is None else to_us(until) // 1000,
+        cursor=consumer.cursor,
+        lag=consumer.lag,
+        parked=consumer.parked,
+    )
+
+
+def consumer_from(each: pb.ConsumerInfo) -> ConsumerInfo:
+    """The consumer that `consumer_to` wrote."""
+    until = from_us(each.lease_until_ms * 1000) if each.HasField("lease_until_ms") else None
+    return ConsumerInfo(each.name, each.owner, until, each.cursor, each.lag, each.parked)
+
+
+def info_to(info: ParkedInfo) -> pb.ParkedInfo:
+    """What is parked, as it goes over the wire."""
+    parked = Parked(info.event_id, info.key, info.attempts, info.next_at, info.error)
+    return pb.ParkedInfo(parked=parked_to(parked), consumer=info.consumer, id=info.id)
+
+
+def info_from(info: pb.ParkedInfo) -> ParkedInfo:
+    """What `info_to` wrote."""
+    parked = parked_from(info.parked)
+    return ParkedInfo(
+        info.consumer,
+        parked.event_id,
+        *Key.parse(parked.key)[:3],
+        parked.key,
+        parked.attempts,
+        parked.error,
+        parked.next_at,
+        info.id,
+    )
 
 
 def event_to(event: Event) -> pb.Event:

@@ -279,3 +279,156 @@ class LastIterationReply(_message.Message):
     begun: int
     ended: int
     def __init__(self, begun: _Optional[int] = ..., ended: _Optional[int] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("session", "namespace", "workflow", "statuses", "started_after_us", "limit", "after")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AFTER_US_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    namespace: str
+    workflow: str
+    statuses: _containers.RepeatedScalarFieldContainer[str]
+    started_after_us: int
+    limit: int
+    after: int
+    def __init__(self, session: _Optional[str] = ..., namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., statuses: _Optional[_Iterable[str]] = ..., started_after_us: _Optional[int] = ..., limit: _Optional[int] = ..., after: _Optional[int] = ...) -> None: ...
+
+class ListRunsReply(_message.Message):
+    __slots__ = ("runs",)
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[RunInfo]
+    def __init__(self, runs: _Optional[_Iterable[_Union[RunInfo, _Mapping]]] = ...) -> None: ...
+
+class RunInfo(_message.Message):
+    __slots__ = ("namespace", "workflow", "run", "iteration", "status", "started_ms", "ended_ms", "error", "last_event_id", "id")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_MS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    workflow: str
+    run: str
+    iteration: int
+    status: str
+    started_ms: int
+    ended_ms: int
+    error: str
+    last_event_id: int
+    id: int
+    def __init__(self, namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., run: _Optional[str] = ..., iteration: _Optional[int] = ..., status: _Optional[str] = ..., started_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ..., error: _Optional[str] = ..., last_event_id: _Optional[int] = ..., id: _Optional[int] = ...) -> None: ...
+
+class CountRunsReply(_message.Message):
+    __slots__ = ("counts",)
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.ScalarMap[str, int]
+    def __init__(self, counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class FindIdsRequest(_message.Message):
+    __slots__ = ("session", "namespace", "workflow", "run", "iteration", "after", "end")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    namespace: str
+    workflow: str
+    run: str
+    iteration: int
+    after: int
+    end: int
+    def __init__(self, session: _Optional[str] = ..., namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., run: _Optional[str] = ..., iteration: _Optional[int] = ..., after: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class Ids(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ListConsumersRequest(_message.Message):
+    __slots__ = ("session", "after")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    after: str
+    def __init__(self, session: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+
+class ListConsumersReply(_message.Message):
+    __slots__ = ("consumers", "next")
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    consumers: _containers.RepeatedCompositeFieldContainer[ConsumerInfo]
+    next: str
+    def __init__(self, consumers: _Optional[_Iterable[_Union[ConsumerInfo, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
+
+class ConsumerInfo(_message.Message):
+    __slots__ = ("name", "owner", "lease_until_ms", "cursor", "lag", "parked")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    LEASE_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    owner: str
+    lease_until_ms: int
+    cursor: int
+    lag: int
+    parked: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[str] = ..., lease_until_ms: _Optional[int] = ..., cursor: _Optional[int] = ..., lag: _Optional[int] = ..., parked: _Optional[int] = ...) -> None: ...
+
+class FindParkedRequest(_message.Message):
+    __slots__ = ("session", "namespace", "workflow", "run", "limit", "after_key", "after_id", "keys")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_KEY_FIELD_NUMBER: _ClassVar[int]
+    AFTER_ID_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    namespace: str
+    workflow: str
+    run: str
+    limit: int
+    after_key: str
+    after_id: int
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., run: _Optional[str] = ..., limit: _Optional[int] = ..., after_key: _Optional[str] = ..., after_id: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FindParkedReply(_message.Message):
+    __slots__ = ("parked",)
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    parked: _containers.RepeatedCompositeFieldContainer[ParkedInfo]
+    def __init__(self, parked: _Optional[_Iterable[_Union[ParkedInfo, _Mapping]]] = ...) -> None: ...
+
+class ParkedInfo(_message.Message):
+    __slots__ = ("parked", "consumer", "id")
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    parked: Parked
+    consumer: str
+    id: int
+    def __init__(self, parked: _Optional[_Union[Parked, _Mapping]] = ..., consumer: _Optional[str] = ..., id: _Optional[int] = ...) -> None: ...
