@@ -17,7 +17,7 @@ _PICTURES = {n: 0x2400 + n for n in range(32) if chr(n) not in "\n\t"} | {127: 0
 _TURNS = {n: f"\\u{n:04x}" for n in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F))} | {
     n: f"\\u{n:04x}" for n in range(0x2066, 0x206A)
 }
-_VISIBLE = {**_PICTURES, **_TURNS}
+_VISIBLE: dict[int, int | str] = {**_PICTURES, **_TURNS}
 
 
 class Markup(str):

@@ -106,7 +106,7 @@ class RunView:
     iteration: int | None
     #: The lowest cursor of the workflow's consumers; None if there are none.
     handled: int | None
-    #: The id of the first event of the row whose messages are shown; 0 for none.
+    #: The id of an event; the messages of its row are shown.  0 for none.
     chosen: int = 0
     #: The fold that is open.
     opened: int | None = None
@@ -147,12 +147,17 @@ def as_json(value: Any, indent: int | None = 2) -> str:
     return json.dumps(readable(value), indent=indent, ensure_ascii=False, default=str)
 
 
-def message(event: Event) -> str:
-    """Return an event's message as JSON, or say why it cannot be read."""
+def value_of(event: Event) -> Any:
+    """Return an event's message as what JSON can hold, or a text that says why it has none."""
     try:
-        return clipped(as_json(event.message), LONGEST)
+        return readable(event.message)
     except Error as error:
         return f"{error} ({len(event.raw or b''):,} bytes)"
+
+
+def message(event: Event) -> str:
+    """Return an event's message as JSON."""
+    return clipped(as_json(value_of(event)), LONGEST)
 
 
 def clipped(words: str, most: int = ONE_LINE) -> str:
@@ -324,7 +329,7 @@ def _run_row(run: RunInfo, words: str, now: datetime) -> Markup:
     again = tag("span", f"iteration {run.iteration}", class_="where") if run.iteration else None
     took = timeline.duration((run.ended_at or now) - run.started_at) if run.ended_at else ""
     ending = run.error or words
-    kind = "error" if run.error else "result" if run.ended_at else "waits"
+    kind = "error" if run.error else "result" if run.ended_at else "wait"
     return tag(
         "tr",
         tag("td", tag("bdi", link), " ", where, " ", again, class_="name"),
@@ -492,15 +497,15 @@ def _history(view: RunView, now: datetime) -> Markup:
     gaps = timeline.gaps(view.events, view.handled, now)
 
     def to_row(row: Row) -> str:
-        query = {"iteration": iteration, "fold": _number(view.opened), "row": row.id}
-        return run_address(*names, **query) + "#messages"
+        fold = _number(view.opened)
+        return run_address(*names, iteration=iteration, fold=fold, row=row.id) + "#messages"
 
     def to_fold(fold: Fold) -> str:
         return run_address(*names, iteration=iteration, fold=_number(fold.number), row=view.chosen)
 
     waiting = {each.key: each for each in run.waiting_for}
     picture = Picture(now, waiting, to_row, to_fold, view.chosen)
-    chosen = next((row for row in rows if view.chosen and row.id == view.chosen), None)
+    chosen = next((row for row in rows if row.has(view.chosen)), None)
     limit = f"These are the first {len(view.events):,} events; there are more."
     return tag(
         "section",
@@ -657,7 +662,8 @@ def log_page(frame: Frame, events: Iterable[Event], chosen: Filter) -> str:
 
 
 def _logged(event: Event) -> Markup:
-    href = run_address(*event.key[:3], iteration=str(event.key.iteration))
+    where = run_address(*event.key[:3], iteration=str(event.key.iteration), row=event.id)
+    href = f"{where}#messages"
     kind = event.type.name.lower().replace("_", " ")
     return tag(
         "tr",

@@ -36,7 +36,10 @@ MOST_OPEN, MOST_GAPS = 100, 50
 
 _ROW, _AXIS, _MIDDLE = 30, 26, 15  # heights in pixels
 _LONGEST_LABEL = 26  # characters
-_STEPS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600)
+_STEPS = (
+    *(n / 1000 for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+    *(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 12 * 3600),
+)
 _DAY = 86400.0
 #: What the response holds, near its beginning, when the timeout of an await is over.
 _NO_SIGNAL = b"/replaypb.SleepDone"
@@ -88,6 +91,10 @@ class Row:
         """The id of its first event; 0 for a gap."""
         return self.events[0].id if self.events else 0
 
+    def has(self, event: int) -> bool:
+        """Whether the event with this id is one of its events."""
+        return any(each.id == event for each in self.events)
+
     @property
     def open(self) -> bool:
         """Whether it waits for a response."""
@@ -112,7 +119,7 @@ class Picture:
     #: The address of a row, and of an opened fold.
     to_row: Callable[[Row], str]
     to_fold: Callable[[Fold], str]
-    #: The id of the row whose messages are shown.
+    #: The id of an event of the row whose messages are shown.
     chosen: int = 0
 
 
@@ -126,8 +133,8 @@ def rows(events: Iterable[Event]) -> list[Row]:
         key = event.key
         at = event.timestamp
         if event.type is EventType.ACTIVITY_REQUEST:
-            kind = _CALLS.get(key.target, "activity")
-            found[key] = Row(kind, _name(event), key.iteration, at, None, (event,))
+            call = _CALLS.get(key.target, "activity")
+            found[key] = Row(call, _name(event), key.iteration, at, None, (event,))
         elif event.type is EventType.ACTIVITY_RESPONSE and (row := found.get(key)) is not None:
             failed = read_failure(event) is not None
             found[key] = replace(row, end=at, events=(*row.events, event), failed=failed)
@@ -293,6 +300,8 @@ def wait(waiting: Waiting, now: datetime) -> str:
         if waiting.next_at is None or waiting.next_at <= now:
             return f"{attempt}, now"
         return f"{attempt}, again in {left(waiting.next_at, now)}"
+    if waiting.until is not None and waiting.until <= now:
+        return "due"
     if waiting.until is not None:
         return f"{left(waiting.until, now)} left"
     return f"open {left(now, waiting.since)}"
@@ -334,7 +343,7 @@ def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> 
         "svg",
         _hatch(),
         _axis(scale),
-        _bands(gaps, scale, picture.now),
+        _bands(gaps, scale, picture.now, _ROW * len(lines)),
         [
             tag(
                 "g",
@@ -380,13 +389,13 @@ def _axis(scale: _Scale) -> Markup:
     return tag("g", found, aria_hidden="true")
 
 
-def _bands(gaps: Sequence[Row], scale: _Scale, now: datetime) -> Markup:
+def _bands(gaps: Sequence[Row], scale: _Scale, now: datetime, height: int) -> Markup:
     bands = []
     for row in gaps:
         first = (row.start - scale.start).total_seconds() / scale.length * 100
         share = ((row.end or now) - row.start).total_seconds() / scale.length * 100
-        place = {"x": f"{first:.3f}%", "width": f"{share:.3f}%", "y": _AXIS - 4, "height": "100%"}
-        bands.append(tag("rect", class_="gap", **place))
+        x, width = f"{first:.3f}%", f"{share:.3f}%"
+        bands.append(tag("rect", class_="gap", x=x, width=width, y=_AXIS, height=height))
     return tag("g", bands, aria_hidden="true")
 
 
@@ -401,7 +410,7 @@ def _line(line: Row | Fold, scale: _Scale, picture: Picture) -> Markup:
         else (f"{line.kind} {line.name}")
     )
     content = _row(title, _mark(line.kind, False), line.name, words, _bar(line, scale, picture.now))
-    chosen = line.id == picture.chosen != 0
+    chosen = line.has(picture.chosen)
     kinds = {"failed": line.failed, "open": line.open, "chosen": chosen}
     names = " ".join(["row", line.kind, *(name for name, holds in kinds.items() if holds)])
     if not line.events:

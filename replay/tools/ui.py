@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -167,7 +166,7 @@ class Site:
         if (known := self._known.get(place)) is not None:
             return known
         try:
-            words = page.last_words(self._client.describe(run.namespace, run.workflow, run.run))
+            words = page.last_words(self._describe((run.namespace, run.workflow, run.run)))
         except Unavailable:
             raise
         except Error as error:
@@ -178,11 +177,11 @@ class Site:
         return words
 
     def _run(self, names: Sequence[str], query: Mapping[str, str]) -> Reply:
-        run = self._client.describe(*names)
+        run = self._describe(names)
         iteration = _iteration(run, query.get("iteration"))
-        history = self._client.history(*names, iteration)
-        with contextlib.closing(history):  # type: ignore[type-var]
-            events = list(islice(history, MOST_EVENTS + 1))
+        namespace, workflow, id = names
+        history = self._client.history(namespace, workflow, id, iteration)
+        events = list(islice(history, MOST_EVENTS + 1))
         view = RunView(
             run,
             events[:MOST_EVENTS],
@@ -193,6 +192,11 @@ class Site:
             len(events) > MOST_EVENTS,
         )
         return _html(page.run_page(self.frame(query.get("done", "")), view, datetime.now(UTC)))
+
+    def _describe(self, names: Sequence[str]) -> RunDescription:
+        """Describe a run as the client does, but with a result of any type, as JSON can hold it."""
+        namespace, workflow, run = names
+        return self._client.queries(namespace).describe(namespace, workflow, run, page.value_of)
 
     def _handled(self, names: Sequence[str]) -> int | None:
         """Return how far the workflow's consumers have read, all of them."""
@@ -568,14 +572,18 @@ def _pairs(text: str) -> dict[str, str]:
 # The command.
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parsers(commands: Any) -> None:
     """Add the command to those of ``replay``."""
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = commands.add_parser(
         "ui",
         help="show a log as a web page",
         description="Show the runs, consumers and events of a log as a web page.",
     )
-    parser.add_argument("--url", required=True, help="of the database or the server")
+    parser.add_argument(
+        "--url",
+        help="the log's database, or a server; default: the environment variable REPLAY_URL, where"
+        " a password is not shown to other users",
+    )
     parser.add_argument(
         "--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default: %(default)s"
     )
@@ -595,7 +603,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         metavar="NAME",
         help="a further name under which browsers reach the page; repeatable",
     )
-    return parser
+    parser.set_defaults(call=run)
 
 
 def check_listen(listen: str) -> tuple[str, int]:
