@@ -402,7 +402,13 @@ def test_l6_a_fault_at_any_commit_changes_nothing(url: str, kind: str) -> None:
 # Cursors set back, and places lost.
 
 
-NAMES = ["activity/trip/double", "replay_signal", "replay_sleep", "workflow/trip/journey"]
+NAMES = [
+    "activity/trip/double",
+    "replay_runs",
+    "replay_signal",
+    "replay_sleep",
+    "workflow/trip/journey",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -615,7 +621,7 @@ def test_wake_has_the_thread_look_at_the_clock(url: str, monkeypatch: pytest.Mon
     """A waiting consumer that is woken looks what is due: else this would last an hour."""
     waits = threading.Event()
     with stepped(url, clock := Clock()) as client:
-        sleeper, _ = loops(client)
+        sleeper, *_ = loops(client)
         workflow = register_workflow(client, "ns", nap, start=False)
         client.run_workflow("ns", "nap", "r", Int())
         drain(workflow, sleeper)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -74,7 +75,9 @@ def flow(ctx: RunContext, message: String) -> Int | None:
         elif word == "call":
             ctx.exec_activity("act", message)
         elif word == "both":
-            ctx.gather(ctx.call("act", message), ctx.timer(HOUR))
+            called, timer = ctx.begin(ctx.call("act", message)), ctx.begin(ctx.timer(HOUR))
+            called.result()
+            timer.result()
         elif word == "again":
             ctx.restart(String(value=message.value.partition("again ")[2]))
         elif word == "fail":
@@ -277,20 +280,20 @@ def test_q1_namespaces_and_workflows_are_listed_apart(url: str) -> None:
 def test_q1_runs_that_started_after_a_time(url: str) -> None:
     """Q1: a time finds its place without a scan, though it may go back by a little."""
     clock = Clock()
+    asks = [0, 600, 1198, 1199, 1200, 2398, 2399]
 
-    def since(client: Client, seconds: float, **status: str) -> list[str]:
-        after = START + timedelta(seconds=seconds)
-        return named(*client.runs("ns", started_after=after, **status))
+    def since(client: Client, status: str | None) -> list[str]:
+        moments = [START + timedelta(seconds=each) for each in asks]
+        found = [client.runs("ns", status=status, started_after=each) for each in moments]
+        return ["".join(named(*runs)) for runs in found]
 
     with stepped(url, clock) as client:
         for number, seconds in enumerate([600, 600, -1, 600, 600]):
             clock.forward(seconds=seconds)
             start_runs(client, str(number))
-        asks = [0, 600, 1198, 1199, 1200, 2398, 2399]
-        expected = ["43210", "4321", "4321", "431", "43", "4", ""]
-        for status in ({}, {"status": "running"}):
-            found = everywhere(client, lambda c, s=status: [since(c, each, **s) for each in asks])
-            assert ["".join(names) for names in found] == expected
+        for status in (None, "running"):
+            found = everywhere(client, partial(since, status=status))
+            assert found == ["43210", "4321", "4321", "431", "43", "4", ""]
             set_back(client, TARGET)
             table(client)._forget()
 
@@ -335,6 +338,7 @@ def test_q1_queries_refuse_names_that_cannot_be(url: str) -> None:
             client.history("ns", "flow", "a", -1)
 
 
+@pytest.mark.embedded
 def test_q1_a_query_writes_nothing_and_waits_for_no_gap(url: str) -> None:
     """Q1: a run behind a missing id is listed; only who reads the log fills gaps."""
     with stepped(url) as client:
@@ -542,12 +546,11 @@ def test_q1_a_crash_between_the_events_and_their_rows(url: str, committed: bool)
         assert everywhere(client, lambda c: brief(c.runs())) == EXPECTED
 
 
+@pytest.mark.embedded
 def test_q1_two_processes_do_not_both_write_the_table(url: str) -> None:
     """Q1, L7: it has one owner, like every consumer, and another goes on where it was killed."""
     with stepped(url) as client:
         start_runs(client, "a")
-        if client.log.name != database(client).name:
-            return  # a server is one process
         projection = table(client)
         projection.step()
         start_runs(client, "b")
@@ -594,11 +597,10 @@ def test_q1_a_query_says_if_the_table_is_too_far_behind(
         assert named(*client.runs()) == ["d", "c", "b", "a"]
 
 
+@pytest.mark.embedded
 def test_q1_a_log_of_an_older_version_gets_its_table(url: str) -> None:
     """Q1: when it is opened, and filled from event 1; until then queries are right as well."""
     with stepped(url, Clock()) as client:
-        if client.log.name != database(client).name:
-            return  # a server opens it in the same way
         filled(client)
     with raw(url) as other:
         other.run("DROP TABLE replay_runs")
@@ -607,10 +609,9 @@ def test_q1_a_log_of_an_older_version_gets_its_table(url: str) -> None:
         assert everywhere(client, lambda c: brief(c.runs())) == EXPECTED
 
 
+@pytest.mark.embedded
 def test_q1_the_table_is_kept_by_whoever_has_consumers(url: str) -> None:
     """Q1: no program has to ask for it."""
-    if not url.startswith(("sqlite", "mysql")):
-        return  # a server starts its loops itself
     with connect(url) as client, LogLines() as lines:
         begin(client, a="")
         register_workflow(client, "ns", flow)
@@ -620,12 +621,11 @@ def test_q1_the_table_is_kept_by_whoever_has_consumers(url: str) -> None:
         assert lines.lines == []
 
 
+@pytest.mark.embedded
 def test_q1_the_table_rests_between_two_commits(url: str) -> None:
     """Q1: at the head, so that many changes are one; a table far behind does not rest."""
     clock = Clock()
     with stepped(url, clock) as client:
-        if client.log.name != database(client).name:
-            return
         start_runs(client, "a")
         projection = table(client)
         projection.step()

@@ -421,7 +421,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
     server: Serving, metadata: list[tuple[str, str]]
 ) -> None:
     """G4: no method of any service, health and reflection too, nor one that there is not."""
-    assert len(METHODS) == 9 + 14 + len([path for path in METHODS if path.startswith("/grpc.")])
+    assert len(METHODS) == 9 + 19 + len([path for path in METHODS if path.startswith("/grpc.")])
     before = tables(server)
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
         for path in (*METHODS, *UNKNOWN):
@@ -517,11 +517,21 @@ def about(namespace: str) -> list[tuple[str, Message]]:
         ("Begun", pb.BegunRequest(keys=[run])),
         ("History", pb.HistoryRequest(key=run)),
         ("LastIteration", pb.LastIterationRequest(namespace=namespace, workflow="flow", run="r")),
+        ("ListRuns", pb.ListRunsRequest(namespace=namespace, limit=9)),
+        ("ListRuns", pb.ListRunsRequest(namespace=namespace, workflow="flow", limit=9)),
+        ("CountRuns", pb.ListRunsRequest(namespace=namespace)),
+        (
+            "FindIds",
+            pb.FindIdsRequest(namespace=namespace, workflow="flow", run="r", end=99),
+        ),
+        ("FindParked", pb.FindParkedRequest(namespace=namespace, limit=9)),
+        ("FindParked", pb.FindParkedRequest(keys=[run])),
+        ("FindParked", pb.FindParkedRequest(keys=["a/w/r/0", place])),
     ]
 
 
 #: These take no name of a namespace, or of anything in one.
-NAMELESS = {"Read", "Get", "Load"}
+NAMELESS = {"Read", "Get", "Load", "ListConsumers"}
 WRITING = {
     "RunWorkflow",
     "SignalRun",

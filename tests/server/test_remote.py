@@ -87,7 +87,8 @@ def test_a_server_serves_sleeps_and_signals_itself(server: Serving) -> None:
     """G1: a client of it has no loops to start or step."""
     with connect(server.url, loops=True) as client:
         assert client.loops() == []
-        assert [loop.name for loop in server.loops()] == ["replay_sleep", "replay_signal"]
+        names = ["replay_sleep", "replay_signal", "replay_runs"]
+        assert [loop.name for loop in server.loops()] == names
 
 
 def test_a_consumers_own_statements_do_not_go_over_the_wire(server: Serving) -> None:
