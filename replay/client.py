@@ -18,6 +18,7 @@ import logging
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -30,6 +31,7 @@ from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, cl
 from .log import Log
 from .projection import Projection
 from .query import (
+    MOST,
     ConsumerInfo,
     ParkedInfo,
     ParkedQuery,
@@ -531,6 +533,36 @@ class Client:
         queries = self.queries(namespace)
         return self._patiently(lambda: queries.parked(ask))
 
+    def retry(
+        self,
+        namespace: str = "",
+        workflow: str | Callable[..., Any] = "",
+        run: str = "",
+        *,
+        consumer: str = "",
+        event_id: int | None = None,
+    ) -> int:
+        """Make parked events due at once, and return how many (Q2).
+
+        These are the events of a run, a workflow or a namespace; or with `consumer`, all that this
+        consumer has parked, or the one with `event_id`.  The consumer's owner makes the next
+        attempt within two seconds, or when it comes back.  That attempt counts as any other (E3).
+        Requests that are executed just now are left alone.  Raises `BadFilter` or `InvalidName`.
+        """
+        if bool(consumer) == bool(namespace) or (event_id is not None and not consumer):
+            raise BadFilter("retry takes a run, workflow or namespace, or else a consumer")
+        if consumer:
+            # workflow/NAMESPACE/... or activity/NAMESPACE/...: ids belong to a namespace's log
+            log = self.log_of((*consumer.split("/"), "", "")[1])
+            return self._patiently(lambda: _retry(log, consumer, event_id))
+        found: dict[str, list[int]] = defaultdict(list)
+        last = None
+        while some := self.parked(namespace, workflow, run, limit=MOST, after=last):
+            for last in some:
+                found[last.consumer].append(last.event_id)
+        log = self.log_of(namespace)
+        return sum(self._patiently(partial(log.retry, name, ids)) for name, ids in found.items())
+
     def loops(self) -> list[Consumer]:
         """Return the two consumers that answer sleeps and signals.
 
@@ -625,6 +657,11 @@ def _cancel(log: Log, run: tuple[str, str, str], message: Cancel) -> bool:
         if log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message)):
             return True
     return False
+
+
+def _retry(log: Log, consumer: str, event_id: int | None) -> int:
+    ids = [parked.event_id for parked in log.parked(consumer)] if event_id is None else [event_id]
+    return log.retry(consumer, ids)
 
 
 def _require(log: Log, last: Event | None) -> None:

@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Log, LostOwnership, Move, Parked
@@ -49,6 +49,8 @@ LONGEST_ERROR = LONGEST_TEXT
 #: Events with which a batch is full, whatever their size.
 FULL = 2000
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
+#: How often an owner looks whether somebody wants a parked event retried at once (Q2).
+LOOK = timedelta(seconds=2)
 
 
 @dataclass(slots=True)
@@ -105,6 +107,7 @@ class Consumer:
         self._known_up_to = 0  # the newest id when this process became the owner
         self._losses = 0  # of connections, see `Log.refresh`
         self._parked: dict[int, Parked] = {}
+        self._looked = datetime.min.replace(tzinfo=UTC)  # for events to retry at once
         self._ahead: list[Event] = []  # events that were read, and not handled yet
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -193,7 +196,8 @@ class Consumer:
         self._position = self._committed = cursor
         self._ahead = []
         self._known_up_to = self._log.newest()
-        now, self._parked = self._log.now(), {}
+        self._looked = now = self._log.now()
+        self._parked = {}
         for parked in self._log.parked(self.name):
             if self.due_when_claimed(parked):
                 parked.next_at = min(parked.next_at, now)
@@ -205,12 +209,29 @@ class Consumer:
         if not self._parked:
             return
         now = self._log.now()
+        self._look(now)
         window = Window()
         for parked in [p for p in self._parked.values() if p.next_at <= now][:BATCH]:
             if self.can_retry(parked):
                 self.retry(parked, batch)
                 if not window.left() or batch.full():
                     return
+
+    def _look(self, now: datetime) -> None:
+        """Take over the times of parked events that somebody has made due at once (Q2).
+
+        Nobody else makes a stored time earlier, and no commit of this process was later than it
+        knows, so an event that is due in the database is due.
+        """
+        if timedelta(0) <= now - self._looked < LOOK:  # the clock may have gone back
+            return
+        after = 0
+        while due := self._log.due_parked(self.name, after):
+            for event_id in due:
+                if (parked := self._parked.get(event_id)) is not None:
+                    parked.next_at = min(parked.next_at, now)
+            after = due[-1]
+        self._looked = now
 
     def answered(self, requests: Sequence[Event]) -> set[Key]:
         """Return those requests that have a response already (A4)."""
@@ -363,6 +384,8 @@ class Consumer:
         moments = [each.next_at for each in self._parked.values() if self.can_retry(each)]
         if (own := self.due()) is not None:
             moments.append(own)
+        if self._parked:
+            moments.append(self._looked + LOOK)
         if not moments:
             return None
         return self._seconds_to(min(moments))

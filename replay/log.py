@@ -705,6 +705,47 @@ class Log:
         found = (self._parked(consumer, row) for row in rows)
         return [parked for parked in found if parked is not None]
 
+    def due_parked(self, consumer: str, after: int = 0) -> list[int]:
+        """Return ids above `after` of up to 1,000 parked events whose next attempt is due."""
+        rows = self.database.query(
+            "SELECT event_id FROM replay_parked"
+            " WHERE consumer = ? AND event_id > ? AND next_at <= ? ORDER BY event_id LIMIT ?",
+            (consumer, after, to_text(self.database.now()), BATCH),
+        )
+        return [row[0] for row in rows]
+
+    def retry(self, consumer: str, ids: Sequence[int]) -> int:
+        """Make those of these events that the consumer has parked due at once; return how many.
+
+        Requests that are executed just now are none of them.  Only the time changes, and only to
+        an earlier one.  So whatever the owner commits meanwhile stays right (Q2).
+        """
+        count, now = 0, to_text(self.database.now())
+        for some in chunks(ids):
+            where = (
+                f"consumer = ? AND event_id IN ({placeholders(len(some))})"
+                " AND NOT (attempts = 0 AND error = 'running')"
+            )
+            found = self.database.query(
+                f"SELECT COUNT(*) FROM replay_parked WHERE {where}", (consumer, *some)
+            )
+            update = f"UPDATE replay_parked SET next_at = ? WHERE {where} AND next_at > ?"
+            self.database.write([Statement(update, (now, consumer, *some, now))])
+            count += found[0][0]
+        return count
+
+    def parked_namespaces(self, consumer: str, ids: Sequence[int]) -> set[str]:
+        """Return the namespaces of those of these events that the consumer has parked."""
+        found = set()
+        for some in chunks(ids):
+            rows = self.database.query(
+                "SELECT `key` FROM replay_parked"
+                f" WHERE consumer = ? AND event_id IN ({placeholders(len(some))})",
+                (consumer, *some),
+            )
+            found |= {str(row[0]).partition("/")[0] for row in rows}
+        return found
+
     def _parked(self, consumer: str, row: Row) -> Parked | None:
         event_id, key, attempts, next_at, error = row
         try:

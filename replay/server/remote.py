@@ -447,6 +447,16 @@ class RemoteLog(Log):
         reply = self._call("ListParked", pb.ListParkedRequest(consumer=consumer, after=after))
         return [parked_from(each) for each in reply.parked]
 
+    def due_parked(self, consumer: str, after: int = 0) -> list[int]:
+        """As in `Log`."""
+        request = pb.ListParkedRequest(consumer=consumer, after=after)
+        return list(self._call("DueParked", request).ids)
+
+    def retry(self, consumer: str, ids: Sequence[int]) -> int:
+        """As in `Log`."""
+        requests = (pb.RetryRequest(consumer=consumer, ids=some) for some in chunks(ids))
+        return sum(self._call("Retry", request).count for request in requests)
+
 
 class RemoteQueries(Queries):
     """What a client of a server asks about one of its logs."""

@@ -580,6 +580,25 @@ class LogService:
         parked = await host.run(host.log.parked_after, name, request.after)
         return log_pb2.ListParkedReply(parked=map(parked_to, parked))
 
+    async def DueParked(self, who: Principal, request: log_pb2.ListParkedRequest) -> log_pb2.Ids:
+        """The ids of the next parked events that are due."""
+        session = await self._session(who, request.session)
+        host, name = session.host, stored_name(who, request.consumer)
+        if not 0 <= request.after < 2**63:
+            raise BadRequest(f"{request.after} is not the id of an event")
+        return log_pb2.Ids(ids=await host.run(host.log.due_parked, name, request.after))
+
+    async def Retry(self, who: Principal, request: log_pb2.RetryRequest) -> log_pb2.RetryReply:
+        """Make parked events due at once.  Their keys say whether the caller may (G4)."""
+        who.require_write()
+        host, ids = (await self._session(who, request.session)).host, _some(request.ids)
+        name = request.consumer
+        if len(name) > 255 or not all(0 <= id < 2**63 for id in ids):
+            raise BadRequest("not the name of a consumer, or not the ids of events")
+        for namespace in await host.run(host.log.parked_namespaces, name, ids):
+            who.require(namespace, write=True)
+        return log_pb2.RetryReply(count=await host.run(host.log.retry, name, ids))
+
     async def Get(self, who: Principal, request: log_pb2.GetRequest) -> log_pb2.GetReply:
         """One event, by its id or by its type and key."""
         host = (await self._session(who, request.session)).host

@@ -1,205 +1,94 @@
-"""The command ``replay``: run a server, make a token.
+"""The command ``replay``: finds the module of a command, and turns errors into exit codes.
 
-Role: turns a command line into a call of the library, and signals into an orderly end.  Only
-``replay server`` needs the extra `grpc`, so it alone imports it: every ``--help`` works without.
+Left to the modules in `MODULES`: the commands themselves.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import io
 import logging
-import signal
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..server.access import Access, load, new_token
-from ..server.limits import allow_open_files
-from ..server.options import BadSetup, Options, exposed
-from ..storage.database import Error
+from ..client import EventsLost, NotOurs
+from ..query import QueryBehind, UnknownRun
+from ..server.wire import AccessDenied, WrongServer
+from ..storage.database import BadUrl, DatabaseError, Error, Unavailable
+from . import act, look, serve
+from .console import Formatter, lines
 
-if TYPE_CHECKING:
-    from ..server.server import Server
+#: The modules of the commands, in the order of ``--help``.  Each has `add_parsers`, which sets the
+#: function `call` for each command.  It takes the arguments, and returns the exit code.
+MODULES = (look, act, serve)
+#: What the exit codes mean.
+CODES = {
+    0: "done",
+    1: "the answer is no: there is no such run, the run id was used before, nothing is parked,"
+    " the run has failed",
+    2: "the command line cannot be carried out: an option, a name, a message or a URL is wrong",
+    3: "the database or the server is not available: try again later; you may repeat any command",
+    4: "the database or the server refuses: it is read-only, too new or damaged, or the token may"
+    " not do this",
+    130: "you have pressed Ctrl-C",
+    141: "the reader of the output has closed the pipe",
+}
 
-log = logging.getLogger("replay")
 
-_SWITCH = 0.0002  # seconds that a thread of a server computes while others wait for their turn
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="replay", description="Durable workflows.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    server = commands.add_parser(
-        "server",
-        help="serve a log over gRPC",
-        description="Serve a log over gRPC.  SIGTERM stops it in order.  On SIGHUP it reads the"
-        " files of tokens and certificates again.",
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="replay",
+        description="Durable workflows: look at their runs, start and signal them, and serve them.",
     )
-    server.add_argument(
-        "--db",
-        action="append",
-        default=[],
-        metavar="[NAMESPACE=]URL",
-        help="a database: of one namespace, or without a name of all others; repeatable",
-    )
-    server.add_argument(
-        "--listen", default="127.0.0.1:7654", metavar="HOST:PORT", help="default: %(default)s"
-    )
-    server.add_argument("--tls-cert", type=Path, metavar="FILE", help="the server's certificate")
-    server.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
-    server.add_argument(
-        "--client-ca",
-        type=Path,
-        metavar="FILE",
-        help="accept only clients with a certificate from one of these authorities",
-    )
-    server.add_argument(
-        "--open-health",
-        action="store_true",
-        help="answer health checks (grpc.health.v1.Health/Check) without a token",
-    )
-    server.add_argument(
-        "--tokens", type=Path, metavar="FILE", help="accept only clients with one of these tokens"
-    )
-    server.add_argument(
-        "--insecure", action="store_true", help="allow other machines to connect without TLS"
-    )
-    server.add_argument(
-        "--max-streams",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="streams and waiting calls of one client, of which a connection may have a tenth"
-        " (default: %(default)s)",
-    )
-    server.add_argument(
-        "--max-calls",
-        type=int,
-        default=10_000,
-        metavar="N",
-        help="other calls in flight, over all clients, of which one may have a quarter"
-        " (default: %(default)s)",
-    )
-    server.add_argument(
-        "--threads",
-        type=int,
-        default=8,
-        metavar="N",
-        help="threads that query each database (default: %(default)s)",
-    )
-    token = commands.add_parser(
-        "token",
-        help="make a token for a server",
-        description="Make a token, and print its entry for the file that --tokens names.",
-    )
-    token.add_argument("name", help="the token's name in messages and in the file")
-    token.add_argument(
-        "--namespaces",
-        default="*",
-        metavar="LIST",
-        help="separated by commas; * means all (default: %(default)s)",
-    )
-    token.add_argument(
-        "--access", choices=("read", "write"), default="write", help="default: %(default)s"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in MODULES:
+        module.add_parsers(commands)
     return parser
 
 
-def databases(arguments: Sequence[str]) -> dict[str, str]:
-    """The URLs of --db by namespace.  Raises `BadSetup`."""
-    found: dict[str, str] = {}
-    for text in arguments:
-        name, equals, url = text.partition("=")
-        if not equals or ":" in name:
-            name, url = "", text
-        if name in found:
-            raise BadSetup(f"--db names two databases for {name or 'all namespaces'}: keep one")
-        found[name] = url
-    return found
-
-
-def _options(args: argparse.Namespace) -> Options:
-    try:
-        return Options(
-            databases=databases(args.db),
-            listen=args.listen,
-            access=load(args.tokens) if args.tokens else Access(),
-            certificate=args.tls_cert and args.tls_cert.read_bytes(),
-            key=args.tls_key and args.tls_key.read_bytes(),
-            client_ca=args.client_ca and args.client_ca.read_bytes(),
-            insecure=args.insecure,
-            open_health=args.open_health,
-            max_streams=args.max_streams,
-            max_calls=args.max_calls,
-            threads=args.threads,
-        )
-    except OSError as error:
-        raise BadSetup(f"{error.filename}: {error.strerror}") from error
-
-
-def _warn(args: argparse.Namespace, options: Options) -> None:
-    """Log what an operator should know about the files."""
-    secret = {args.tls_key}
-    files = [path for path in (args.tokens, args.tls_key, args.tls_cert, args.client_ca) if path]
-    found = [exposed(path, secret=path in secret) for path in files]
-    for warning in (*filter(None, found), *options.warnings()):
-        log.warning("%s", warning)
-
-
-def _reload(server: Server, args: argparse.Namespace) -> None:
-    """Read the files of tokens and certificates again.  If one is bad, all stay as they were."""
-    try:
-        options = _options(args)
-        server.reload(options)
-    except Error as error:
-        log.error("%s; the old tokens and certificates stay in use", error)
-    else:
-        log.info("the tokens and certificates were read again")
-        _warn(args, options)
-
-
-async def serve(kind: type[Server], args: argparse.Namespace) -> None:
-    """Run a server until the process gets SIGTERM or SIGINT.  On SIGHUP it reads files again."""
-    options = _options(args)
-    _warn(args, options)
-    allow_open_files()
-    # A call takes some twenty turns.  Python's 5 ms would add up to 0.1 s beside one large commit.
-    sys.setswitchinterval(_SWITCH)
-    server, stop, loop = kind(options), asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await server.start()
-    loop.add_signal_handler(signal.SIGHUP, _reload, server, args)
-    host = options.listen.rpartition(":")[0]
-    print(f"replay: serving on {host}:{server.port}", flush=True)
-    await stop.wait()
-    await server.stop()
-
-
-def _serve(args: argparse.Namespace) -> None:
-    try:
-        from ..server.server import Server  # needs the optional extra `grpc`
-    except ModuleNotFoundError as error:
-        raise BadSetup(
-            f"a server needs the package {error.name}: pip install 'replay-workflows[grpc]'"
-        ) from error
-    asyncio.run(serve(Server, args))
-
-
-def _make_token(args: argparse.Namespace) -> None:
-    token, entry = new_token(args.name, args.namespaces.split(","), args.access)
-    print(f"The token, shown only once:\n{token}\n\nIts entry in the file:\n{entry}", end="")
+def _code(error: Error) -> int:
+    if isinstance(error, UnknownRun | NotOurs):
+        return 1
+    if isinstance(error, Unavailable | QueryBehind | EventsLost):
+        return 3
+    refused = isinstance(error, DatabaseError | AccessDenied | WrongServer)
+    return 4 if refused and not isinstance(error, BadUrl) else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line.  Returns the exit status: 2 if it cannot be carried out."""
-    args = _parser().parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    """Carry out a command line.  Returns the exit code, see `CODES`."""
     try:
-        {"server": _serve, "token": _make_token}[args.command](args)
+        args = make_parser().parse_args(arguments)
+        _prepare(args)
+        code = int(args.call(args))
+        sys.stdout.flush()
     except Error as error:
-        print(f"replay: {error}", file=sys.stderr)
-        return 2
-    return 0
+        print(f"replay: {lines(error)}", file=sys.stderr)
+        return _code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _forget_output()
+        return 141
+    except OSError as error:  # the output is on a disk that is full, say
+        print(f"replay: {lines(error)}", file=sys.stderr)
+        _forget_output()
+        return 4
+    return code
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """Have log lines without control sequences, and an output that takes every character."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=getattr(args, "level", logging.WARNING))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = "utf-8" if getattr(args, "json", False) else None
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Have nothing more written to a closed pipe: Python would complain of that at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

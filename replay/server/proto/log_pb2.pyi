@@ -202,6 +202,22 @@ class ListParkedReply(_message.Message):
     parked: _containers.RepeatedCompositeFieldContainer[Parked]
     def __init__(self, parked: _Optional[_Iterable[_Union[Parked, _Mapping]]] = ...) -> None: ...
 
+class RetryRequest(_message.Message):
+    __slots__ = ("session", "consumer", "ids")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RetryReply(_message.Message):
+    __slots__ = ("count",)
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    def __init__(self, count: _Optional[int] = ...) -> None: ...
+
 class GetRequest(_message.Message):
     __slots__ = ("session", "id", "type", "key")
     SESSION_FIELD_NUMBER: _ClassVar[int]
