@@ -47,9 +47,18 @@ class BadArgument(Error, ValueError):
 
 
 def command(
-    commands: Commands, name: str, help: str, description: str = "", *, messages: bool = False
+    commands: Commands,
+    name: str,
+    help: str,
+    description: str = "",
+    *,
+    messages: bool = False,
+    json: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a command on a log.  With `messages` it also takes the modules that define them."""
+    """Add a command on a log.  With `messages` it also takes the modules that define them.
+
+    With `json` it prints for programs, too.
+    """
     parser = commands.add_parser(name, help=help, description=description or f"{help}.")
     parser.add_argument(
         "--url",
@@ -57,7 +66,8 @@ def command(
         help="the log's database, or a server; default: the environment variable REPLAY_URL,"
         " where a password is not shown to other users",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON lines, for programs")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON lines, for programs")
     if messages:
         parser.add_argument(
             "--import",

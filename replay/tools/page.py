@@ -30,9 +30,10 @@ from ..query import (
     Waiting,
 )
 from ..storage.database import Error
-from ..storage.event import Event
+from ..storage.event import Event, UnknownMessageType
 from . import timeline
 from .markup import Content, Markup, tag
+from .messages import described
 from .timeline import Fold, Picture, Row
 
 #: The longest message that is shown, and the longest in one line of a table, in characters.
@@ -148,9 +149,16 @@ def as_json(value: Any, indent: int | None = 2) -> str:
 
 
 def value_of(event: Event) -> Any:
-    """Return an event's message as what JSON can hold, or a text that says why it has none."""
+    """Return an event's message as what JSON can hold.
+
+    Of a type that this process does not know these are its fields by number.  A message that cannot
+    be read is a text that says why.
+    """
     try:
         return readable(event.message)
+    except UnknownMessageType:
+        found = described(event.content())
+        return {"@type": found["message_type"], **(found["message"] or {})}
     except Error as error:
         return f"{error} ({len(event.raw or b''):,} bytes)"
 

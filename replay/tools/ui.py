@@ -43,13 +43,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..client import Client
-from ..connect import connect
 from ..query import QueryBehind, RunDescription, RunInfo, UnknownRun
 from ..server.options import BadSetup, exposed
 from ..server.wire import is_loopback
 from ..storage.database import Error, Unavailable
 from ..storage.event import Event
 from . import page
+from .console import Commands, command, opened
 from .page import Filter, Frame, RunView
 
 log = logging.getLogger("replay")
@@ -572,17 +572,15 @@ def _pairs(text: str) -> dict[str, str]:
 # The command.
 
 
-def add_parsers(commands: Any) -> None:
-    """Add the command to those of ``replay``."""
-    parser = commands.add_parser(
+def add_parsers(commands: Commands) -> None:
+    """Add the command of this module."""
+    parser = command(
+        commands,
         "ui",
-        help="show a log as a web page",
-        description="Show the runs, consumers and events of a log as a web page.",
-    )
-    parser.add_argument(
-        "--url",
-        help="the log's database, or a server; default: the environment variable REPLAY_URL, where"
-        " a password is not shown to other users",
+        "show a log as a web page",
+        "Show the runs, consumers and events of a log as a web page.",
+        messages=True,
+        json=False,
     )
     parser.add_argument(
         "--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default: %(default)s"
@@ -643,17 +641,16 @@ def _read_token(path: Path | None) -> str | None:
     return token
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Serve the page until the process gets SIGTERM or SIGINT."""
     host, port = check_listen(args.listen)
     edge = make_edge(host, args.host, _read_token(args.token_file))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with connect(args.url, loops=False) as client:
-        server = Server(Site(client, write=args.write), (host, port), edge)
-        server.start()
-        print(f"replay: the page is at {server.url}", flush=True)
+    with opened(args) as client, Server(Site(client, write=args.write), (host, port), edge) as page:
+        page.start()
+        print(f"replay: the page is at {page.url}", flush=True)
         stop.wait()
-        server.shutdown()
-        server.server_close()
+        page.shutdown()
+    return 0
