@@ -39,7 +39,7 @@ from importlib import resources
 from io import BufferedReader, RawIOBase
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..client import Client
@@ -380,7 +380,7 @@ class _Timed(RawIOBase):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a site.  `start` and `close` run it in a thread of its own."""
+    """Serves a site: a context manager that does so until it is left."""
 
     daemon_threads = True
     block_on_close = False
@@ -389,6 +389,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, site: Site, address: tuple[str, int], edge: Edge) -> None:
         self.site, self.edge = site, edge
         self._free = threading.BoundedSemaphore(THREADS)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
             super().__init__(address, _Handler)
@@ -425,11 +426,16 @@ class Server(ThreadingHTTPServer):
         if not isinstance(sys.exception(), OSError):
             log.exception("a request to the page failed")
 
-    def start(self) -> threading.Thread:
-        """Serve in a thread until `shutdown`."""
-        thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
-        thread.start()
-        return thread
+    def __enter__(self) -> Self:
+        """Serve in a thread of its own."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and close the address."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -649,8 +655,6 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with opened(args) as client, Server(Site(client, write=args.write), (host, port), edge) as page:
-        page.start()
         print(f"replay: the page is at {page.url}", flush=True)
         stop.wait()
-        page.shutdown()
     return 0

@@ -21,14 +21,12 @@ class Served(contextlib.AbstractContextManager["Served"]):
         self.site = Site(client, write=write)
         edge = edge or make_edge("127.0.0.1", (), None)
         self.server = Server(self.site, ("127.0.0.1", port), edge)
-        self._thread = self.server.start()
+        self.server.__enter__()
         self.host = urlsplit(self.server.url).netloc
         self.port = self.server.server_address[1]
 
     def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
+        self.server.__exit__()
 
     def ask(
         self, method: str, path: str, body: str | None = None, **headers: str | None
