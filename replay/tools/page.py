@@ -502,7 +502,7 @@ def _history(view: RunView, now: datetime) -> Markup:
     iteration = "all" if view.iteration is None else str(view.iteration)
     rows = timeline.rows(view.events)
     shown = timeline.fold(rows, len(view.events), view.opened)
-    gaps = timeline.gaps(view.events, view.handled, now)
+    silences = timeline.silences(view.events, view.handled, now)
 
     def to_row(row: Row) -> str:
         fold = _number(view.opened)
@@ -520,7 +520,7 @@ def _history(view: RunView, now: datetime) -> Markup:
         tag("h2", "Timeline ", tag("small", f"{len(view.events):,} events")),
         _iterations(view),
         tag("p", limit, class_="where") if view.cut else None,
-        tag("div", timeline.draw(shown, gaps, picture), class_="figure"),
+        tag("div", timeline.draw(shown, silences, picture), class_="figure"),
         _messages(chosen, waiting, now),
         tag("details", tag("summary", "Legend"), timeline.legend(), id="legend"),
         id="history",

@@ -1,8 +1,8 @@
 """Timelines: the events of a run as rows, and the rows as SVG.
 
-Role: `rows` pairs each request with its response.  `gaps` finds the times in which the run was due
-and nobody worked on it.  `fold` hides the middle of a long history.  `draw` makes the picture.  All
-are pure functions: events in, text out.
+Role: `rows` pairs each request with its response.  `silences` finds the times in which the run was
+due and nobody worked on it.  `fold` hides the middle of a long history.  `draw` makes the picture.
+All are pure functions: events in, text out.
 
 A colour never carries a meaning alone: each kind also has its own shape and its own line, and is
 named in words (Q3).
@@ -25,14 +25,14 @@ from ..sleep import requested_duration
 from ..storage.event import Event, EventType, MessageError
 from .markup import Markup, tag
 
-#: A silence is a gap from here on: a live worker acts within milliseconds.
-LEAST_GAP = timedelta(milliseconds=500)
+#: A silence is a silence from here on: a live worker acts within milliseconds.
+LEAST_SILENCE = timedelta(milliseconds=500)
 #: A history with more events than this is folded.
 FOLD_ABOVE = 1000
 #: Rows of one fold, and how many folds there are at most.
 FOLD, FOLDS = 100, 100
-#: How many open rows are never folded, and how many gaps are shown: the newest, the longest.
-MOST_OPEN, MOST_GAPS = 100, 50
+#: How many open rows are never folded, and how many silences are shown: the newest, the longest.
+MOST_OPEN, MOST_SILENCES = 100, 50
 
 _ROW, _AXIS, _MIDDLE = 30, 26, 15  # heights in pixels
 _LONGEST_LABEL = 26  # characters
@@ -65,13 +65,13 @@ _MARKS = {
     "failure": "cross",
     "cancel": "cross",
     "ended": "bar",
-    "gap": "bar",
+    "silence": "bar",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the timeline: a request with its response, or one event, or a gap."""
+    """A line of the timeline: a request with its response, or one event, or a silence."""
 
     #: A key of `_MARKS`.
     kind: str
@@ -80,7 +80,7 @@ class Row:
     start: datetime
     #: None as long as there is no response.
     end: datetime | None
-    #: The request and the response, or the one event; nothing for a gap.
+    #: The request and the response, or the one event; nothing for a silence.
     events: tuple[Event, ...] = ()
     failed: bool = False
     #: Whether its iteration has ended without a response.
@@ -88,7 +88,7 @@ class Row:
 
     @property
     def id(self) -> int:
-        """The id of its first event; 0 for a gap."""
+        """The id of its first event; 0 for a silence."""
         return self.events[0].id if self.events else 0
 
     def has(self, event: int) -> bool:
@@ -180,7 +180,7 @@ def _name(event: Event) -> str:
     return key.target
 
 
-def gaps(events: Iterable[Event], handled: int | None, now: datetime) -> list[Row]:
+def silences(events: Iterable[Event], handled: int | None, now: datetime) -> list[Row]:
     """Return the times in which the run was due and nobody worked on it.
 
     The log does not record who works.  It shows two kinds of silence: from the last event that
@@ -206,8 +206,8 @@ def gaps(events: Iterable[Event], handled: int | None, now: datetime) -> list[Ro
     if woken is not None and handled is not None and handled < woken.id:
         found.append((woken.timestamp, now))
     found += ((over, now) for over in due.values())
-    longest = sorted(_merged(found), key=lambda each: each[0] - each[1])[:MOST_GAPS]
-    return [Row("gap", "no worker", 0, *each) for each in sorted(longest)]
+    longest = sorted(_merged(found), key=lambda each: each[0] - each[1])[:MOST_SILENCES]
+    return [Row("silence", "no worker", 0, *each) for each in sorted(longest)]
 
 
 def _over(event: Event) -> datetime | None:
@@ -222,7 +222,7 @@ def _over(event: Event) -> datetime | None:
 
 def _merged(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
     merged: list[tuple[datetime, datetime]] = []
-    for start, end in sorted(each for each in spans if each[1] - each[0] >= LEAST_GAP):
+    for start, end in sorted(each for each in spans if each[1] - each[0] >= LEAST_SILENCE):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
@@ -279,7 +279,7 @@ def left(until: datetime, now: datetime) -> str:
 
 def state(row: Row, waiting: Waiting | None, now: datetime) -> str:
     """Say in a few words how long a row took, or what it waits for."""
-    if row.kind == "gap":
+    if row.kind == "silence":
         return duration((row.end or now) - row.start)
     if row.abandoned:
         return "never answered"
@@ -328,13 +328,13 @@ class _Scale:
         return [n * step for n in range(int(self.length / step) + 1)]
 
 
-def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> Markup:
-    """Make the SVG of rows, in their order, with gaps among them and as bands behind them.
+def draw(shown: Sequence[Row | Fold], silences: Sequence[Row], picture: Picture) -> Markup:
+    """Make the SVG of rows, in their order, with silences among them and as bands behind them.
 
     Times are in percent of the width.  The names stand left of it, the states right of it, and the
     style sheet gives them room, or on a small screen a line above.
     """
-    lines: list[Row | Fold] = sorted([*shown, *gaps], key=_start)
+    lines: list[Row | Fold] = sorted([*shown, *silences], key=_start)
     every = [row for line in lines for row in (line.rows if isinstance(line, Fold) else [line])]
     start = min((row.start for row in every), default=picture.now)
     end = max((row.end or picture.now for row in every), default=picture.now)
@@ -343,7 +343,7 @@ def draw(shown: Sequence[Row | Fold], gaps: Sequence[Row], picture: Picture) -> 
         "svg",
         _hatch(),
         _axis(scale),
-        _bands(gaps, scale, picture.now, _ROW * len(lines)),
+        _bands(silences, scale, picture.now, _ROW * len(lines)),
         [
             tag(
                 "g",
@@ -370,7 +370,7 @@ def _place(line: Row | Fold) -> str:
     """Return an id by which the line is known again when there are more of them."""
     if isinstance(line, Fold):
         return f"fold-{line.number}"
-    return f"row-{line.id}" if line.id else f"gap-{line.start.timestamp():.3f}"
+    return f"row-{line.id}" if line.id else f"silence-{line.start.timestamp():.3f}"
 
 
 def _hatch() -> Markup:
@@ -389,13 +389,13 @@ def _axis(scale: _Scale) -> Markup:
     return tag("g", found, aria_hidden="true")
 
 
-def _bands(gaps: Sequence[Row], scale: _Scale, now: datetime, height: int) -> Markup:
+def _bands(silences: Sequence[Row], scale: _Scale, now: datetime, height: int) -> Markup:
     bands = []
-    for row in gaps:
+    for row in silences:
         first = (row.start - scale.start).total_seconds() / scale.length * 100
         share = ((row.end or now) - row.start).total_seconds() / scale.length * 100
         x, width = f"{first:.3f}%", f"{share:.3f}%"
-        bands.append(tag("rect", class_="gap", x=x, width=width, y=_AXIS, height=height))
+        bands.append(tag("rect", class_="silence", x=x, width=width, y=_AXIS, height=height))
     return tag("g", bands, aria_hidden="true")
 
 
@@ -406,7 +406,7 @@ def _line(line: Row | Fold, scale: _Scale, picture: Picture) -> Markup:
     words = state(line, waiting, picture.now)
     title = (
         line.name
-        if line.kind in (*line.name.split(), "started", "ended", "gap")
+        if line.kind in (*line.name.split(), "started", "ended", "silence")
         else (f"{line.kind} {line.name}")
     )
     content = _row(title, _mark(line.kind, False), line.name, words, _bar(line, scale, picture.now))
@@ -437,7 +437,7 @@ def _short(name: str) -> str:
 def _bar(row: Row, scale: _Scale, now: datetime) -> list[Markup]:
     """Draw a row from dot to dot."""
     first = scale.place(row.start)
-    if row.kind == "gap":
+    if row.kind == "silence":
         return []
     if row.end is not None and len(row.events) == 1 and not row.abandoned:
         return [_at(first, row.kind, False)]
@@ -484,16 +484,16 @@ _LEGEND = (
 
 
 def legend() -> Markup:
-    """Explain the shapes, and what a gap is and is not."""
+    """Explain the shapes, and what a silence is and is not."""
     entries = [
         tag("li", tag("svg", _at("50%", kind, False), class_=kind, width=16, height=_ROW), words)
         for kind, words in _LEGEND
     ]
-    gap = tag("rect", class_="gap", width=16, height=14, y=8)
+    silence = tag("rect", class_="silence", width=16, height=14, y=8)
     entries.append(
         tag(
             "li",
-            tag("svg", gap, width=16, height=_ROW),
+            tag("svg", silence, width=16, height=_ROW),
             "no worker: the run was due, or its sleep was over, and for half a second or more"
             " nobody acted. The worker was killed or stopped, it was busy, or the run was parked."
             " The log does not say which. A worker that is killed during an activity leaves only a"

@@ -50,7 +50,7 @@ def sleeping(seconds: float) -> SleepRequest:
 
 
 def history() -> list[Event]:
-    """A run with everything: failures, a gap, two iterations, and three open requests."""
+    """A run with everything: failures, a silence, two iterations, and three open requests."""
     return [
         event(1, CREATED, "", 0, {"item": EVIL}),
         event(2, ASKED, "charge/0", 0.01, {"cents": 1200}),
@@ -97,7 +97,7 @@ def picture() -> str:
     rows, now = timeline.rows(history()), at(10.4)
     waiting = {each.key: each for each in described().waiting_for}
     what = Picture(now, waiting, lambda row: f"?row={row.id}", lambda fold: "", chosen=3)
-    return timeline.draw(timeline.fold(rows, 17), timeline.gaps(history(), 17, now), what)
+    return timeline.draw(timeline.fold(rows, 17), timeline.silences(history(), 17, now), what)
 
 
 def folded() -> str:

@@ -211,16 +211,16 @@ def test_q3_the_gap_of_a_killed_worker(url: str, tab: Page) -> None:
             requested(watching, "one", "replay_sleep")
             os.kill(worker.pid, signal.SIGKILL)
         tab.goto(f"{page.server.url}run/shop/nap/one")
-        tab.wait("document.querySelector('.row.gap') !== null")
-        assert tab.text(".row.gap .name") == "no worker"
-        first = tab.text(".row.gap .state")
-        tab.wait(f"document.querySelector('.row.gap .state').textContent !== '{first}'")
+        tab.wait("document.querySelector('.row.silence') !== null")
+        assert tab.text(".row.silence .name") == "no worker"
+        first = tab.text(".row.silence .state")
+        tab.wait(f"document.querySelector('.row.silence .state').textContent !== '{first}'")
         with connect(url) as client:
             register_workflow(client, "shop", nap)
             assert client.result("shop", "nap", "one", 60) == "awake"
         tab.wait("document.querySelector('.chip.completed') !== null")
-        assert tab.js("document.querySelectorAll('rect.gap').length") >= 1
-        assert tab.js("document.querySelectorAll('.row.gap').length") == 1
+        assert tab.js("document.querySelectorAll('rect.silence').length") >= 1
+        assert tab.js("document.querySelectorAll('.row.silence').length") == 1
 
 
 def test_q3_the_page_comes_back_after_a_restart(client: Client, tab: Page) -> None:

@@ -114,15 +114,18 @@ def test_q3_text_is_escaped_once() -> None:
 
 
 def found(events: list[Event], handled: int | None, now: float) -> list[tuple[float, float]]:
-    """The gaps, in seconds from the start."""
-    gaps = timeline.gaps(events, handled, at(now))
+    """The silences, in seconds from the start."""
+    silences = timeline.silences(events, handled, at(now))
     return [
-        ((gap.start - at(0)).total_seconds(), ((gap.end or at(now)) - at(0)).total_seconds())
-        for gap in gaps
+        (
+            (silence.start - at(0)).total_seconds(),
+            ((silence.end or at(now)) - at(0)).total_seconds(),
+        )
+        for silence in silences
     ]
 
 
-def test_q3_a_gap_is_from_what_wakes_the_run_to_what_it_does() -> None:
+def test_q3_a_silence_is_from_what_wakes_the_run_to_what_it_does() -> None:
     """Q3: an answer at 1, and nothing until 4: a worker would have gone on at once."""
     events = [
         event(1, CREATED, "", 0),
@@ -133,7 +136,7 @@ def test_q3_a_gap_is_from_what_wakes_the_run_to_what_it_does() -> None:
     assert found(events, 4, 9) == [(1, 4)]
 
 
-def test_q3_a_late_answer_to_a_sleep_is_a_gap() -> None:
+def test_q3_a_late_answer_to_a_sleep_is_a_silence() -> None:
     """Q3: a sleep that is over at 2, and answered at 5."""
     events = [
         event(1, CREATED, "", 0),
@@ -146,14 +149,14 @@ def test_q3_a_late_answer_to_a_sleep_is_a_gap() -> None:
     assert found(events[:2], 2, 2.1) == []
 
 
-def test_q3_a_long_activity_is_no_gap() -> None:
+def test_q3_a_long_activity_is_no_silence() -> None:
     """Q3: it looks the same whether its worker was killed or is slow, so nothing is claimed."""
     events = [event(1, CREATED, "", 0), event(2, ASKED, "a/0", 0.1), event(3, GIVEN, "a/0", 60)]
     assert found([*events, event(4, ENDED, "", 60.1)], 4, 99) == []
     assert found(events[:2], 2, 99) == []
 
 
-def test_q3_an_answer_that_is_one_of_several_is_no_gap() -> None:
+def test_q3_an_answer_that_is_one_of_several_is_no_silence() -> None:
     """Q3: the run waits for the last of them, so only the last one wakes it."""
     events = [
         event(1, CREATED, "", 0),
@@ -167,7 +170,7 @@ def test_q3_an_answer_that_is_one_of_several_is_no_gap() -> None:
     assert found(events[:4], 4, 8) == []  # the workflow has seen the first answer
 
 
-def test_q3_a_gap_lasts_while_nobody_has_read_the_event() -> None:
+def test_q3_a_silence_lasts_while_nobody_has_read_the_event() -> None:
     """Q3: the workflow's cursor tells a dead worker from a run that waits for more."""
     events = [event(1, CREATED, "", 0), event(2, ASKED, "a/0", 0.1), event(3, GIVEN, "a/0", 1)]
     assert found(events, 2, 8) == [(1, 8)]
