@@ -215,9 +215,7 @@ class Site:
 
     def _log(self, query: Mapping[str, str]) -> Reply:
         namespace, workflow, run, *_ = (*query.get("q", "").split("/"), "", "", "")
-        # The newest event, by all that knows of it: there is no query for it.
-        head = max((each.cursor + each.lag for each in self._client.consumers()), default=0)
-        head = max([head, *(each.last_event_id for each in self._client.runs(limit=1))])
+        head = self._client.log_of(namespace).newest()
         stream = self._client.stream(
             namespace, workflow, run, after=max(0, head - _TAIL), to_head=True
         )

@@ -27,6 +27,7 @@ from replay.tools import ui
 from replay.tools.ui import check_listen, make_edge
 from tests.serving import serving
 from tests.tools.served import FORM, Served
+from tests.tools.test_cli import bare
 
 TOKEN = "a-token-of-sixteen-characters"
 
@@ -458,6 +459,13 @@ def test_q3_a_form_that_is_cut_off_changes_nothing(page: Served) -> None:
 
 
 # The command.
+
+
+def test_q3_its_help_needs_no_extra() -> None:
+    """Q3: the page of a database works without gRPC, too."""
+    done = bare("replay", "ui", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--token-file" in done.stdout
 
 
 def test_q3_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
