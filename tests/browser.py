@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Page:
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser, self._session = browser, session
         self.errors: list[str] = []
+        self._scripts = True
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -87,12 +89,19 @@ class Page:
             raise BrowserError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
+    def scripts(self, allowed: bool) -> None:
+        """Allow the page's own scripts, or forbid them."""
+        self._scripts = allowed
+        self.call("Emulation.setScriptExecutionDisabled", value=not allowed)
+
     def wait(self, condition: str) -> Any:
         """Wait until an expression is true in the page, also across a change of the page."""
+        if not self._scripts:  # then no timer runs in the page
+            return self._wait_outside(condition)
         watch = (
             f"new Promise((done) => {{ const end = Date.now() + {PATIENCE * 1000};"
-            f" const look = () => {{ const found = ({condition}); if (found) done(found);"
-            " else if (Date.now() > end) done(null); else setTimeout(look, 10); }; look(); })"
+            f" const look = () => {{ let found; try {{ found = ({condition}); }} catch {{}}"
+            " if (found) done(found); else if (Date.now() > end) done(null); else setTimeout(look, 10); }; look(); })"
         )
         for _ in range(20):
             try:
@@ -107,6 +116,14 @@ class Page:
         text = self.js("document.body.innerText")
         raise BrowserError(f"this did not come true: {condition}\n{self.errors}\n{text[:3000]}")
 
+    def _wait_outside(self, condition: str) -> Any:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            with contextlib.suppress(BrowserError):  # the page is changing
+                if found := self.js(condition):
+                    return found
+        raise BrowserError(f"this did not come true: {condition}")
+
     def text(self, selector: str) -> str:
         """Return the text of an element that is there, or will be."""
         place = json.dumps(selector)
@@ -114,12 +131,12 @@ class Page:
         return str(self.js(f"document.querySelector({place}).textContent"))
 
     def click(self, selector: str) -> None:
-        """Click on the middle of an element, as a mouse does."""
+        """Click on the middle of an element, or of its first line, as a mouse does."""
         place = json.dumps(selector)
         self.wait(f"document.querySelector({place}) !== null")
         box = self.js(
             f"(() => {{ const e = document.querySelector({place});"
-            " e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+            " e.scrollIntoView({block: 'center'}); const b = e.getClientRects()[0];"
             " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):

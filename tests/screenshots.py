@@ -21,7 +21,9 @@ from replay import Client, connect, register_activity, register_workflow
 from replay.tools.ui import Server, Site, make_edge
 from tests import browser
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+CONSUMERS = 7  # of a workflow, three activities and the three loops
 #: The largest picture, in bytes: they are loaded with the README.
 LARGEST = 150_000
 SHIPPED = replay.Retry(first=timedelta(seconds=2), factor=5)
@@ -78,29 +80,34 @@ WORKER = (
 
 def trade(client: Client, url: str) -> Client:
     """Start runs, kill their worker while the last one sleeps, and go on in this process."""
-    for number in range(1036, 1043):
-        message = {"number": number, "items": ["tea", "cup"]}
-        client.run_workflow("shop", "order", f"order-{number}", message)
-    with subprocess.Popen([sys.executable, "-c", WORKER, url], stdin=subprocess.PIPE) as worker:
-        for event in client.stream("shop", "order", "order-1042"):
-            if event.key.target == "replay_sleep":
-                break
+    command = [sys.executable, "-c", WORKER, url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as worker:
+        while sum(bool(each.owner) for each in client.consumers()) < CONSUMERS:
+            time.sleep(0.1)
+        for number in range(1036, 1043):
+            message = {"number": number, "items": ["tea", "cup"]}
+            client.run_workflow("shop", "order", f"order-{number}", message)
+        wait_for(client, "replay_sleep")
         worker.kill()
-    time.sleep(2.2)
+    time.sleep(2.5)
     workers = work(url)
     client.cancel_run("shop", "order", "order-1039", "the customer has changed their mind")
     for number in (1036, 1037, 1038):
         client.result("shop", "order", f"order-{number}", 60)
-    for event in client.stream("shop", "order", "order-1042"):
-        if event.key.target == "ship":
-            break
-    while not any(w.attempts == 2 and w.next_at for w in _waits(client)):
+    wait_for(client, "ship")
+    while not any(
+        each.attempts == 2 and each.next_at
+        for each in client.describe("shop", "order", "order-1042").waiting_for
+    ):
         time.sleep(0.1)
     return workers
 
 
-def _waits(client: Client) -> Any:
-    return client.describe("shop", "order", "order-1042").waiting_for
+def wait_for(client: Client, target: str) -> None:
+    """Wait until the last run has requested something."""
+    for event in client.stream("shop", "order", "order-1042"):
+        if event.key.target == target:
+            return
 
 
 def take(url: str, folder: Path) -> None:
@@ -108,18 +115,16 @@ def take(url: str, folder: Path) -> None:
     host = "127.0.0.1"
     with (
         connect(url, loops=False) as client,
-        Server(Site(client, write=True), (host, 0), make_edge(host, (), None)) as page,
+        Server(Site(client), (host, 0), make_edge(host, (), None)) as page,
         browser.opened() as chromium,
     ):
         workers = trade(client, url)
         tab = chromium.page()
         tab.scheme("light")
-        for name, path, height in (
-            ("page-run", "run/shop/order/order-1042", 700),
-            ("page-runs", "", 560),
-        ):
-            tab.size(960, height, scale=1.25)
+        for name, path in (("page-run", "run/shop/order/order-1042"), ("page-runs", "")):
+            tab.size(960, 600, scale=1.25)
             tab.goto(page.url + path)
+            tab.size(960, tab.js("document.querySelector('main').scrollHeight"), scale=1.25)
             picture = tab.picture()
             assert len(picture) <= LARGEST, f"{name}: {len(picture):,} bytes"
             (folder / f"{name}.png").write_bytes(picture)
@@ -133,7 +138,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=DOCS, metavar="DIR", help="default: docs")
     args = parser.parse_args()
     logging.getLogger("replay").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         take(f"sqlite:///{folder}/shop.db", args.to)
 
 

@@ -34,11 +34,10 @@ class Served(contextlib.AbstractContextManager["Served"]):
         """Status, headers and text of an answer; a header that is None is not sent."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.putrequest(method, path, skip_host=True)
-        given = {"Host": self.host} | {
-            name.replace("_", "-"): each for name, each in headers.items()
-        }
+        given: dict[str, str | None] = {"Host": self.host}
         if body is not None:
-            given = {"Content-Type": FORM, "Content-Length": str(len(body.encode()))} | given
+            given |= {"Content-Type": FORM, "Content-Length": str(len(body.encode()))}
+        given |= {name.replace("_", "-"): each for name, each in headers.items()}
         for name, value in given.items():
             if value is not None:
                 connection.putheader(name, value)

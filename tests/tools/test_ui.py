@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -34,7 +35,7 @@ TOKEN = "a-token-of-sixteen-characters"
 
 def greet(ctx: Any, name: str) -> str:
     """Wait for a signal, then answer."""
-    answer = ctx.await_signal(1, ui.timedelta(days=1))
+    answer = ctx.await_signal(1, timedelta(days=1))
     return f"{name} {answer.message}"
 
 

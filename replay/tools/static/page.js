@@ -35,27 +35,26 @@
     while (place) drop();
   }
 
-  function fail(text) {
-    const line = document.getElementById("offline");
-    failures += 1;
-    line.textContent = `${text} This is what was known before. Trying again.`;
-    line.hidden = false;
-  }
-
   function take(answer) {
-    const page = answer.response;
-    if (answer.status === 304 || (answer.status === 200 && page)) {
+    const line = document.getElementById("offline");
+    if (answer.status === 304) {
       failures = 0;
-      if (answer.status === 304) document.getElementById("offline").hidden = true;
-      else {
-        mark = answer.getResponseHeader("ETag") || "";
-        morph(document.body, document.importNode(page.body, true));
-        document.title = page.title;
-      }
+      if (!line.hidden) line.hidden = true;
+      return;
+    }
+    const page = answer.response; // not of a 304: it would be parsed as XML
+    if (answer.status === 200 && page) {
+      failures = 0;
+      mark = answer.getResponseHeader("ETag") || "";
+      morph(document.body, document.importNode(page.body, true));
+      document.title = page.title;
       return;
     }
     const problem = page && page.querySelector(".problem");
-    fail(problem ? problem.textContent : "The page's server does not answer.");
+    const text = problem ? problem.textContent : "The page's server does not answer.";
+    failures += 1;
+    line.textContent = `${text} This is what was known before. Trying again.`;
+    line.hidden = false;
   }
 
   function load(then) {
