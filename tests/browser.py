@@ -101,7 +101,8 @@ class Page:
         watch = (
             f"new Promise((done) => {{ const end = Date.now() + {PATIENCE * 1000};"
             f" const look = () => {{ let found; try {{ found = ({condition}); }} catch {{}}"
-            " if (found) done(found); else if (Date.now() > end) done(null); else setTimeout(look, 10); }; look(); })"
+            " if (found) done(found); else if (Date.now() > end) done(null);"
+            " else setTimeout(look, 10); }; look(); })"
         )
         for _ in range(20):
             try:
