@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import idle, peers, recovery, remote, steps, values, waits
+from bench import grown, idle, peers, recovery, remote, steps, values, waits
 from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
 from bench.rows import QUICK, Row, Sizes, table
 
@@ -29,6 +29,7 @@ MEASURES: dict[str, Measure] = {
     "values": values.values,
 }
 REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
+GROWN: dict[str, Measure] = {"grown": grown.grown}
 FAILED = "failed"
 
 
@@ -41,7 +42,7 @@ def main() -> int:
         directory = stack.enter_context(scratch())
         for backend in backends(options.url, directory, stack):
             title = backend.title()
-            names = REMOTE if options.remote else options.only
+            names = REMOTE if options.remote else GROWN if options.grown else options.only
             found = {name: measured(name, backend, sizes) for name in names}
             show(title, [row for rows in found.values() for row in rows])
             results[title] = found
@@ -73,6 +74,12 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="measure only a client of a server, beside an embedded one",
     )
+    parser.add_argument(
+        "--grown",
+        action="store_true",
+        help="measure only queries on a log of a million runs, and what their table costs;"
+        " takes some minutes and 1 GB for each database",
+    )
     parser.add_argument("--quick", action="store_true", help="use small sizes: rough figures")
     parser.add_argument(
         "--only",
@@ -97,7 +104,7 @@ def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
     """The rows of a measure. If it fails, its row says so, and the other measures still run."""
     progress(f"{backend.kind}: {name}")
     try:
-        return (MEASURES | REMOTE)[name](backend, sizes)
+        return (MEASURES | REMOTE | GROWN)[name](backend, sizes)
     except Exception:
         traceback.print_exc()
         return [Row(name, FAILED, "", "see above")]

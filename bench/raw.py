@@ -73,7 +73,7 @@ class Raw:
         self.link.close()
 
     def marked(self, sql: str) -> str:
-        return sql if self.sqlite else re.sub(r"\?", "%s", sql)
+        return sql if self.sqlite else re.sub(r"\?", "%s", sql.replace("%", "%%"))
 
 
 def connect_sqlite(url: str) -> sqlite3.Connection:

@@ -33,6 +33,8 @@ class Sizes:
     consumers: int = 20
     settle_seconds: float = 5.0
     idle_seconds: float = 10.0
+    finished: int = 1_000_000
+    open: int = 1_000
 
 
 QUICK = Sizes(
@@ -48,6 +50,8 @@ QUICK = Sizes(
     sleepers=3,
     settle_seconds=0.5,
     idle_seconds=1.0,
+    finished=5_000,
+    open=100,
 )
 
 

@@ -3,6 +3,7 @@
 import statistics
 import threading
 import time
+from collections.abc import Collection
 from contextlib import closing
 
 from google.protobuf.wrappers_pb2 import Int64Value
@@ -36,19 +37,29 @@ def throughput(backend: Backend, sizes: Sizes) -> list[Row]:
     ]
 
 
-def many_runs(url: str, runs: int, steps: int, server: str = "") -> float:
+def many_runs(
+    url: str, runs: int, steps: int, server: str = "", loops: Collection[str] | None = None
+) -> float:
     """Create the runs, then start the consumers. Returns the seconds until all runs complete.
 
-    `server` is the URL of a server of this database, through which the client then works.
+    `server` is the URL of a server of this database, through which the client then works.  With
+    `loops`, only those of the library's own consumers run.
     """
     ended = threading.Semaphore(0)
-    with replay.connect(server or url) as client, closing(raw.Raw(url)) as probe:
+    all_loops = loops is None
+    with (
+        replay.connect(server or url, loops=all_loops) as client,
+        closing(raw.Raw(url)) as probe,
+    ):
         for number in range(runs):
             client.run_workflow(work.NAMESPACE, "steps", f"run-{number}", Int64Value(value=steps))
         begin = time.perf_counter()
         workflow = work.counted_steps(ended)
         replay.register_workflow(client, work.NAMESPACE, workflow, name="steps")
         replay.register_activity(client, work.NAMESPACE, work.echo)
+        for loop in client.loops():
+            if loops is not None and loop.name in loops:
+                loop.start()
         for _ in range(runs):
             if not ended.acquire(timeout=120):
                 raise TimeoutError(f"not all of {runs} runs ended in 120 s")

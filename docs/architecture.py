@@ -41,6 +41,7 @@ TABLES = [
     ("replay_sleeps", "when each sleep is over"),
     ("replay_signals", "signals, and the await that took each"),
     ("replay_signal_awaits", "awaits and their timeouts"),
+    ("replay_runs", "each run's status, to list them"),
 ]
 #: Each row of a process: module, purpose, what it reads, what it adds, what it calls.
 ROWS = [
@@ -56,6 +57,7 @@ LEGEND = (
     "    com RUN_COMPLETED    (a restart: com and cre)"
 )
 TOP, STEP, TALL = 96, 83, 70  # of the rows
+TABLE_STEP, TABLE_TALL = 72, 62  # of the tables
 
 
 def text(x: int, y: int, words: str, kind: str = "", anchor: str = "start") -> str:
@@ -69,10 +71,11 @@ def box(x: int, y: int, width: int, height: int, kind: str = "box") -> str:
     return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" class="{kind}"/>'
 
 
-def named_box(x: int, y: int, width: int, name: str, words: str) -> str:
+def named_box(x: int, y: int, width: int, name: str, words: str, tall: int = TALL) -> str:
     """A box with a name in the program, and what it is for."""
-    lines = text(x + 12, y + 30, name, "code"), text(x + 12, y + 51, words, "small")
-    return "\n".join((box(x, y, width, TALL), *lines))
+    middle = y + tall // 2
+    lines = text(x + 12, middle - 5, name, "code"), text(x + 12, middle + 16, words, "small")
+    return "\n".join((box(x, y, width, tall), *lines))
 
 
 def arrow(x: int, y: int, to: int, kind: str = "", words: str = "") -> str:
@@ -87,7 +90,7 @@ def database() -> list[str]:
     parts = [box(20, 50, 266, 560, "area"), text(36, 74, "database", "title")]
     parts.append(text(114, 74, "SQLite, MariaDB or MySQL", "small"))
     for n, (table, holds) in enumerate(TABLES):
-        parts.append(named_box(36, TOP + n * STEP, 234, table, holds))
+        parts.append(named_box(36, TOP + n * TABLE_STEP, 234, table, holds, TABLE_TALL))
     return parts
 
 

@@ -24,7 +24,7 @@ def connect(url: str, *, loops: bool = True, codec: Codec | None = None) -> Clie
     A server: ``grpc://host:port``, or with TLS ``grpcs://host:port``.  `replay.server.remote`
     lists its options.  A server answers sleeps and signals itself, so `loops` has no effect.
 
-    With ``loops=False`` the client does not start the two consumers that answer sleeps and signals:
+    With ``loops=False`` the client does not start the consumers that answer sleeps and signals:
     another process must.
 
     With `codec`, messages are stored as ``codec.encode(key, data)`` makes them, for instance

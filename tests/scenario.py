@@ -355,6 +355,21 @@ class Stage:
         for consumer, event_id, key, attempts in sorted(rows(self._caller, sql)):
             yield f"{consumer} {event_id} {key} attempts {attempts}"
 
+    def do_runs(self) -> Iterator[str]:
+        for run in self._caller.runs(limit=1000):
+            ended = "-" if run.ended_at is None else _since(to_text(run.ended_at))
+            times = f"{_since(to_text(run.started_at))} {ended}"
+            place = f"{run.id} {run.namespace}/{run.workflow}/{run.run}/{run.iteration}"
+            yield f"{place} {run.status} {times} {json.dumps(run.error)}"
+
+    def do_table(self) -> Iterator[str]:
+        sql = "SELECT id, namespace, workflow, run, iteration, status, started_at, ended_at"
+        for id, *run, status, started, ended in rows(
+            self._caller, f"{sql} FROM replay_runs ORDER BY id"
+        ):
+            times = f"{_since(started)} {'-' if ended is None else _since(ended)}"
+            yield f"{id} {'/'.join(map(str, run))} {status} {times}"
+
     def do_executed(self) -> Iterator[str]:
         yield from self._executed
         self._executed.clear()

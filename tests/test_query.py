@@ -30,7 +30,7 @@ from replay import (
 )
 from replay import query as queries
 from replay.client import BadFilter
-from replay.log import Log
+from replay.log import Log, LostOwnership
 from replay.projection import TARGET
 from replay.query import STATUSES, UNFINISHED, BadQuery, QueryBehind, RunInfo, UnknownRun, Waiting
 from replay.storage.event import InvalidName, MessageError
@@ -162,6 +162,7 @@ ALL = {
     "sold": "fail",
     "bug": "bug",
     "again": "again call again sleep",
+    "held": "both broken",
     "told": "sleep",
     "gone": "ever",
 }
@@ -169,6 +170,7 @@ EXPECTED = [
     ("fresh", "running", 0, ""),
     ("gone", "cancelled", 0, "enough"),
     ("told", "cancelled", 0, "enough"),
+    ("held", "running", 0, ""),
     ("again", "waiting", 2, ""),
     ("bug", "parked", 0, "ValueError: a bug"),
     ("sold", "failed", 0, "sold out"),
@@ -204,6 +206,7 @@ def test_q1_runs_are_listed_newest_first_wherever_the_table_stands(url: str, col
         assert cursor(client, TARGET)[0] > 0
 
 
+@pytest.mark.slow_on_servers
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 def test_q1_a_status_selects_runs_wherever_the_table_stands(url: str, cold: bool) -> None:
     """Q1: also runs whose status has changed behind the cursor, and those that are parked."""
@@ -226,19 +229,25 @@ def test_q1_a_status_selects_runs_wherever_the_table_stands(url: str, cold: bool
         }
 
 
+@pytest.mark.slow_on_servers
 def test_q1_a_list_goes_on_after_its_last_run(url: str) -> None:
     """Q1: by the run or its id; each run comes once, from the table or from behind it."""
 
-    def paged(client: Client, size: int) -> list[str]:
+    def paged(client: Client, size: int, status: Sequence[str] = ()) -> list[str]:
         found: list[RunInfo] = []
-        while some := client.runs("ns", limit=size, after=found[-1] if found else None):
+        last: RunInfo | None = None
+        while some := client.runs("ns", status=status, limit=size, after=last):
             assert len(some) <= size
             found += some
+            last = some[-1]
         return named(*found)
 
     def all_pages(client: Client) -> list[str]:
         pages = [paged(client, size) for size in (1, 2, 5, 1000)]
         assert all(page == pages[0] for page in pages)
+        with patch.object(queries, "BATCH", 4):
+            some = [paged(client, size, ["parked", "running", "failed"]) for size in (1, 2)]
+        assert some == [["fresh", "held", "bug", "sold", "broken"]] * 2
         assert named(*client.runs("ns", limit=1, after=client.runs()[0].id)) == pages[0][1:2]
         return pages[0]
 
@@ -439,6 +448,25 @@ def test_q1_many_parked_runs_are_passed_over_page_by_page(url: str) -> None:
             assert len(client.runs(status="parked", limit=5)) == 5
 
 
+def add(client: Client, type: EventType, *keys: Key) -> None:
+    """Add events by hand, as if runs had, or another program."""
+    log = behind(client)
+    assert all(log.commit([log.event(type, key) for key in keys]))
+
+
+def test_q1_runs_that_changed_behind_the_cursor_keep_their_places(url: str) -> None:
+    """Q1: the newest have left the list, an old one has changed and stays: it is not moved up."""
+    with stepped(url) as client:
+        keys = [Key("ns", "flow", f"r{number}") for number in range(6)]
+        start_runs(client, *(key.run for key in keys))
+        drain(table(client))
+        add(client, EventType.RUN_COMPLETED, keys[5], keys[4])
+        add(client, EventType.ACTIVITY_REQUEST, keys[0]._replace(target="act", sequence="0"))
+        with patch.object(queries, "BATCH", 4):
+            assert named(*client.runs(status="running", limit=2)) == ["r3", "r2"]
+            assert named(*client.runs(status="running")) == ["r3", "r2", "r1", "r0"]
+
+
 # The table.
 
 
@@ -479,6 +507,73 @@ def test_q1_a_row_is_written_only_when_its_status_changes(url: str) -> None:
         assert cursor(client, TARGET) == before
         drain(workflow, activity, projection)
         assert cursor(client, TARGET)[0] == client.log.newest()
+
+
+def test_q1_a_run_that_goes_on_to_wait_changes_no_row(url: str) -> None:
+    """Q1, P21: what it waited for is over, and the next wait has begun."""
+    clock = Clock()
+    with stepped(url, clock) as client:
+        begin(client, a="sleep sleep")
+        consumers = serve(client)
+        drain(table(client))
+        before = cursor(client, TARGET)
+        clock.forward(hours=1)
+        drain(*consumers)
+        drain(table(client))
+        assert len(list(client.history("ns", "flow", "a"))) == 4
+        assert cursor(client, TARGET) == before
+
+
+def test_q1_runs_that_begin_again_have_not_ended(url: str) -> None:
+    """Q1, R6: also if the end and the next iteration do not come together, for many at once."""
+    with stepped(url) as client:
+        keys = [Key("ns", "flow", f"r{number}") for number in range(5)]
+        start_runs(client, *(key.run for key in keys))
+        for type, iteration, status in (
+            (EventType.RUN_COMPLETED, 0, "completed"),
+            (EventType.RUN_CREATED, 1, "running"),
+            (EventType.RUN_COMPLETED, 1, "completed"),
+        ):
+            add(client, type, *(key._replace(iteration=iteration) for key in keys))
+            for _ in range(2):
+                runs = client.runs()
+                found = {(run.status, run.iteration, run.ended_at is not None) for run in runs}
+                assert found == {(status, iteration, status == "completed")}
+                drain(table(client))
+
+
+@pytest.mark.embedded
+def test_q1_who_has_lost_the_table_writes_no_row(url: str) -> None:
+    """Q1, L7: rows and cursor are one transaction, which begins with the fence."""
+    with stepped(url) as client:
+        start_runs(client, "a")
+        projection = table(client)
+        drain(projection)
+        start_runs(client, "b")
+        with raw(url) as other:
+            other.run("UPDATE replay_cursors SET owner = 'x' WHERE id = 'replay_runs'")
+        with pytest.raises(LostOwnership):
+            projection.step()
+        assert [row[1] for row in stored(client)] == ["a"]
+
+
+def test_q1_rows_that_change_alike_are_changed_together(url: str) -> None:
+    """Q1: many runs that end, restart or wait at once."""
+    clock = Clock()
+    names = [f"r{number}" for number in range(9)]
+    with stepped(url, clock) as client:
+        begin(client, **dict.fromkeys(names, "sleep again call again sleep"))
+        consumers = serve(client)
+        drain(table(client))
+        both: list[tuple[str, int]] = [("waiting", 2), ("completed", 2)]
+        for expected in both:
+            clock.forward(hours=1)
+            drain(*consumers)
+            found = everywhere(client, lambda c: [(r.status, r.iteration) for r in c.runs()])
+            assert found == [expected] * 9
+            drain(table(client))
+            ended = {row[4] is not None for row in stored(client)}
+            assert ended == {expected[0] == "completed"}
 
 
 def test_q1_a_table_that_is_lost_is_made_again(url: str) -> None:
@@ -629,8 +724,8 @@ def test_q1_the_table_rests_between_two_commits(url: str) -> None:
         start_runs(client, "a")
         projection = table(client)
         projection.step()
-        assert projection.blocked() == START + timedelta(seconds=1)
-        clock.forward(seconds=1)
+        assert projection.blocked() == START + timedelta(seconds=0.25)
+        clock.forward(seconds=0.25)
         assert projection.blocked() is None
 
 

@@ -435,8 +435,6 @@ INDEXES = (
     ("replay_signals", "by_run", False, "namespace, workflow, run, type, check_id"),
     ("replay_parked", "by_event", True, "consumer, event_id"),
     ("replay_parked", "by_key", False, "`key`"),
-    ("replay_runs", "by_status", False, "status"),
-    ("replay_runs", "by_namespace", False, "namespace, status"),
     ("replay_runs", "by_workflow", False, "namespace, workflow, status"),
 )
 

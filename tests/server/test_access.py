@@ -88,6 +88,10 @@ GONE = grpc.StatusCode.UNAVAILABLE
 ASK = "send metadata 'authorization: Bearer TOKEN' with a known token"
 
 
+def broken(ctx: RunContext, message: object) -> None:
+    raise ValueError("a bug")
+
+
 @pytest.fixture
 def sqlite(tmp_path: Path) -> str:
     """Give the URL of an empty database."""
@@ -695,6 +699,85 @@ def test_g4_an_event_of_another_namespace_is_as_one_that_is_not_there(server: Se
         answers = [caller.ask("Get", pb.GetRequest(id=id)) for id in (1, 2**62)]
         assert [answer.status for answer in answers] == [(OK, "", ())] * 2
         assert [answer.messages for answer in answers] == [[pb.GetReply()]] * 2
+
+
+def test_g4_q1_queries_show_nothing_of_other_namespaces(server: Serving) -> None:
+    """G4, Q1: without a namespace, a token gets what its own ones have, and counts no other."""
+    with (
+        stepped(as_(server, "all")) as owner,
+        stepped(as_(server, "a")) as client,
+        stepped(as_(server, "reader")) as reader,
+    ):
+        for namespace in ("a", "b", "c"):
+            owner.run_workflow(namespace, "flow", namespace, None)
+            drain(register_workflow(owner, namespace, broken, name="flow", start=False))
+        for _ in range(2):
+            assert [run.run for run in owner.runs()] == ["c", "b", "a"]
+            for limited in (client, reader):
+                assert [run.run for run in limited.runs()] == ["a"]
+                assert [run.run for run in limited.runs(status=["parked", "failed"])] == ["a"]
+                assert limited.count()["parked"] == 1
+                assert [each.key for each in limited.parked()] == ["a/flow/a/0"]
+                for ask in (limited.runs, limited.count, limited.parked):
+                    with pytest.raises(AccessDenied, match="is not for namespace 'b'"):
+                        ask("b")
+                with pytest.raises(AccessDenied, match="is not for namespace 'b'"):
+                    limited.describe("b", "flow", "b")
+            drain(*server.loops())
+
+
+def test_g4_q1_a_token_sees_the_consumers_of_its_namespaces_and_its_own(server: Serving) -> None:
+    """G4, Q1: not who owns them: that names a host.  Nobody else's, and not the library's own."""
+    long = "f" * 200
+    with stepped(as_(server, "all")) as owner, stepped(as_(server, "a")) as client:
+        drain(*server.loops())
+        for namespace in ("a", "b"):
+            drain(register_workflow(owner, namespace, broken, name="flow", start=False))
+            drain(register_workflow(owner, namespace, broken, name=long, start=False))
+        drain(consume(owner, "mine", print, start=False))
+        drain(consume(client, "mine", print, start=False))
+        drain(register_workflow(client, "a", broken, name="g" * 250, start=False))
+        found = {each.name: each.owner for each in client.consumers()}
+        (short,) = (name for name in found if name.startswith("token/a/workflow/a/ggg"))
+        names = ["consumer/a/mine", short, f"workflow/a/{long}", "workflow/a/flow"]
+        assert found == dict.fromkeys(sorted(names), "hidden")
+        everything = {each.name: each.owner for each in owner.consumers()}
+        assert {*found, "workflow/b/flow", "consumer/mine", "replay_runs"} < everything.keys()
+        assert all(owner.partition(":")[2].isdecimal() for owner in everything.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "reason"),
+    [
+        ("ListRuns", pb.ListRunsRequest(), "limit=0: expected 1 to 1000"),
+        ("ListRuns", pb.ListRunsRequest(limit=1001), "limit=1001"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, after=-1), "after=-1"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, statuses=["x" * 999]), "expected one of"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, workflow="w"), "a workflow its namespace"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, namespace="a/b"), "holds a slash"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, started_after_us=-1), "-1 is no time"),
+        ("ListRuns", pb.ListRunsRequest(limit=9, started_after_us=2**62), "is no time"),
+        ("CountRuns", pb.ListRunsRequest(namespace="."), "is . or .."),
+        ("FindIds", pb.FindIdsRequest(namespace="a", workflow="w"), "run '' is empty"),
+        ("FindIds", pb.FindIdsRequest(namespace="a", workflow="w", run="r", after=-1), "negative"),
+        ("FindIds", pb.FindIdsRequest(namespace="a", workflow="w", run="r", iteration=-1), "negat"),
+        ("ListConsumers", pb.ListConsumersRequest(after="x" * 256), "not the name of a consumer"),
+        ("FindParked", pb.FindParkedRequest(), "limit=0"),
+        ("FindParked", pb.FindParkedRequest(limit=9, after_id=-1), "expected a ParkedInfo"),
+        ("FindParked", pb.FindParkedRequest(limit=9, after_key="x" * 513), "expected a Parked"),
+        ("FindParked", pb.FindParkedRequest(limit=9, run="r"), "a run needs its workflow"),
+        ("FindParked", pb.FindParkedRequest(keys=["nonsense"]), "is not the key of an event"),
+        ("FindParked", pb.FindParkedRequest(keys=["a/w/r/0"] * 1001), "at most 1000"),
+    ],
+)
+def test_g4_q1_a_query_that_makes_no_sense_is_refused(
+    server: Serving, name: str, request_: Message, reason: str
+) -> None:
+    """Q1, G4: before the database is asked."""
+    with calling(server, "all") as caller:
+        answer = caller.ask(name, request_)
+        assert (answer.code, reason in answer.text) == (INVALID, True), answer.text
+        assert len(answer.text) < 1000
 
 
 def test_g4_a_session_is_its_own_token_s(server: Serving) -> None:

@@ -795,6 +795,26 @@ class World:
             self._ends(program, wanted)
         self._check_facts(facts)
         self._readers([event.id for event in shown])
+        self._listed()
+
+    def _listed(self) -> None:
+        """Q1: lists and descriptions say what the events say, wherever the table of runs stands."""
+        runs = self._client.runs(limit=1000)
+        assert [run.id for run in runs] == sorted((run.id for run in runs), reverse=True)
+        assert {(run.namespace, run.run) for run in runs} == {*self.programs}, (
+            "Q1: runs are missing"
+        )
+        for run in runs:
+            iteration, _ = self.audit.newest((run.namespace, run.run))
+            key = Key(run.namespace, WORKFLOW, run.run, iteration)
+            end = self.audit.by_key[EventType.RUN_COMPLETED, str(key)]
+            failure = self.audit.by_key.get((EventType.RUN_OUTPUT, f"{key}/replay_failure/0"))
+            kind = "" if failure is None else failure.message.kind
+            ends = {"": "completed", "cancelled": "cancelled"}
+            expected = (iteration, ends.get(kind, "failed"), end.timestamp)
+            assert (run.iteration, run.status, run.ended_at) == expected, f"Q1: {run}"
+            told = self._client.describe(*key[:3])
+            assert (told.iteration, told.status, told.ended_at) == expected, f"Q1: {told}"
 
     def _compare_run(self, events: list[Event], wanted: Prediction) -> None:
         """What the run has written is what was predicted, and nothing of it came too early."""
