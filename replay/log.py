@@ -734,16 +734,16 @@ class Log:
             count += found[0][0]
         return count
 
-    def parked_namespaces(self, consumer: str, ids: Sequence[int]) -> set[str]:
-        """Return the namespaces of those of these events that the consumer has parked."""
-        found = set()
+    def parked_namespaces(self, consumer: str, ids: Sequence[int]) -> dict[int, str]:
+        """Return the namespace of each of these events that the consumer has parked."""
+        found: dict[int, str] = {}
         for some in chunks(ids):
             rows = self.database.query(
-                "SELECT `key` FROM replay_parked"
+                "SELECT event_id, `key` FROM replay_parked"
                 f" WHERE consumer = ? AND event_id IN ({placeholders(len(some))})",
                 (consumer, *some),
             )
-            found |= {str(row[0]).partition("/")[0] for row in rows}
+            found |= {event_id: str(key).partition("/")[0] for event_id, key in rows}
         return found
 
     def _parked(self, consumer: str, row: Row) -> Parked | None:

@@ -154,7 +154,7 @@ def test_q2_what_is_not_there_is_not_retried(url: str) -> None:
         assert client.retry(consumer=PAY, event_id=1) == 0
         for wrong in ({}, {"event_id": 1}, {"namespace": "shop", "consumer": PAY}):
             with pytest.raises(BadFilter):
-                client.retry(**wrong)  # type: ignore[arg-type]
+                client.retry(**wrong)
 
 
 def test_q2_a_request_that_is_executed_is_left_alone(url: str) -> None:

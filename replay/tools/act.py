@@ -11,33 +11,33 @@ import argparse
 import sys
 import uuid
 
-from .console import BadArgument, Commands, command, note, opened, place, print_json, run, word
+from .console import BadArgument, Commands, note, on_log, opened, place, print_json, run, word
 from .messages import typed
 
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this module."""
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "start",
-        "start a run",
-        "Start a run.  Each run id is used once, ever: the exit code is 1 if it was used before."
+        parents=[on_log(messages=True)],
+        help="start a run",
+        description="Start a run.  Each run id is used once, ever: the exit code is 1 if it"
+        " was used before."
         "  In JSON the field `started` says which.",
-        messages=True,
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     _add_message(parser, "the run's input")
     parser.set_defaults(call=_start)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "signal",
-        "send a signal to a run",
-        "Send a signal to a run, which need not have started.  The exit code is 1 if the run has"
+        parents=[on_log(messages=True)],
+        help="send a signal to a run",
+        description="Send a signal to a run, which need not have started.  The exit code is 1"
+        " if the run has"
         " one of this type and external id already.  In JSON the field `sent` says which, and"
         " `external_id` tells the id.",
-        messages=True,
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument("type", type=int, metavar="TYPE", help="a number from -128 to 127")
     _add_message(parser, "the signal's message")
     parser.add_argument(
@@ -46,24 +46,26 @@ def add_parsers(commands: Commands) -> None:
         " repeat the command (default: a new one)",
     )
     parser.set_defaults(call=_signal)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "cancel",
-        "cancel a run, or terminate it",
-        "Cancel a run.  The exit code is 1 if it is unknown, has ended, or was cancelled before."
+        parents=[on_log()],
+        help="cancel a run, or terminate it",
+        description="Cancel a run.  The exit code is 1 if it is unknown, has ended, or was"
+        " cancelled before."
         "  In JSON the field `cancelled` says which.  `replay show --follow` waits for the end.",
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument("--reason", default="", metavar="TEXT", help="what the run is told")
     parser.add_argument(
         "--terminate", action="store_true", help="end the run without running its code any more"
     )
     parser.set_defaults(call=_cancel)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "retry",
-        "try parked events again now",
-        "Make parked events due at once.  Their consumer's owner tries them within two seconds, or"
+        parents=[on_log()],
+        help="try parked events again now",
+        description="Make parked events due at once.  Their consumer's owner tries them within"
+        " two seconds, or"
         " when there is one.  The exit code is 1 if nothing was parked.  In JSON the field"
         " `retried` says how many were.",
     )

@@ -22,13 +22,14 @@ from .console import Formatter, lines
 #: The modules of the commands, in the order of ``--help``.  Each has `add_parsers`, which sets the
 #: function `call` for each command.  It takes the arguments, and returns the exit code.
 MODULES = (look, act, ui, serve)
-#: What the exit codes mean.
+#: The exit codes, with their meaning.
 CODES = {
     0: "done",
     1: "the answer is no: there is no such run, the run id was used before, nothing is parked,"
     " the run has failed",
     2: "the command line cannot be carried out: an option, a name, a message or a URL is wrong",
-    3: "the database or the server is not available: try again later; you may repeat any command",
+    3: "the database or the server is not available: try again later; repeating a command does"
+    " nothing twice, if a signal has its --id",
     4: "the database or the server refuses: it is read-only, too new or damaged, or the token may"
     " not do this",
     130: "you have pressed Ctrl-C",

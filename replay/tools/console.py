@@ -32,7 +32,7 @@ from ..connect import connect
 from ..storage.database import BadUrl, Error, Unavailable
 from ..storage.open import parse_url
 
-#: What commands are added to.
+#: Where commands are added.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _PAGE = 1000  # rows that are laid out together
@@ -46,27 +46,19 @@ class BadArgument(Error, ValueError):
 # The log that is meant.
 
 
-def command(
-    commands: Commands,
-    name: str,
-    help: str,
-    description: str = "",
-    *,
-    messages: bool = False,
-    json: bool = True,
-) -> argparse.ArgumentParser:
-    """Add a command on a log.  With `messages` it also takes the modules that define them.
+def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentParser:
+    """Make the options of a command on a log, for `parents`; with `messages`, also --import.
 
-    With `json` it prints for programs, too.
+    A command that prints nothing for programs has no use for `json`.
     """
-    parser = commands.add_parser(name, help=help, description=description or f"{help}.")
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--url",
-        default=None,
         help="the log's database, or a server; default: the environment variable REPLAY_URL,"
         " where a password is not shown to other users",
     )
     if json:
+        if json:
         parser.add_argument("--json", action="store_true", help="print JSON lines, for programs")
     if messages:
         parser.add_argument(
@@ -158,7 +150,7 @@ def word(text: str) -> str:
     return shlex.quote(text) if set(text) & _SPECIAL else text
 
 
-#: What a shell does not take as it is.
+#: Characters that a shell does not take as they are.
 _SPECIAL = set(" \"'\\$`!#&()*;<>?[]{|}~")
 
 
@@ -255,7 +247,7 @@ def _escaped(character: str) -> str:
 
 
 def fields(record: Any, **others: Any) -> dict[str, Any]:
-    """Return a record of the library's as a JSON object, with other fields in place of its own."""
+    """Return a record of the library's as a JSON object, with `others` for some of its fields."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__} | others
 
 

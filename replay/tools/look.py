@@ -32,10 +32,10 @@ from .console import (
     Commands,
     Pages,
     cells,
-    command,
     fields,
     moment,
     note,
+    on_log,
     opened,
     place,
     print_json,
@@ -46,7 +46,7 @@ from .console import (
     width,
     word,
 )
-from .messages import described, shown
+from .messages import described, of_failure, shown
 
 _NAMES = {
     EventType.RUN_CREATED: "created",
@@ -62,22 +62,24 @@ def add_parsers(commands: Commands) -> None:
     """Add the commands of this module."""
     _add_runs(commands)
     _add_show(commands)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "parked",
-        "list what consumers have parked",
-        "List the events that consumers could not handle, and will try again.  A run that is"
+        parents=[on_log()],
+        help="list what consumers have parked",
+        description="List the events that consumers could not handle, and will try again.  A"
+        " run that is"
         " parked waits for its code to be mended; a request of an activity has failed, or is"
         " executed just now.  `replay retry` makes them due at once.  " + _json(ParkedInfo),
     )
     _add_place(parser, "of this namespace, workflow or run")
     _add_limit(parser)
     parser.set_defaults(call=_parked)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "consumers",
-        "list the consumers, or remove one",
-        "List the consumers: workflows, activities, sleeps, signals and your own handlers, how far"
+        parents=[on_log()],
+        help="list the consumers, or remove one",
+        description="List the consumers: workflows, activities, sleeps, signals and your own"
+        " handlers, how far"
         " each has read, and who owns it.  " + _json(ConsumerInfo),
     )
     parser.add_argument(
@@ -87,13 +89,12 @@ def add_parsers(commands: Commands) -> None:
         " it comes back all the same, it reads the log from the beginning",
     )
     parser.set_defaults(call=_consumers)
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "tail",
-        "print events as they come",
-        "Print the events of a log, from its end, and go on until you press Ctrl-C."
+        parents=[on_log(messages=True)],
+        help="print events as they come",
+        description="Print the events of a log, from its end, and go on until you press Ctrl-C."
         "  In JSON each event is an object as `replay show` prints it.",
-        messages=True,
     )
     _add_place(parser, "of this namespace, workflow or run")
     parser.add_argument(
@@ -104,8 +105,11 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _add_runs(commands: Commands) -> None:
-    parser = command(
-        commands, "runs", "list runs, newest first", "List runs, newest first.  " + _json(RunInfo)
+    parser = commands.add_parser(
+        "runs",
+        parents=[on_log()],
+        help="list runs, newest first",
+        description="List runs, newest first.  " + _json(RunInfo),
     )
     _add_place(parser, "of this namespace or workflow", most=2)
     parser.add_argument(
@@ -129,17 +133,17 @@ def _add_runs(commands: Commands) -> None:
 
 
 def _add_show(commands: Commands) -> None:
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "show",
-        "show a run: its state, what it waits for, its events",
-        "Show a run: its state, what it waits for, and its events.  In JSON the first line is the"
+        parents=[on_log(messages=True)],
+        help="show a run: its state, what it waits for, its events",
+        description="Show a run: its state, what it waits for, and its events.  In JSON the"
+        " first line is the"
         f" state ({', '.join(RunDescription.__dataclass_fields__)}), and each further line an"
         " event: `id`, `time`, `type`, the parts of its key, and its message as JSON in `message`."
         "  A message whose type is not imported is shown by the numbers of its fields.",
-        messages=True,
     )
-    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN")
+    parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument(
         "--iteration", type=int, metavar="N", help="only the events of this iteration, from 0 on"
     )
@@ -203,7 +207,8 @@ def _runs(args: argparse.Namespace) -> int:
 
 
 def _count(args: argparse.Namespace, client: Client, names: list[str]) -> int:
-    counts = client.count(*names)
+    found = client.count(*names)
+    counts = {status: found.get(status, 0) for status in STATUSES}
     if args.json:
         print_json(counts)
     else:
@@ -255,6 +260,8 @@ def _print(
 
 def _show(args: argparse.Namespace) -> int:
     names = run(args.run)
+    if args.iteration is not None and args.iteration < 0:
+        raise BadArgument(f"--iteration {args.iteration}: expected 0 or more")
     with opened(args) as client:
         # From before the history on, so that nothing is missing between the two.
         live = client.stream(*names, from_head=True) if args.follow else iter(())
@@ -314,7 +321,8 @@ def _line(event: Event) -> str:
     """An event for people.  On a terminal its message is cut to the width."""
     what = f"{moment(event.timestamp)}  {_NAMES[event.type]:<9}  {word(event.text)}"
     start, limit = f"{event.id:>8}  {what}  ", width()
-    return start + shortened(shown(event.raw), limit and max(12, limit - cells(start)))
+    message = shortened(shown(event.raw), limit and max(12, limit - cells(start)))
+    return (start + message).rstrip()
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -336,13 +344,7 @@ def _print_state(args: argparse.Namespace, state: RunDescription) -> None:
             fields(
                 state,
                 result=None if state.status != COMPLETED else described(raw),
-                failure=failure
-                and {
-                    "kind": failure.kind,
-                    "text": failure.text,
-                    "attempts": failure.attempts,
-                    "detail": described(failure.detail.SerializeToString()),
-                },
+                failure=failure and of_failure(failure),
                 waiting_for=[fields(each) for each in state.waiting_for],
             ),
             flush=True,
@@ -421,6 +423,9 @@ def _remove(args: argparse.Namespace, client: Client) -> int:
     found = next((each for each in client.consumers() if each.name == args.remove), None)
     if found is None:
         note(f"there is no consumer {visible(args.remove)}")
+        return 1
+    if found.owner:
+        note(f"{visible(found.owner)} owns {word(found.name)}: stop it first")
         return 1
     note(
         f"{word(found.name)} is {found.lag} events behind, at event {found.cursor}, and has parked"

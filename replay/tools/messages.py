@@ -17,7 +17,7 @@ from google.protobuf import any_pb2, empty_pb2, json_format
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from ..server.proto.values_pb2 import Json
+from ..server.proto.values_pb2 import Failure, Json
 from ..storage.event import MessageError, UnknownMessageType, message_class
 from .console import BadArgument, plain_json, to_json
 
@@ -60,10 +60,19 @@ def _value(wrapped: any_pb2.Any) -> tuple[bool, Any]:
             msgspec.json.decode(message.json)  # or a damaged one would damage the line
             # A line break in JSON is white space, and would end the line.
             return True, msgspec.Raw(message.json.translate(_BREAKS))
+        if isinstance(message, Failure):
+            return True, of_failure(message)
         return True, json_format.MessageToDict(message, preserving_proto_field_name=True)
     # A type that is not imported, here or inside; bytes that are damaged; a number without JSON.
     except (MessageError, DecodeError, ValueError, TypeError, RecursionError, json_format.Error):
         return False, _by_number(wrapped.value, _DEEP)
+
+
+def of_failure(failure: Failure) -> dict[str, Any]:
+    """Return a failure as JSON, with its detail as `described` makes it."""
+    detail = failure.detail.SerializeToString() if failure.HasField("detail") else None
+    named = {"kind": failure.kind, "text": failure.text, "attempts": failure.attempts}
+    return named | ({"detail": described(detail)} if detail else {})
 
 
 _BREAKS = bytes.maketrans(b"\n\r", b"  ")

@@ -49,7 +49,7 @@ from ..server.wire import is_loopback
 from ..storage.database import Error, Unavailable
 from ..storage.event import Event
 from . import page
-from .console import Commands, command, opened
+from .console import Commands, on_log, opened
 from .page import Filter, Frame, RunView
 
 log = logging.getLogger("replay")
@@ -578,13 +578,11 @@ def _pairs(text: str) -> dict[str, str]:
 
 def add_parsers(commands: Commands) -> None:
     """Add the command of this module."""
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "ui",
-        "show a log as a web page",
-        "Show the runs, consumers and events of a log as a web page.",
-        messages=True,
-        json=False,
+        parents=[on_log(messages=True, json=False)],
+        help="show a log as a web page",
+        description="Show the runs, consumers and events of a log as a web page.",
     )
     parser.add_argument(
         "--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default: %(default)s"

@@ -73,7 +73,7 @@ from tests import journey
 from tests.certificates import Authority
 from tests.example_pb2 import Int
 from tests.serving import Serving, serving
-from tests.support import behind, cursor, drain, listing, rows, stepped
+from tests.support import Clock, behind, cursor, drain, listing, rows, stepped
 
 LIMIT = 60  # seconds until something that has to happen has not happened
 
@@ -425,7 +425,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
     server: Serving, metadata: list[tuple[str, str]]
 ) -> None:
     """G4: no method of any service, health and reflection too, nor one that there is not."""
-    assert len(METHODS) == 9 + 19 + len([path for path in METHODS if path.startswith("/grpc.")])
+    assert len(METHODS) == 9 + 21 + len([path for path in METHODS if path.startswith("/grpc.")])
     before = tables(server)
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
         for path in (*METHODS, *UNKNOWN):
@@ -515,6 +515,7 @@ def about(namespace: str) -> list[tuple[str, Message]]:
         *(("Claim", pb.ClaimRequest(consumer=name)) for name in consumers),
         *(("Release", pb.ReleaseRequest(consumer=name)) for name in consumers),
         *(("ListParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
+        *(("DueParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
         *(("Served", pb.ServedRequest(consumer=name)) for name in consumers),
         ("Find", pb.FindRequest(type=1, keys=[run])),
         ("Find", pb.FindRequest(type=1, keys=["a/w/r/0", run])),
@@ -535,7 +536,7 @@ def about(namespace: str) -> list[tuple[str, Message]]:
 
 
 #: These take no name of a namespace, or of anything in one.
-NAMELESS = {"Read", "Get", "Load", "ListConsumers"}
+NAMELESS = {"Read", "Get", "Load", "ListConsumers", "Retry"}
 WRITING = {
     "RunWorkflow",
     "SignalRun",
@@ -726,6 +727,32 @@ def test_g4_q1_queries_show_nothing_of_other_namespaces(server: Serving) -> None
             drain(*server.loops())
 
 
+def test_g4_q2_a_token_retries_what_its_namespaces_have_parked(server: Serving) -> None:
+    """G4, Q2: others' parked events are as those that are not there; a reader changes nothing."""
+    with (
+        stepped(as_(server, "all"), Clock()) as owner,
+        calling(server, "a") as a,
+        calling(server, "reader") as reader,
+    ):
+        for namespace in ("a", "b"):
+            owner.run_workflow(namespace, "flow", "r", None)
+            drain(register_workflow(owner, namespace, broken, name="flow", start=False))
+        before = tables(server)
+
+        def retry(caller: Caller, name: str, *ids: int) -> Answer:
+            return caller.ask("Retry", pb.RetryRequest(consumer=f"workflow/{name}", ids=ids))
+
+        for namespace in ("a", "b"):
+            assert retry(reader, f"{namespace}/flow", 1, 2).code is FORBIDDEN
+        assert retry(a, "b/flow", 2).messages == retry(a, "b/none", 2).messages
+        assert retry(a, "b/flow", 2).messages == [pb.RetryReply()]
+        for wrong in (range(1001), [-1]):
+            assert retry(a, "a/flow", *wrong).code is INVALID
+        assert tables(server) == before
+        assert retry(a, "a/flow", 1, 2, 3).messages == [pb.RetryReply(count=1)]
+        assert tables(server) != before
+
+
 def test_g4_q1_a_token_sees_the_consumers_of_its_namespaces_and_its_own(server: Serving) -> None:
     """G4, Q1: not who owns them: that names a host.  Nobody else's, and not the library's own."""
     long = "f" * 200
@@ -880,6 +907,7 @@ def test_g4_names_that_are_not_a_client_s_cannot_be_claimed(
             ("Commit", pb.CommitRequest(move=pb.Move(consumer=name))),
             ("Release", pb.ReleaseRequest(consumer=name)),
             ("ListParked", pb.ListParkedRequest(consumer=name)),
+            ("DueParked", pb.ListParkedRequest(consumer=name)),
             ("Served", pb.ServedRequest(consumer=name)),
         ]
         assert {caller.ask(*each).code for each in requests} == {INVALID}

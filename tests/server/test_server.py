@@ -1261,9 +1261,9 @@ def test_the_process_refuses_what_it_cannot_do(url: str) -> None:
 def test_a_second_database_that_cannot_be_used_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """G3: exit code 2, one line; what was opened before is closed."""
+    """G3: the exit code of what is not available, one line; what was opened before is closed."""
     first = f"sqlite:///{tmp_path / 'replay.db'}"
-    assert main(["server", "--db", first, "--db", "a=sqlite:///no/such/place/replay.db"]) == 2
+    assert main(["server", "--db", first, "--db", "a=sqlite:///no/such/place/replay.db"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "no/such/place" in line
 

@@ -9,10 +9,14 @@ import pytest
 
 from replay.server.access import new_token
 from replay.server.options import Options
-from replay.tools import cli
+from replay.tools import cli, serve
 
 #: What only the extras bring.
 EXTRAS = ("grpc", "grpc_health", "grpc_reflection", "prometheus_client")
+COMMANDS = (
+    *("runs", "show", "parked", "consumers", "tail"),
+    *("start", "signal", "cancel", "retry", "server", "token"),
+)
 MODULES = {"replay": "replay", "typedreplay": "replay.tools.typedgen"}
 
 
@@ -30,7 +34,9 @@ def bare(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["replay", "replay server", "replay token", "typedreplay"], ids=str
+    "arguments",
+    ["replay", *(f"replay {name}" for name in COMMANDS), "typedreplay"],
+    ids=str,
 )
 def test_every_help_works_without_an_extra(arguments: str) -> None:
     """A newcomer looks around before they install anything."""
@@ -66,10 +72,10 @@ def test_g4_what_the_command_is_given_the_server_gets(
     arguments += ["--listen", "h:1", "--max-streams", "2", "--max-calls", "3", "--threads", "4"]
     given: list[Options] = []
 
-    async def serve(kind: object, args: argparse.Namespace) -> None:
-        given.append(cli._options(args))
+    async def started(kind: object, args: argparse.Namespace) -> None:
+        given.append(serve._options(args))
 
-    monkeypatch.setattr(cli, "serve", serve)
+    monkeypatch.setattr(serve, "serve", started)
     assert cli.main(arguments) == 0
     (options,) = given
     assert options.access.principal(token).name == "shop"
