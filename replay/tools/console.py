@@ -58,7 +58,6 @@ def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentPar
         " where a password is not shown to other users",
     )
     if json:
-        if json:
         parser.add_argument("--json", action="store_true", help="print JSON lines, for programs")
     if messages:
         parser.add_argument(
