@@ -20,7 +20,6 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
 import re
 import secrets
@@ -50,6 +49,7 @@ from ..storage.database import Error, Unavailable
 from ..storage.event import Event
 from . import page
 from .console import Commands, on_log, opened
+from .messages import typed
 from .page import Filter, Frame, RunView
 
 log = logging.getLogger("replay")
@@ -309,9 +309,9 @@ def _iteration(run: RunDescription, asked: str | None) -> int | None:
 def _value(form: Mapping[str, str]) -> Any:
     """Return the message of a form."""
     try:
-        return json.loads(form.get("message", "").strip() or "null")
-    except (ValueError, RecursionError) as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"The message is not JSON: {error}") from error
+        return typed(form.get("message", "").strip() or None, None)
+    except RecursionError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, "The message is too deep.") from error
 
 
 # HTTP.
