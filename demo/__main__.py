@@ -1,12 +1,16 @@
 """Runs the demo: `python -m demo` (see the package's docstring)."""
 
 import argparse
+import contextlib
 import logging
+import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+import webbrowser
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +24,7 @@ from demo.progress import Progress, Remarks, heard
 from demo.proof import prove
 from demo.trace import trace
 from demo.workflow import NAMESPACE, twap
+from replay.tools.ui import Server, Site, make_edge
 
 SQLITE = "sqlite:///"
 
@@ -45,7 +50,31 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="the directory with orders.csv and ticks.csv (default: the demo's own)",
     )
+    parser.add_argument(
+        "--ui", action="store_true", help="show the runs in a browser, until you press Ctrl-C"
+    )
     return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def shown(url: str) -> Iterator[None]:
+    """Serves the page of the log, and opens it in a browser if there is a desktop."""
+    host = "127.0.0.1"
+    with (
+        replay.connect(url, loops=False) as client,
+        Server(Site(client, write=True), (host, 0), make_edge(host, (), None)) as page,
+    ):
+        print(f"The page of this log: {page.url}", flush=True)
+        if sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+            webbrowser.open(page.url)
+        yield
+
+
+def wait() -> None:
+    """Waits for Ctrl-C, while the page goes on."""
+    print("\nThe page stays until you press Ctrl-C.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def choose(args: argparse.Namespace) -> list[OrderRequest]:
@@ -140,8 +169,10 @@ def main(arguments: list[str] | None = None) -> int:
     url = args.url or f"{SQLITE}{database}"
     try:
         # Until there is a progress line, the library raises everything that it logs.
-        with heard(logging.NullHandler()):
+        with heard(logging.NullHandler()), shown(url) if args.ui else contextlib.nullcontext():
             holds = run(args, url, choose(args), log)
+            if args.ui:
+                wait()
         print(f"\nThe database: {where(url)}")
         code = 0 if holds else 1
     except (BadInput, replay.Error) as error:

@@ -16,12 +16,12 @@ from ..client import EventsLost, NotOurs
 from ..query import QueryBehind, UnknownRun
 from ..server.wire import AccessDenied, WrongServer
 from ..storage.database import BadUrl, DatabaseError, Error, Unavailable
-from . import act, look, serve
+from . import act, look, serve, ui
 from .console import Formatter, lines
 
 #: The modules of the commands, in the order of ``--help``.  Each has `add_parsers`, which sets the
 #: function `call` for each command.  It takes the arguments, and returns the exit code.
-MODULES = (look, act, serve)
+MODULES = (look, act, ui, serve)
 #: The exit codes, with their meaning.
 CODES = {
     0: "done",

@@ -46,15 +46,19 @@ class BadArgument(Error, ValueError):
 # The log that is meant.
 
 
-def on_log(*, messages: bool = False) -> argparse.ArgumentParser:
-    """Make the options of a command on a log, for `parents`; with `messages`, also --import."""
+def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentParser:
+    """Make the options of a command on a log, for `parents`; with `messages`, also --import.
+
+    A command that prints nothing for programs has no use for `json`.
+    """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--url",
         help="the log's database, or a server; default: the environment variable REPLAY_URL,"
         " where a password is not shown to other users",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON lines, for programs")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON lines, for programs")
     if messages:
         parser.add_argument(
             "--import",

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -103,6 +104,27 @@ def test_interrupted_demo_is_taken_up_again_and_another_begins_anew(
     third = demo(*options, "--orders", "1")
     assert_proved(third, 1)
     assert "Orders started: 1 (runs demo-2-*). Workers: 1. " in third.stdout
+
+
+def test_the_page_shows_the_running_demo(data: Path) -> None:
+    """Q3: with --ui the page is there from the start, and stays until Ctrl-C."""
+    options = ("--data", str(data), "--orders", "1", "--ui")
+    desktop = {name: os.environ[name] for name in os.environ if "DISPLAY" not in name}
+    with subprocess.Popen(
+        command(*options), cwd=ROOT, stdout=subprocess.PIPE, text=True, env=desktop
+    ) as process:
+        assert process.stdout
+        first = process.stdout.readline()
+        assert first.startswith("The page of this log: http://127.0.0.1:")
+        url = first.split()[-1]
+        seen = ""
+        while "until you press Ctrl-C" not in seen:
+            seen += process.stdout.readline()
+        with urllib.request.urlopen(f"{url}?status=completed", timeout=LIMIT) as page:
+            assert b"demo-1-" in page.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 0
+    assert "\n  ok " in seen
 
 
 def alive(pids: list[str]) -> list[str]:
