@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from replay.tools.audit import NoLog, audited
 from tests.servers import (
     DISK,
     NOT_FOUND,
@@ -143,6 +144,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         else:
             fresh = stack.enter_context(fresh_database(inner))
         yield stack.enter_context(serving(fresh)).url if behind else fresh
+        _audit(request, fresh)
+
+
+def _audit(request: pytest.FixtureRequest, url: str) -> None:
+    """Have the log that a test leaves keep its promises, unless the test damages it on purpose."""
+    if request.node.get_closest_marker("damages") is None:
+        with contextlib.suppress(NoLog):
+            found = list(audited(url))
+            # Tests of consumers write requests of runs that need not begin.
+            strays = {each.run for each in found if "never began" in each.problem}
+            ours = [str(each) for each in found if each.run not in strays]
+            assert not ours, "\n".join(ours)
 
 
 @pytest.fixture
@@ -150,6 +163,7 @@ def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Give the URL of an empty database on every server; for what SQLite does not have."""
     with fresh_database(request.param) as fresh:
         yield fresh
+        _audit(request, fresh)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command ``replay``: run a server, make a token.
+"""The command ``replay``: run a server, make a token, audit a log.
 
 Role: turns a command line into a call of the library, and signals into an orderly end.  Only
 ``replay server`` needs the extra `grpc`, so it alone imports it: every ``--help`` works without.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ..server.access import Access, load, new_token
 from ..server.limits import allow_open_files
 from ..server.options import BadSetup, Options, exposed
 from ..storage.database import Error
+from .audit import Audit, opened
 
 if TYPE_CHECKING:
     from ..server.server import Server
@@ -103,6 +105,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     token.add_argument(
         "--access", choices=("read", "write"), default="write", help="default: %(default)s"
+    )
+    audit = commands.add_parser(
+        "audit",
+        help="check what a log promises",
+        description="Read a log, whoever wrote it, and report each promise of docs/semantics.md"
+        " that it shows to be broken.  It writes nothing, and the log may be in use.  It reads the"
+        " database itself, because a server shows its clients no rows of sleeps, awaits, signals"
+        " and parked events.  It exits with 0 if all promises are kept, with 1 if one is broken,"
+        " and with 2 if the log cannot be read.",
+    )
+    audit.add_argument("--db", required=True, metavar="URL", help="sqlite:///FILE or mysql://...")
+    audit.add_argument(
+        "--json", action="store_true", help="print one JSON object for each finding, and no more"
     )
     return parser
 
@@ -193,13 +208,38 @@ def _make_token(args: argparse.Namespace) -> None:
     print(f"The token, shown only once:\n{token}\n\nIts entry in the file:\n{entry}", end="")
 
 
+def _audit(args: argparse.Namespace) -> int:
+    with opened(args.db) as tables:
+        found = 0
+        for finding in Audit(tables).run():
+            found += 1
+            print(json.dumps(finding._asdict()) if args.json else printable(str(finding)))
+        if not args.json:
+            print(f"{tables.count} events: {found or 'no'} broken promise{'s' * (found != 1)}")
+    return 1 if found else 0
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would carry out or hide: names in a log may be hostile."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line.  Returns the exit status: 2 if it cannot be carried out."""
+    """Carry out a command line.  Returns the exit status: 2 if it cannot be carried out.
+
+    An audit returns 1 if a promise is broken.
+    """
     args = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
     try:
-        {"server": _serve, "token": _make_token}[args.command](args)
+        return _COMMANDS[args.command](args) or 0
     except Error as error:
-        print(f"replay: {error}", file=sys.stderr)
+        print(printable(f"replay: {error}"), file=sys.stderr)
         return 2
-    return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "server": _serve,
+    "token": _make_token,
+    "audit": _audit,
+}
