@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -62,7 +63,8 @@ from ..storage.sqlite import Sqlite
 
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = map(int, EventType)
 _SEEN = "replay_signal/seen"  # the cursor that counts signals
-_FLOOR = "pruned"  # in replay_meta: up to this id gaps are final
+_FLOOR = "retention_floor"  # in replay_meta: up to this id gaps are final (L9)
+_PRUNED = b"\n$type.googleapis.com/replay.v1.Pruned"  # stands instead of a pruned message (L9)
 _NO_SIGNAL = pack(SleepDone(), 1000, "no signal")
 _PAGE = 5000  # events of a page, and ids of other tables
 _CHUNK = 500  # values in a statement
@@ -115,7 +117,7 @@ class Page(NamedTuple):
     """Events, and the rows of the sleeps and awaits that they answer, by key."""
 
     #: id, type, key, timestamp, the iteration's key by the other columns, the message's beginning.
-    #: Only requests and responses of sleeps and awaits have the last.
+    #: Ordinary activities and outputs do not have the last.
     events: Sequence[Row]
     waits: Mapping[str, Wait]
 
@@ -156,9 +158,10 @@ class Audit:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._floor = tables.floor()
+        self._floor = 0
         self._next = 1  # the id that has to come next
         self._open: dict[str, _Iteration] = {}
+        self._pruned: set[str] = set()  # open iterations of which only the ends are left
         self._left: dict[str, _Open] = {}  # activities and sleeps that ended iterations left open
         self._closed: OrderedDict[str, _Closed] = OrderedDict()
         self._matched = 0  # signals that are known to belong to their awaits
@@ -167,7 +170,8 @@ class Audit:
         self._serving: dict[tuple[str, ...], list[tuple[Shard | None, int]]] = {}
 
     def run(self) -> Iterator[Finding]:
-        """Check everything."""
+        """Check everything.  For another table, add a line."""
+        yield from self._check_floor()
         yield from self._check_cursors()
         yield from self._check_parked()
         for page in self._tables.pages():
@@ -198,10 +202,16 @@ class Audit:
             yield from self._response(id, place, rest, at, head, waits)
         elif type == _CREATED:
             yield from self._created(id, place)
+            if _is_pruned(head):
+                self._pruned.add(place)
         elif iteration is None and (iteration := (yield from self._stray(id, type, place))) is None:
             return
         elif type == _COMPLETED:
+            if _is_pruned(head) != (place in self._pruned):
+                yield Finding("L9", id, place, "Only one of its two ends is marked as pruned.")
             yield from self._completed(id, place, iteration)
+        elif place in self._pruned:
+            yield Finding("L9", id, place, "Its iteration is marked as pruned.")
         elif type == _REQUEST:
             yield from self._request(id, place, iteration, rest, at, head)
         else:
@@ -322,6 +332,7 @@ class Audit:
 
     def _completed(self, id: int, place: str, iteration: _Iteration) -> Iterator[Finding]:
         del self._open[place]
+        self._pruned.discard(place)
         run, _, number = place.rpartition("/")
         told = id if iteration.told else 0
         self._closed.pop(run, None)
@@ -334,7 +345,7 @@ class Audit:
 
     def _forget(self, run: str, closed: _Closed) -> Iterator[Finding]:
         """E7: an iteration that got its cancel, and says so, has restarted."""
-        if closed.told:
+        if closed.told > self._floor:
             text = f"It got a cancel and says that it restarts, but does not: see output {CANCEL}."
             yield Finding("E7", closed.told, f"{run}/{closed.iteration}", text)
 
@@ -460,16 +471,25 @@ class Audit:
 
     # The other tables.
 
+    def _check_floor(self) -> Iterator[Finding]:
+        """L9: the floor is an id of the log."""
+        value, newest = self._tables.floor(), self._tables.newest()[0]
+        if isinstance(value, str) and value.isascii() and value.isdecimal():
+            self._floor = int(value)
+        if str(self._floor) != value or self._floor > newest:
+            text = f"The {_FLOOR} is {value!r:.100}, and the newest event is {newest}."
+            yield Finding("L9", 0, "", text)
+
     def _check_cursors(self) -> Iterator[Finding]:
         """L5: no consumer has read what is not there."""
         events, signals = self._tables.newest()
         for name, at in self._tables.cursors():
-            newest = signals if name == _SEEN else max(events, self._floor)
+            newest = signals if name == _SEEN else events
             if not isinstance(name, str) or not isinstance(at, int) or at < 0:
                 yield Finding("L5", 0, "", f"The cursor of {name!r} is {at!r:.100}.")
                 continue
             self._cursors[name] = at
-            if at > newest and not (name == _SEEN and self._floor):
+            if at > newest:
                 what = "signal" if name == _SEEN else "event"
                 text = f"The cursor of {name} is {at}, beyond the newest {what}, {newest}."
                 yield Finding("L5", 0, "", text)
@@ -638,12 +658,11 @@ def _unreadable(type: Any, key: Any, at: Any, place: Any) -> str | None:
     if not isinstance(key, str) or not isinstance(place, str) or not key.startswith(place):
         return f"its key is {key!r:.600}, its other columns say {place!r:.600}"
     try:
-        from_text(at)
-        bare = len(key) == len(place)
-        if type in (_CREATED, _COMPLETED):
-            if not bare or str(Key.parse(key)) != key:
+        datetime.fromisoformat(at)
+        if type <= _COMPLETED:
+            if key != place or (type == _CREATED and str(Key.parse(key)) != key):
                 return f"its key is {key!r:.600}"
-        elif bare or key[len(place)] != "/" or not key.rpartition("/")[2]:
+        elif key == place or key[len(place)] != "/" or key[-1] == "/":
             return f"its key is {key!r:.600}, which has no target"
     except InvalidName as error:
         return str(error)
@@ -695,6 +714,10 @@ def _woken(
         yield Finding("R7", id, place, f"The sleep ends before its time, {opened.due}.")
 
 
+def _is_pruned(head: object) -> bool:
+    return isinstance(head, bytes) and head.startswith(_PRUNED)
+
+
 def _wrongly_taken(run: str, type: object, key: str | None, answered: bool) -> str:
     if key is None:
         return "which is not there"
@@ -727,21 +750,22 @@ class Tables:
         joined = " || '/' || ".join(parts.split(", "))
         place = joined if isinstance(database, Sqlite) else f"CONCAT_WS('/', {parts})"
         self._events = (
-            f"SELECT id, type, `key`, timestamp, {place}, CASE WHEN type IN (4, 5)"
-            f" AND INSTR(`key`, '/replay_s') > 0 THEN SUBSTR(message, 1, {_HEAD}) END"
+            f"SELECT id, type, `key`, timestamp, {place}, CASE WHEN type IN (4, 5) AND"
+            f" INSTR(`key`, '/replay_s') > 0 OR type IN (1, 2) THEN SUBSTR(message, 1, {_HEAD}) END"
             f" FROM replay_events WHERE id > ? ORDER BY id LIMIT {_PAGE}"
         )
         self.count = 0  # of events read
+        self._free: bool | None = None
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
         """Query; a table that another system did not make is empty."""
         table = sql.partition(" FROM ")[2].split()[0]
         return self._database.query(sql, parameters) if table in self._there else ()
 
-    def floor(self) -> int:
-        """Up to which id gaps are final (L9): 0 without retention."""
+    def floor(self) -> object:
+        """Up to which id gaps are final, as it is stored (L9)."""
         rows = self._query("SELECT value FROM replay_meta WHERE name = ?", (_FLOOR,))
-        return int(rows[0][0]) if rows else 0
+        return rows[0][0] if rows else "0"
 
     def newest(self) -> tuple[int, int]:
         """The newest event, and the newest signal."""
@@ -782,34 +806,62 @@ class Tables:
 
     def _add_signals(self, waits: Mapping[str, Wait]) -> None:
         """Find the signals that these awaits took, and free ones that are older."""
-        keyed = {(*key.split("/")[:3], _type(key), wait.id): wait for key, wait in waits.items()}
-        of = "namespace, workflow, run, type"
-        for some in chunks(list(keyed), 100):
-            where = " OR ".join([_TAKEN] * len(some))
-            sql = (
-                f"SELECT {of}, check_id, id, created_at, SUBSTR(message, 1, {_HEAD})"
-                f" FROM replay_signals WHERE {where} ORDER BY id"
-            )
-            for *place, id, at, head in self._query(sql, [part for each in some for part in each]):
-                if (wait := keyed.get(tuple(place))) is not None:
-                    wait.signals.append(Signal(id, at, read_message(head)))
-        self._add_older({key: wait for key, wait in keyed.items() if wait.signals})
+        of: dict[tuple[str, ...], dict[tuple[Any, ...], Wait]] = {}
+        for key, wait in waits.items():
+            namespace, workflow, run = key.split("/")[:3]
+            of.setdefault((namespace, workflow), {})[run, _type(key), wait.id] = wait
+        for workflow_of, keyed in of.items():
+            for some in chunks(list(keyed), _CHUNK):
+                runs, types = sorted({run for run, _, _ in some}), sorted({t for _, t, _ in some})
+                where = (
+                    f"namespace = ? AND workflow = ? AND run IN ({placeholders(len(runs))})"
+                    f" AND type IN ({placeholders(len(types))})"
+                )
+                place = (*workflow_of, *runs, *types)
+                ids = [id for _, _, id in some]
+                self._add_taken(keyed, f"{where} AND check_id BETWEEN ? AND ?", place, ids)
+                if self._has_free():
+                    self._add_older({key: keyed[key] for key in some}, where, place)
 
-    def _add_older(self, keyed: Mapping[tuple[Any, ...], Wait]) -> None:
+    def _add_taken(
+        self,
+        keyed: Mapping[tuple[Any, ...], Wait],
+        where: str,
+        place: Sequence[Any],
+        ids: Sequence[int],
+    ) -> None:
+        sql = (
+            f"SELECT namespace, workflow, run, type, check_id, id, created_at,"
+            f" SUBSTR(message, 1, {_HEAD}) FROM replay_signals WHERE {where} ORDER BY id"
+        )
+        for namespace, workflow, *of, id, at, head in self._query(
+            sql, (*place, min(ids), max(ids))
+        ):
+            wait = keyed.get(tuple(of))
+            # Some collations take different names for equal (L8).
+            if wait is not None and (namespace, workflow) == tuple(place[:2]):
+                wait.signals.append(Signal(id, at, read_message(head)))
+
+    def _add_older(
+        self, keyed: Mapping[tuple[Any, ...], Wait], where: str, place: Sequence[Any]
+    ) -> None:
         of = "namespace, workflow, run, type"
-        for some in chunks(sorted({key[:4] for key in keyed}), 100):
-            where = " OR ".join(
-                ["(namespace = ? AND workflow = ? AND run = ? AND type = ?)"] * len(some)
-            )
-            sql = (
-                f"SELECT {of}, MIN(id) FROM replay_signals WHERE check_id IS NULL AND ({where})"
-                f" GROUP BY {of}"
-            )
-            rows = self._query(sql, [part for each in some for part in each])
-            free = {tuple(place): id for *place, id in rows}
-            for key, wait in keyed.items():
-                if key[:4] in free and free[key[:4]] < wait.signals[0].id:
-                    wait.older = free[key[:4]]
+        sql = (
+            f"SELECT {of}, MIN(id) FROM replay_signals WHERE {where} AND check_id IS NULL"
+            f" GROUP BY {of}"
+        )
+        free = {tuple(names): id for *names, id in self._query(sql, place)}
+        for (run, type, _), wait in keyed.items():
+            oldest = free.get((*place[:2], run, type))
+            if wait.signals and oldest is not None and oldest < wait.signals[0].id:
+                wait.older = oldest
+
+    def _has_free(self) -> bool:
+        """Whether there is any signal that nobody has taken."""
+        if self._free is None:
+            sql = "SELECT 1 FROM replay_signals WHERE check_id IS NULL LIMIT 1"
+            self._free = bool(self._query(sql))
+        return self._free
 
     def find(self, type: int, key: str) -> int | None:
         """The id of the event of a type with a key; None if there is none."""
@@ -915,12 +967,10 @@ class Tables:
         yield from ((again, first) for again, first in self._query(sql))
 
 
-_TAKEN = "(namespace = ? AND workflow = ? AND run = ? AND type = ? AND check_id = ?)"
-
-
-def _type(key: str) -> Any:
+def _type(key: str) -> int:
+    """The signal type in an await's key; one that no signal has if it names none."""
     text = key.rpartition("/")[2].partition(":")[0]
-    return int(text) if text.removeprefix("-").isdecimal() else text
+    return int(text) if re.fullmatch("-?[0-9]{1,3}", text) else 1000
 
 
 @contextlib.contextmanager

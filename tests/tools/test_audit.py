@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from replay import (
     Client,
     Consumer,
     Failed,
+    Pending,
     RunContext,
     register_activity,
     register_workflow,
 )
 from replay.storage.database import TABLES, BadUrl, SchemaTooNew
 from replay.tools import cli
-from replay.tools.audit import NoLog, audited
+from replay.tools.audit import Audit, NoLog, audited, opened
 from tests.scenario import FOLDER, perform
 from tests.support import Clock, Raw, drain, raw, stepped
 from tests.test_golden import SCENARIOS, cuts, fill, make_tables
@@ -64,7 +65,8 @@ def hold(ctx: RunContext, left: int) -> None:
 
 
 def wait(ctx: RunContext, left: int) -> None:
-    both = [ctx.begin(ctx.call(work, left)), ctx.begin(ctx.timer(timedelta(days=1)))]
+    both: list[Pending[Any]] = [ctx.begin(ctx.call(work, left))]
+    both.append(ctx.begin(ctx.timer(timedelta(days=1))))
     both.append(ctx.begin(ctx.signal(1)))
     ctx.first(*both)
 
@@ -338,7 +340,8 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
         "S1",
         [
             SIGNALS,
-            f"INSERT INTO replay_signals ({SIGNAL}) SELECT {SIGNAL} FROM replay_signals WHERE id = 6",
+            f"INSERT INTO replay_signals ({SIGNAL}) SELECT {SIGNAL} FROM replay_signals"
+            " WHERE id = 6",
         ],
     ),
     "an await counts as answered": ("S2", [change(10, "status = 3", "signal_awaits")]),
@@ -404,6 +407,34 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
 }
 
 
+# Retention (L9): what it leaves, as it does it.
+
+PRUNED = b"\n$type.googleapis.com/replay.v1.Pruned".hex()
+GONE = [
+    lost("events", "run = 'b' AND workflow = 'full' AND type > 2"),
+    lost("events", "run = 'a' AND workflow = 'full' AND (type > 2 OR iteration = 1)"),
+    f"UPDATE replay_events SET message = X'{PRUNED}' WHERE workflow = 'full'",
+    *(lost(each, "INSTR(`key`, 'ns/full/') = 1") for each in ("sleeps", "signal_awaits")),
+    lost("signals", "workflow = 'full'"),
+    "INSERT INTO replay_meta (name, value) VALUES ('retention_floor', '77')",
+]
+OF_PRUNED: dict[str, tuple[str, Sequence[str]]] = {
+    "the floor is lost": ("L1", ["UPDATE replay_meta SET value = '0' WHERE value = '77'"]),
+    "the floor is no id": ("L1 L9", ["UPDATE replay_meta SET value = 'x' WHERE value = '77'"]),
+    "the floor is beyond the log": (
+        "L9",
+        ["UPDATE replay_meta SET value = '90' WHERE value = '77'"],
+    ),
+    "an event above the floor is lost": ("L1", [lost("events", 80)]),
+    "an event of a pruned run is left": ("L9", [copy(2, 20, key="ns/full/b/0/work/1", type=4)]),
+    "only one end is pruned": ("L9", [change(77, "message = NULL")]),
+    "a parked event is pruned": (
+        "L9",
+        [f"UPDATE replay_parked SET event_id = 66 WHERE consumer = '{FLOW}'"],
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a SQLite file with a log that nothing is wrong with."""
@@ -440,6 +471,15 @@ def test_each_damage_is_found_and_named(name: str, whole: Path, tmp_path: Path) 
     path = shutil.copy(whole, tmp_path / "replay.db")
     with raw(url := f"sqlite:///{path}") as other:
         do(other, steps)
+    assert promises(url) == set(expected.split()), show(url)
+
+
+@pytest.mark.parametrize("name", ["", *OF_PRUNED])
+def test_l9_what_retention_leaves_is_whole(name: str, whole: Path, tmp_path: Path) -> None:
+    """L9: runs of which only the ends are left, and gaps below the floor."""
+    expected, steps = OF_PRUNED[name] if name else ("", ())
+    with raw(url := f"sqlite:///{shutil.copy(whole, tmp_path / 'replay.db')}") as other:
+        do(other, [*GONE, *steps])
     assert promises(url) == set(expected.split()), show(url)
 
 
@@ -567,12 +607,22 @@ def test_nothing_is_written_and_nothing_made(
 
 
 def test_the_log_may_be_in_use(url: str) -> None:
-    """All that the audit reads is of one moment: what is committed meanwhile is not seen."""
+    """All that the audit reads is of one moment: what is committed meanwhile is not there."""
     make(url)
-    with stepped(url) as client:
-        findings = audited(url)
-        assert next(findings, None) is None
-        assert client.run_workflow("ns", "full", "later", 0)
+    with stepped(url) as client, opened(url) as tables:
+        audit = Audit(tables)
+        duplicates = tables.duplicates
+
+        def meanwhile() -> Iterator[tuple[int, int, str, int]]:
+            consumer = register_workflow(client, "ns", wait, start=False)
+            client.run_workflow("ns", "wait", "later", 0)
+            drain(consumer, *client.loops())
+            return duplicates()
+
+        tables.duplicates = meanwhile  # type: ignore[method-assign]
+        assert [*audit.run()] == []
+        assert tables.count == 89
+    assert show(url) == ""
 
 
 def test_a_newer_schema_is_refused(whole: Path, tmp_path: Path) -> None:
