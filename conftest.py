@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from replay.tools.audit import NoLog, audited
+from replay.tools.audit import audited
+from replay.tools.tables import NoLog
 from tests.servers import (
     DISK,
     NOT_FOUND,

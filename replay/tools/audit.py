@@ -1,32 +1,27 @@
-"""The audit: reads a log, whoever wrote it, and checks each promise that a log can show.
+"""The audit: checks each promise that a log can show, whatever program wrote the log.
 
-Role: `audited` opens a database and yields one `Finding` for each promise that it finds broken.
-`Audit` checks, and reads nothing itself.  `Tables` reads, and checks nothing.
+Role: `audited` yields one `Finding` for each promise that is broken.  `Audit` goes through the
+events in the order of their ids, then through the other tables.
 
 Invariants:
 
-- Nothing is written, not even a missing table.
-- All reads see one moment: the log may be in use (see `_at_one_moment`).
-- Memory holds the open iterations, the open requests, and a page.  What has ended is forgotten, so
-  an event that fits no open iteration is looked up.
-- What is legal raises no alarm: a late response or cancel, a cancel without a request, requests
-  that an iteration leaves open (E8), rows of the Go system, a crash at any point.
+- Memory holds open iterations, open requests and a page.  What has ended is forgotten.  So an event
+  that fits no open iteration is looked up.
+- No alarm for what is legal: a late response or cancel, a cancel without a request, requests that
+  an iteration leaves open (E8), rows of the Go system, and whatever a crash leaves.
 
 Messages are not decoded, but for the durations of sleeps and awaits.
+
+Left to `replay.tools.tables`: reading.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from ..failure import CANCEL, FAILURE, PATCH, RESULT
 from ..server.proto.replaypb_pb2 import SleepDone
@@ -35,19 +30,7 @@ from ..signal import SUCCESS, TIMED_OUT
 from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
-from ..storage.database import (
-    SCHEMA_VERSION,
-    TABLES,
-    Database,
-    DatabaseError,
-    Row,
-    SchemaTooNew,
-    chunks,
-    from_text,
-    later,
-    placeholders,
-    to_text,
-)
+from ..storage.database import Row, chunks, from_text, later, to_text
 from ..storage.event import (
     UNKNOWN,
     Event,
@@ -58,26 +41,18 @@ from ..storage.event import (
     pack,
     read_message,
 )
-from ..storage.open import open_unprepared, parse_url
-from ..storage.sqlite import Sqlite
+from .tables import FLOOR, Tables, Wait, open_log
 
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = map(int, EventType)
 _SEEN = "replay_signal/seen"  # the cursor that counts signals
-_FLOOR = "retention_floor"  # in replay_meta: up to this id gaps are final (L9)
 _PRUNED = b"\n$type.googleapis.com/replay.v1.Pruned"  # stands instead of a pruned message (L9)
 _NO_SIGNAL = pack(SleepDone(), 1000, "no signal")
-_PAGE = 5000  # events of a page, and ids of other tables
 _CHUNK = 500  # values in a statement
-_HEAD = 1000  # bytes of a message that are compared
 _CLOSED = 100_000  # ended iterations that are remembered, until their restart comes
 _ANSWERED = "has its response"
 _NEVER = 1 << 63  # an id that no cursor reaches
 _TRANSACTION = 20_000  # ids between two events of one transaction, at most
 _SKEW = timedelta(seconds=1)  # between the clocks of a sender and of the consumer of signals
-
-
-class NoLog(DatabaseError):
-    """The database has no tables of a log."""
 
 
 class Finding(NamedTuple):
@@ -93,33 +68,26 @@ class Finding(NamedTuple):
         return f"{self.promise} {' of '.join(where)}: {self.problem}".replace(" :", ":")
 
 
-class Signal(NamedTuple):
-    """A signal that an await took."""
+class _Line(NamedTuple):
+    """An event that can be read."""
 
     id: int
-    created_at: str
-    head: bytes | None
+    type: int
+    key: str
+    at: str
+    place: str  # its iteration
+    rest: str  # of the key
+    target: str
+    sequence: str
+    head: Any
 
-
-@dataclass(slots=True)
-class Wait:
-    """The row of a sleep or an await."""
-
-    id: int
-    created_at: str
-    until: str
-    status: int  # of an await, or whether a sleep is marked as completed
-    signals: list[Signal] = field(default_factory=list)
-    older: int = 0  # a free signal of this type that is older than those
-
-
-class Page(NamedTuple):
-    """Events, and the rows of the sleeps and awaits that they answer, by key."""
-
-    #: id, type, key, timestamp, the iteration's key by the other columns, the message's beginning.
-    #: Ordinary activities and outputs do not have the last.
-    events: Sequence[Row]
-    waits: Mapping[str, Wait]
+    @property
+    def counted(self) -> tuple[str, str]:
+        """What is counted, and its number: awaits are counted by type (A5)."""
+        if self.target != SIGNAL:
+            return self.target, self.sequence
+        type, _, number = self.sequence.partition(":")
+        return f"{SIGNAL}/{type}", number
 
 
 class _Open(NamedTuple):
@@ -127,21 +95,51 @@ class _Open(NamedTuple):
 
     id: int
     due: str = ""
-    whole: timedelta | None = None  # the duration as the Go system cuts it, if that differs
+    #: The duration as the Go system cuts it: to seconds.
+    whole: timedelta = timedelta(0)
+
+    def fits(self, wait: Wait) -> bool:
+        """Whether a row has this due time, or the one that the Go system makes of the request.
+
+        That system counts from the moment at which it makes the row.
+        """
+        if not self.due or wait.until == self.due:
+            return True
+        return wait.until == to_text(later(from_text(wait.created_at), self.whole))
+
+    def is_early(self, at: str, wait: Wait) -> bool:
+        """Whether this is before the due time, by the row too if the Go system made it."""
+        return at < self.due and not (at >= wait.until and self.fits(wait))
+
+    def is_late(self, at: str, sent: str) -> bool:
+        """Whether the await was over at this time, and when the signal was sent."""
+        if not self.due or at < self.due:
+            return False
+        return sent > to_text(later(from_text(self.due), _SKEW))
 
 
 class _Iteration:
     """An iteration that has begun and has not ended."""
 
-    __slots__ = ("cancelled", "counts", "last", "open", "over", "over_at", "taken", "told")
+    __slots__ = (
+        "cancelled",
+        "counts",
+        "last",
+        "open",
+        "over",
+        "over_at",
+        "pruned",
+        "taken",
+        "told",
+    )
 
-    def __init__(self, id: int, taken: dict[str, int]) -> None:
+    def __init__(self, id: int) -> None:
         self.last = id  # the newest event that the workflow's consumer gives to the run
         self.counts: dict[str, int] = {}
-        self.open: dict[str, _Open] = {}
-        self.taken = taken  # by type, the newest signal that the run took
+        self.open: dict[str, _Open] = {}  # by what follows the iteration in the key
+        self.taken: dict[str, int] = {}  # by type, the newest signal that the run took
         self.over, self.over_at = "", 0  # the output that says how the run ends, and its id
-        self.cancelled = self.told = False
+        self.cancelled = self.told = self.pruned = False
 
 
 class _Closed(NamedTuple):
@@ -154,14 +152,14 @@ class _Closed(NamedTuple):
 
 
 class Audit:
-    """Checks events page by page, then the other tables.  Every method yields findings."""
+    """Checks events page by page, then the other tables.  `run` yields the findings."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._found: list[Finding] = []  # not yielded yet
         self._floor = 0
         self._next = 1  # the id that has to come next
         self._open: dict[str, _Iteration] = {}
-        self._pruned: set[str] = set()  # open iterations of which only the ends are left
         self._left: dict[str, _Open] = {}  # activities and sleeps that ended iterations left open
         self._closed: OrderedDict[str, _Closed] = OrderedDict()
         self._matched = 0  # signals that are known to belong to their awaits
@@ -170,348 +168,327 @@ class Audit:
         self._serving: dict[tuple[str, ...], list[tuple[Shard | None, int]]] = {}
 
     def run(self) -> Iterator[Finding]:
-        """Check everything.  For another table, add a line."""
-        yield from self._check_floor()
-        yield from self._check_cursors()
-        yield from self._check_parked()
+        """Check everything, and yield what is wrong.  For another table, add a line."""
+        self._check_floor()
+        self._check_cursors()
+        self._check_parked()
+        yield from self._flush()
         for page in self._tables.pages():
             for row in page.events:
-                yield from self._event(row, page.waits)
-        yield from self._duplicates()
-        yield from self._unfinished()
-        yield from self._open_waits(SLEEP, "replay_sleeps")
-        yield from self._open_waits(SIGNAL, "replay_signal_awaits")
-        yield from self._pending("replay_sleeps")
-        yield from self._pending("replay_signal_awaits")
-        yield from self._signals()
+                self._event(row, page.waits)
+            yield from self._flush()
+        for check in (
+            self._duplicates,
+            self._unfinished,
+            self._open_waits,
+            self._pending,
+            self._damaged,
+        ):
+            check()
+            yield from self._flush()
+        self._signals()
+        yield from self._flush()
+
+    def _say(self, promise: str, event: int, run: str, problem: str) -> None:
+        self._found.append(Finding(promise, event, run, problem))
+
+    def _break(self, promise: str, line: _Line, problem: str) -> None:
+        self._say(promise, line.id, line.place, problem)
+
+    def _flush(self) -> Iterator[Finding]:
+        found, self._found = self._found, []
+        yield from found
 
     # Events.
 
-    def _event(self, row: Row, waits: Mapping[str, Wait]) -> Iterator[Finding]:
+    def _event(self, row: Row, waits: Mapping[str, Wait]) -> None:
         id, type, key, at, place, head = row
         if id != self._next:
-            yield from self._gap(range(self._next, id))
+            self._gap(range(self._next, id))
         self._next = id + 1
         if type == _NOOP:
             return
         if (problem := _unreadable(type, key, at, place)) is not None:
-            yield Finding("L3", id, str(place or ""), f"Nobody can read the event: {problem}.")
+            self._say("L3", id, str(place or ""), f"The row is damaged: {problem}.")
             return
-        iteration, rest = self._open.get(place), key[len(place) :]
+        rest = key[len(place) :]
+        target, _, sequence = rest[1:].rpartition("/")
+        line = _Line(id, type, key, at, place, rest, target, sequence, head)
+        iteration = self._open.get(place)
         if type == _RESPONSE:
-            yield from self._response(id, place, rest, at, head, waits)
+            self._response(line, iteration, waits.get(key))
         elif type == _CREATED:
-            yield from self._created(id, place)
-            if _is_pruned(head):
-                self._pruned.add(place)
-        elif iteration is None and (iteration := (yield from self._stray(id, type, place))) is None:
-            return
-        elif type == _COMPLETED:
-            if _is_pruned(head) != (place in self._pruned):
-                yield Finding("L9", id, place, "Only one of its two ends is marked as pruned.")
-            yield from self._completed(id, place, iteration)
-        elif place in self._pruned:
-            yield Finding("L9", id, place, "Its iteration is marked as pruned.")
-        elif type == _REQUEST:
-            yield from self._request(id, place, iteration, rest, at, head)
-        else:
-            yield from self._output(id, place, iteration, rest)
+            self._created(line)
+        elif iteration is not None or (iteration := self._stray(line)) is not None:
+            self._own(line, iteration)
 
-    def _gap(self, ids: range) -> Iterator[Finding]:
+    def _own(self, line: _Line, iteration: _Iteration) -> None:
+        """What an open iteration adds itself."""
+        is_end = line.type == _COMPLETED
+        if iteration.pruned != _is_pruned(line.head) if is_end else iteration.pruned:
+            text = "It is of an iteration of which only the ends may be left, both marked."
+            self._break("L9", line, text)
+            if not is_end:
+                return
+        if is_end:
+            self._completed(line, iteration)
+        elif line.type == _REQUEST:
+            self._request(line, iteration)
+        else:
+            self._output(line, iteration)
+
+    def _gap(self, ids: range) -> None:
         """L1: nobody reads past a missing id, unless retention has removed it (L9)."""
         first = max(ids.start, self._floor + 1)
         passed = [name for name, at in self._cursors.items() if at >= first and name != _SEEN]
         if first < ids.stop and passed:
             some = f"Event {first} is" if first + 1 == ids.stop else f"{first} to {ids[-1]} are"
-            yield Finding("L1", first, "", f"{some} missing, and {passed[0]} has read past it.")
+            self._say("L1", first, "", f"{some} missing, and {passed[0]} has read past it.")
 
-    def _created(self, id: int, place: str) -> Iterator[Finding]:
-        run, _, number = place.rpartition("/")
-        if place in self._open:
+    def _created(self, line: _Line) -> None:
+        run, _, number = line.place.rpartition("/")
+        before, iteration = self._closed.get(run), int(number)
+        if line.place in self._open or (iteration == 0 and before is not None):
             return  # twice: see `_duplicates`
-        before = self._closed.get(run)
-        if (iteration := int(number)) == 0:
-            if before is None:
-                self._open[place] = _Iteration(id, {})
-            return
-        if before is not None and before.iteration == iteration - 1:
+        follows = before is not None and before.iteration == iteration - 1
+        self._open[line.place] = made = _Iteration(line.id)
+        made.pruned = _is_pruned(line.head)
+        if before is not None and follows:
             del self._closed[run]
-            self._open[place] = _Iteration(id, before.taken)
-            if before.over:
-                promise = "E1" if before.over == RESULT else "E2"
-                text = f"The run goes on, though its last iteration ended with a {before.over}."
-                yield Finding(promise, id, place, text)
-            return
-        self._open[place] = _Iteration(id, {})
-        yield from self._unlinked(id, place, f"{run}/{iteration - 1}")
+            made.taken = before.taken
+            self._require_going_on(line, before.over)
+        elif iteration:
+            self._unlinked(line, f"{run}/{iteration - 1}")
 
-    def _unlinked(self, id: int, place: str, previous: str) -> Iterator[Finding]:
+    def _require_going_on(self, line: _Line, over: str) -> None:
+        """E1, E2: nothing of a run follows its result or its failure."""
+        if over:
+            self._break(
+                "E1" if over == RESULT else "E2", line, f"The run goes on after its {over}."
+            )
+
+    def _unlinked(self, line: _Line, previous: str) -> None:
         """R6: an iteration does not begin where the one before it ends."""
         ended = self._tables.find(_COMPLETED, previous)
         if ended is None:
-            if self._floor == 0 or id > self._floor + _TRANSACTION:
-                yield Finding("R6", id, place, f"It begins, and {previous} has not ended.")
-        elif ended > id:
-            yield Finding("R6", id, place, f"It begins before {previous} ends in event {ended}.")
+            if self._floor == 0 or line.id > self._floor + _TRANSACTION:
+                self._break("R6", line, f"It begins, and {previous} has not ended.")
+        elif ended > line.id:
+            self._break("R6", line, f"It begins before {previous} ends in event {ended}.")
         else:
-            text = f"It begins elsewhere than {previous} ends, which is event {ended}."
-            yield Finding("R6", id, place, text)
+            self._break("R6", line, f"It begins elsewhere than {previous} ends, event {ended}.")
 
-    def _stray(self, id: int, type: int, place: str) -> Generator[Finding, None, _Iteration | None]:
+    def _stray(self, line: _Line) -> _Iteration | None:
         """R1, R6, R9: an event of an iteration that is not open.
 
         If it never began, take it for begun from now on: one finding is enough.
         """
-        what = {_COMPLETED: "end", _REQUEST: "request", _OUTPUT: "output"}[type]
-        ended = self._tables.find(_COMPLETED, place)
-        if ended is not None and ended < id:
-            if type != _COMPLETED:  # that is a duplicate
+        what = {_COMPLETED: "end", _REQUEST: "request", _OUTPUT: "output"}[line.type]
+        ended = self._tables.find(_COMPLETED, line.place)
+        if ended is not None and ended < line.id:
+            if line.type != _COMPLETED:  # that is a duplicate
                 text = f"The {what} comes after the end of its iteration, event {ended}."
-                yield Finding("R9", id, place, text)
+                self._break("R9", line, text)
             return None
-        begun = self._tables.find(_CREATED, place)
-        promise = "R1" if place.endswith("/0") else "R6"
+        begun = self._tables.find(_CREATED, line.place)
         when = "which never began" if begun is None else f"which begins later, in event {begun}"
-        yield Finding(promise, id, place, f"The {what} is of an iteration {when}.")
-        self._open[place] = made = _Iteration(_NEVER, {})
+        promise = "R1" if line.place.endswith("/0") else "R6"
+        self._break(promise, line, f"The {what} is of an iteration {when}.")
+        self._open[line.place] = made = _Iteration(_NEVER)
         return made
 
-    def _request(
-        self, id: int, place: str, iteration: _Iteration, rest: str, at: str, head: Any
-    ) -> Iterator[Finding]:
-        yield from self._not_over(id, place, iteration)
-        target, sequence = _parts(rest)
-        counted, number = target, sequence
-        opened = _Open(id)
-        if target in (SLEEP, SIGNAL):
-            if target == SIGNAL:
-                type, _, number = sequence.partition(":")
-                counted = f"{target}/{type}"
-            opened = _due(id, at, head)
-        iteration.open[rest] = opened
-        yield from self._count(id, place, iteration, f"request {counted}", number, "A5")
+    def _request(self, line: _Line, iteration: _Iteration) -> None:
+        self._require_going_on(line, iteration.over)
+        waits = line.target in (SLEEP, SIGNAL)
+        iteration.open[line.rest] = _due(line) if waits else _Open(line.id)
+        what, number = line.counted
+        self._count("A5", line, iteration, f"request {what}", number)
 
     def _count(
-        self, id: int, place: str, iteration: _Iteration, what: str, number: str, promise: str
-    ) -> Iterator[Finding]:
+        self, promise: str, line: _Line, iteration: _Iteration, what: str, number: str
+    ) -> None:
         """A5, O1: the uses of a name are counted from 0."""
         expected = iteration.counts.get(what, 0)
         if number == str(expected):
             iteration.counts[what] = expected + 1
-            return
-        if not _is_count(number):
-            yield Finding("L3", id, place, f"The {what} has {number!r} for a number.")
+        elif not _is_count(number):
+            self._break("L3", line, f"The {what} has {number!r} for a number.")
         elif int(number) > expected:
             iteration.counts[what] = int(number) + 1
-            yield Finding(promise, id, place, f"The {what} has number {number}, not {expected}.")
+            self._break(promise, line, f"The {what} has number {number}, not {expected}.")
 
-    def _output(self, id: int, place: str, iteration: _Iteration, rest: str) -> Iterator[Finding]:
-        target, sequence = _parts(rest)
+    def _output(self, line: _Line, iteration: _Iteration) -> None:
+        target = line.target
         if target in (RESULT, FAILURE):
             if iteration.over and iteration.over != target:
-                yield Finding("E2", id, place, "The run has a result, and has failed.")
-            iteration.over, iteration.over_at = target, id
+                self._break("E2", line, "The run has a result, and has failed.")
+            iteration.over, iteration.over_at = target, line.id
         else:
-            yield from self._not_over(id, place, iteration)
+            self._require_going_on(line, iteration.over)
         if target == CANCEL:
             iteration.told = True
             if not iteration.cancelled:
-                text = "It says that it got a cancel, and there is none."
-                yield Finding("E7", id, place, text)
+                self._break("E7", line, "It says that it got a cancel, and there is none.")
         if target in (RESULT, FAILURE, CANCEL):
-            if sequence != "0":
-                yield Finding("O1", id, place, f"There is a second {target}.")
+            if line.sequence != "0":
+                self._break("O1", line, f"There is a second {target}.")
         elif target != PATCH:
-            yield from self._count(id, place, iteration, f"output {target}", sequence, "O1")
+            self._count("O1", line, iteration, f"output {target}", line.sequence)
 
-    def _not_over(self, id: int, place: str, iteration: _Iteration) -> Iterator[Finding]:
-        if iteration.over:
-            promise = "E1" if iteration.over == RESULT else "E2"
-            text = f"The run goes on after its {iteration.over}."
-            yield Finding(promise, id, place, text)
-
-    def _completed(self, id: int, place: str, iteration: _Iteration) -> Iterator[Finding]:
-        del self._open[place]
-        self._pruned.discard(place)
-        run, _, number = place.rpartition("/")
-        told = id if iteration.told else 0
+    def _completed(self, line: _Line, iteration: _Iteration) -> None:
+        del self._open[line.place]
+        run, _, number = line.place.rpartition("/")
+        told = line.id if iteration.told else 0
         self._closed.pop(run, None)
         self._closed[run] = _Closed(int(number), iteration.over, told, iteration.taken)
         for rest, opened in iteration.open.items():
             if not rest.startswith(f"/{SIGNAL}/"):  # those are withdrawn
-                self._left[place + rest] = opened
+                self._left[line.place + rest] = opened
         if len(self._closed) > _CLOSED:
-            yield from self._forget(*self._closed.popitem(last=False))
+            self._forget(*self._closed.popitem(last=False))
 
-    def _forget(self, run: str, closed: _Closed) -> Iterator[Finding]:
+    def _forget(self, run: str, closed: _Closed) -> None:
         """E7: an iteration that got its cancel, and says so, has restarted."""
         if closed.told > self._floor:
-            text = f"It got a cancel and says that it restarts, but does not: see output {CANCEL}."
-            yield Finding("E7", closed.told, f"{run}/{closed.iteration}", text)
+            text = f"Its output {CANCEL} says that it restarts, and it has not."
+            self._say("E7", closed.told, f"{run}/{closed.iteration}", text)
 
-    def _response(
-        self, id: int, place: str, rest: str, at: str, head: Any, waits: Mapping[str, Wait]
-    ) -> Iterator[Finding]:
-        target, sequence = _parts(rest)
-        iteration, key = self._open.get(place), place + rest
+    # Responses.
+
+    def _response(self, line: _Line, iteration: _Iteration | None, wait: Wait | None) -> None:
         if iteration is not None:
-            iteration.last = max(id, iteration.last)
-        if target == CANCEL:
+            iteration.last = max(line.id, iteration.last)
+        if line.target == CANCEL:
             if iteration is not None:
                 iteration.cancelled = True
-            if sequence not in ("0", "1"):
-                yield Finding("E7", id, place, f"A cancel has {sequence!r} for a number.")
+            if line.sequence not in ("0", "1"):
+                self._break("E7", line, f"A cancel has {line.sequence!r} for a number.")
             return
         if iteration is None:
-            opened = self._left.pop(key, None)  # without a request it is legal (R9)
-        elif (opened := iteration.open.pop(rest, None)) is None:
-            yield from self._unasked(id, place, iteration, target, sequence)
-        if opened is None and iteration is not None:
+            opened = self._left.pop(line.key, None)  # without a request it is legal (R9)
+        elif (opened := iteration.open.pop(line.rest, None)) is None:
+            self._unasked(line, iteration)
             return
-        if target == SLEEP:
-            yield from _woken(id, key, at, opened, waits.get(key))
-        elif target == SIGNAL:
-            yield from self._heard(id, key, iteration, at, head, opened, waits.get(key))
+        if line.target == SLEEP:
+            self._woken(line, opened, wait)
+        elif line.target == SIGNAL:
+            self._heard(line, iteration, opened, wait)
 
-    def _unasked(
-        self, id: int, place: str, iteration: _Iteration, target: str, sequence: str
-    ) -> Iterator[Finding]:
+    def _unasked(self, line: _Line, iteration: _Iteration) -> None:
         """A1: a response has a request before it.  A second one is a duplicate."""
-        type, _, number = sequence.rpartition(":")
-        counted = f"request {target}/{type}" if target == SIGNAL else f"request {target}"
-        if not _is_count(number) or int(number) >= iteration.counts.get(counted, 0):
-            text = f"The response of {target}/{sequence} has no request before it."
-            yield Finding("A1", id, place, text)
+        what, number = line.counted
+        if not _is_count(number) or int(number) >= iteration.counts.get(f"request {what}", 0):
+            text = f"The response of {line.target}/{line.sequence} has no request before it."
+            self._break("A1", line, text)
 
-    # Awaits.
+    def _woken(self, line: _Line, opened: _Open | None, wait: Wait | None) -> None:
+        """R7: a sleep ends at its time, and has a row."""
+        if opened is None:
+            return
+        if wait is None:
+            self._break("R7", line, "The sleep that it ends has no row.")
+        elif opened.is_early(line.at, wait):
+            self._break("R7", line, f"The sleep ends before its time, {opened.due}.")
 
     def _heard(
-        self,
-        id: int,
-        key: str,
-        iteration: _Iteration | None,
-        at: str,
-        head: Any,
-        opened: _Open | None,
-        wait: Wait | None,
-    ) -> Iterator[Finding]:
+        self, line: _Line, iteration: _Iteration | None, opened: _Open | None, wait: Wait | None
+    ) -> None:
         """S2, S4: response, await and signal say the same."""
-        place = key.rpartition(f"/{SIGNAL}/")[0]
         if wait is None:
             if iteration is not None:
-                yield Finding("S2", id, place, "The await that it answers has no row.")
+                self._break("S2", line, "The await that it answers has no row.")
             return
         self._matched += len(wait.signals)
-        silent = head == _NO_SIGNAL
-        if silent and opened is not None and at < opened.due and not _cut(opened, wait, at):
-            text = f"It says that no signal came, before the await timed out at {opened.due}."
-            yield Finding("S4", id, place, text)
+        silent = line.head == _NO_SIGNAL
+        if silent and opened is not None and opened.is_early(line.at, wait):
+            self._break("S4", line, f"No signal came, it says, before the timeout at {opened.due}.")
         if silent and wait.status == SUCCESS:
-            yield Finding("S2", id, place, "The await took a signal, the response says none.")
+            self._break("S2", line, "The await took a signal, the response says none.")
         elif not silent and wait.status == TIMED_OUT:
-            yield Finding("S2", id, place, "The await has timed out, the response has a signal.")
-        if wait.signals and (silent or wait.status == TIMED_OUT):
-            text = f"Signal {wait.signals[0].id} counts as taken, but the await ended without it."
-            yield Finding("S2", id, place, text)
+            self._break("S2", line, "The await has timed out, the response has a signal.")
+        elif silent and wait.signals:
+            text = f"Signal {wait.signals[0].id} counts as taken by an await that has timed out."
+            self._break("S2", line, text)
         elif len(wait.signals) > 1:
             ids = ", ".join(str(signal.id) for signal in wait.signals)
-            yield Finding("S2", id, place, f"The await took several signals: {ids}.")
-        elif not silent and wait.status == SUCCESS and iteration is not None:
-            yield from self._took(id, key, iteration, at, head, opened, wait)
+            self._break("S2", line, f"The await took several signals: {ids}.")
+        elif wait.status == SUCCESS and iteration is not None:
+            self._took(line, iteration, opened, wait)
 
-    def _took(
-        self,
-        id: int,
-        key: str,
-        iteration: _Iteration,
-        at: str,
-        head: Any,
-        opened: _Open | None,
-        wait: Wait,
-    ) -> Iterator[Finding]:
+    def _took(self, line: _Line, iteration: _Iteration, opened: _Open | None, wait: Wait) -> None:
         """S2, S4: the signal is the next of its type, and came in time."""
-        place, _, sequence = key.rpartition(f"/{SIGNAL}/")
         if not wait.signals:
-            yield Finding("S2", id, place, "No signal counts as taken by this await.")
+            self._break("S2", line, "No signal counts as taken by this await.")
             return
         ((signal, sent, content),) = wait.signals
-        if (content or b"") != (head or b""):
-            text = f"The response has another message than signal {signal}, which it took."
-            yield Finding("S2", id, place, text)
-        type = sequence.partition(":")[0]
+        if (content or b"") != (line.head or b""):
+            self._break("S2", line, f"It has another message than signal {signal}, which it took.")
+        type, _ = line.counted
         newest = iteration.taken.get(type, 0)
         iteration.taken[type] = max(newest, signal)
         if signal < newest:
-            text = f"It took signal {signal} after signal {newest}."
-            yield Finding("S2", id, place, text)
+            self._break("S2", line, f"It took signal {signal} after signal {newest}.")
         if wait.older:
-            text = f"It took signal {signal}, though nobody has taken the older {wait.older}."
-            yield Finding("S2", id, place, text)
-        late = opened is not None and opened.due and at >= opened.due
-        if late and opened is not None and sent > to_text(later(from_text(opened.due), _SKEW)):
+            text = f"It took signal {signal}, and nobody has taken the older one, {wait.older}."
+            self._break("S2", line, text)
+        if opened is not None and opened.is_late(line.at, sent):
             text = f"It took signal {signal}, which was sent after the time of the await."
-            yield Finding("S4", id, place, text)
+            self._break("S4", line, text)
 
-    def _signals(self) -> Iterator[Finding]:
+    def _signals(self) -> None:
         """S1, S2: no other signals count as taken, and none is there twice."""
         for id, other in self._tables.same_signals():
-            yield Finding("S1", 0, "", f"Signal {id} is signal {other} again.")
+            self._say("S1", 0, "", f"Signal {id} is signal {other} again.")
         if self._tables.count_taken() != self._matched:
             for id, run, type, taker, key, answered in self._tables.taken():
                 problem = _wrongly_taken(f"{run}/", type, key, answered)
                 if problem:
                     text = f"Signal {id} counts as taken by await {taker}, {problem}."
-                    yield Finding("S2", 0, run, text)
+                    self._say("S2", 0, run, text)
         seen = min(self._cursors.get(_SEEN, 0), self._tables.newest()[1])
         if not self._floor and (missing := seen - self._tables.count_signals(seen)) > 0:
             text = (
                 f"{missing} of the signals up to {seen} are missing, and {_SEEN} has passed them."
             )
-            yield Finding("L1", 0, "", text)
+            self._say("L1", 0, "", text)
 
     # The other tables.
 
-    def _check_floor(self) -> Iterator[Finding]:
+    def _check_floor(self) -> None:
         """L9: the floor is an id of the log."""
         value, newest = self._tables.floor(), self._tables.newest()[0]
         if isinstance(value, str) and value.isascii() and value.isdecimal():
             self._floor = int(value)
         if str(self._floor) != value or self._floor > newest:
-            text = f"The {_FLOOR} is {value!r:.100}, and the newest event is {newest}."
-            yield Finding("L9", 0, "", text)
+            text = f"The {FLOOR} is {value!r:.100}, and the newest event is {newest}."
+            self._say("L9", 0, "", text)
 
-    def _check_cursors(self) -> Iterator[Finding]:
+    def _check_cursors(self) -> None:
         """L5: no consumer has read what is not there."""
         events, signals = self._tables.newest()
         for name, at in self._tables.cursors():
             newest = signals if name == _SEEN else events
             if not isinstance(name, str) or not isinstance(at, int) or at < 0:
-                yield Finding("L5", 0, "", f"The cursor of {name!r} is {at!r:.100}.")
+                self._say("L5", 0, "", f"The cursor of {name!r} is {at!r:.100}.")
                 continue
             self._cursors[name] = at
             if at > newest:
                 what = "signal" if name == _SEEN else "event"
                 text = f"The cursor of {name} is {at}, beyond the newest {what}, {newest}."
-                yield Finding("L5", 0, "", text)
+                self._say("L5", 0, "", text)
             parts = name.split("/")
             if len(parts) in (3, 4) and (shard := _shard(parts[3:])) is not ...:
                 self._serving.setdefault(tuple(parts[:3]), []).append((shard, at))
 
-    def _check_parked(self) -> Iterator[Finding]:
+    def _check_parked(self) -> None:
         """R5, A2: a parked row is of an event that waits, and there is one."""
         twice: set[tuple[str, str]] = set()
         for row, event, done in self._tables.parked():
-            consumer, id, key, attempts, next_at = row
+            consumer, id, key, _, _ = row
             self._parked.add(key)
-            try:
-                Key.parse(str(key))
-                from_text(next_at)
-                readable = int(attempts) >= 0 and isinstance(consumer, str)
-            except (TypeError, ValueError):
-                readable = False
-            if not readable:
-                text = f"Nobody can read the parked row of {consumer!r:.300} for event {id!r:.30}."
-                yield Finding("L3", 0, "", text)
+            if not _is_parked(*row):
+                text = f"The parked row of {consumer!r:.300} for event {id!r:.30} is damaged."
+                self._say("L3", 0, "", text)
                 continue
             problem = self._misparked(consumer, id, key, event, done)
             if (consumer, key) in twice:
@@ -523,7 +500,7 @@ class Audit:
                     promise = "L9"
                 elif problem == _ANSWERED:
                     promise = "A1"
-                yield Finding(promise, id, key, f"What {consumer} has parked {problem}.")
+                self._say(promise, id, key, f"What {consumer} has parked {problem}.")
 
     def _misparked(
         self, consumer: str, id: int, key: str, event: tuple[int, str] | None, done: bool
@@ -546,30 +523,35 @@ class Audit:
             return _ANSWERED if kind != "workflow" else "has ended"
         return ""
 
-    def _duplicates(self) -> Iterator[Finding]:
+    def _damaged(self) -> None:
+        """L3: rows of other tables that nobody can read."""
+        for table, row in self._tables.damaged:
+            self._say("L3", 0, "", f"The row of {table} for {row!r:.600} is damaged.")
+
+    def _duplicates(self) -> None:
         """L2: there is one event of a type with a key."""
         for id, type, key, first in self._tables.duplicates():
             promise = "A1" if type == _RESPONSE else "L2"
-            yield Finding(promise, id, key, f"It is event {first} again.")
+            self._say(promise, id, key, f"It is event {first} again.")
 
-    def _unfinished(self) -> Iterator[Finding]:
+    def _unfinished(self) -> None:
         """E1, E2, E7, L6, R2: nothing that has to follow is missing."""
         while self._closed:
-            yield from self._forget(*self._closed.popitem())
+            self._forget(*self._closed.popitem())
         for place, iteration in self._open.items():
             if iteration.over:
                 promise = "E1" if iteration.over == RESULT else "E2"
                 text = f"The iteration has a {iteration.over}, and has not ended."
-                yield Finding(promise, iteration.over_at, place, text)
+                self._say(promise, iteration.over_at, place, text)
             else:
-                yield from self._stuck(place, iteration)
+                self._stuck(place, iteration)
             for rest, opened in iteration.open.items():
-                yield from self._unexecuted(place, rest, opened)
+                self._unexecuted(place, rest, opened)
         for key, opened in self._left.items():
             parts = key.split("/", 4)
-            yield from self._unexecuted("/".join(parts[:4]), f"/{parts[4]}", opened)
+            self._unexecuted("/".join(parts[:4]), f"/{parts[4]}", opened)
 
-    def _stuck(self, place: str, iteration: _Iteration) -> Iterator[Finding]:
+    def _stuck(self, place: str, iteration: _Iteration) -> None:
         """R2: a run that waits for nothing has something to read, or is parked."""
         if iteration.open or place in self._parked:
             return
@@ -577,23 +559,27 @@ class Audit:
         for shard, at in self._serving.get(("workflow", namespace, workflow), ()):
             if at >= iteration.last and (shard is None or shard.has(run)):
                 text = "The run waits for nothing, and its consumer has nothing left to read."
-                yield Finding("R2", iteration.last, place, text)
+                self._say("R2", iteration.last, place, text)
                 return
 
-    def _unexecuted(self, place: str, rest: str, opened: _Open) -> Iterator[Finding]:
+    def _unexecuted(self, place: str, rest: str, opened: _Open) -> None:
         """L6: a request that its consumer has passed has a response, or is parked."""
-        target, sequence = _parts(rest)
+        target, _, sequence = rest[1:].rpartition("/")
         if target in (SLEEP, SIGNAL) or place + rest in self._parked:
             return
         namespace, _, run, _ = place.split("/")
         for shard, at in self._serving.get(("activity", namespace, target), ()):
             if at >= opened.id and (shard is None or shard.has(run)):
                 text = f"{target}/{sequence} has no response, and its consumer has passed it."
-                yield Finding("L6", opened.id, place, text)
+                self._say("L6", opened.id, place, text)
                 return
 
-    def _open_waits(self, target: str, table: str) -> Iterator[Finding]:
+    def _open_waits(self) -> None:
         """L6, R7, S2: the row of an open sleep or await is there, and says that it is open."""
+        self._open_rows(SLEEP, "replay_sleeps")
+        self._open_rows(SIGNAL, "replay_signal_awaits")
+
+    def _open_rows(self, target: str, table: str) -> None:
         mark = f"/{target}/"
         places = ((place, each.open) for place, each in self._open.items())
         found = {
@@ -612,26 +598,29 @@ class Audit:
                     passed = self._cursors.get(target, 0) >= opened.id
                     if passed and key not in self._parked:
                         text = f"{target} has passed the request, and stored no row for it."
-                        yield Finding("L6", opened.id, place, text)
+                        self._say("L6", opened.id, place, text)
                 elif wait.status == done:
                     text = "Its row says that it is over, and there is no response."
-                    yield Finding(promise, opened.id, place, text)
+                    self._say(promise, opened.id, place, text)
                 elif wait.status == TIMED_OUT:
-                    yield Finding("E8", opened.id, place, "It was withdrawn while it was open.")
-                elif opened.due and wait.until != opened.due and not _is_cut(opened, wait):
+                    self._say("E8", opened.id, place, "It was withdrawn while it was open.")
+                elif not opened.fits(wait):
                     text = f"It is due at {opened.due}, but its row says {wait.until}."
-                    yield Finding("R7" if target == SLEEP else "S4", opened.id, place, text)
+                    self._say("R7" if target == SLEEP else "S4", opened.id, place, text)
 
-    def _pending(self, table: str) -> Iterator[Finding]:
+    def _pending(self) -> None:
         """R7, S2: each row that waits is of a request."""
-        promise = "R7" if table == "replay_sleeps" else "S2"
+        for promise, table in (("R7", "replay_sleeps"), ("S2", "replay_signal_awaits")):
+            self._orphans(promise, table)
+
+    def _orphans(self, promise: str, table: str) -> None:
         for keys in self._tables.pending(table):
             unknown = [key for key in keys if not self._is_open(key)]
             known = self._tables.found(_REQUEST, unknown)
             for key in unknown:
                 if key not in known:
                     text = f"A row of {table} waits for {key!r:.600}, which nobody requested."
-                    yield Finding(promise, 0, "", text)
+                    self._say(promise, 0, "", text)
 
     def _is_open(self, key: object) -> bool:
         if not isinstance(key, str):
@@ -639,12 +628,6 @@ class Audit:
         place = "/".join(key.split("/", 4)[:4])
         iteration = self._open.get(place)
         return key in self._left or (iteration is not None and key[len(place) :] in iteration.open)
-
-
-def _parts(rest: str) -> tuple[str, str]:
-    """Divide what follows the iteration in a key into target and sequence."""
-    target, _, sequence = rest[1:].rpartition("/")
-    return target, sequence
 
 
 def _is_count(text: str) -> bool:
@@ -671,12 +654,11 @@ def _unreadable(type: Any, key: Any, at: Any, place: Any) -> str | None:
     return None
 
 
-def _due(id: int, at: str, head: Any) -> _Open:
-    found = _duration(head)
-    if found is None:
-        return _Open(id)  # the request is parked
+def _due(line: _Line) -> _Open:
+    if (found := _duration(line.head)) is None:
+        return _Open(line.id)  # the request is parked
     exact, whole = found
-    return _Open(id, to_text(later(from_text(at), exact)), whole if whole != exact else None)
+    return _Open(line.id, to_text(later(from_text(line.at), exact)), whole)
 
 
 @lru_cache(maxsize=10_000)
@@ -689,33 +671,18 @@ def _duration(head: Any) -> tuple[timedelta, timedelta] | None:
     return exact, timedelta(seconds=exact // timedelta(seconds=1))
 
 
-def _is_cut(opened: _Open, wait: Wait) -> bool:
-    """Whether the Go system made this row: it cuts durations, and counts from the row's making."""
-    exact = opened.whole
-    begun = from_text(wait.created_at)
-    if exact is not None:
-        return wait.until == to_text(later(begun, exact))
-    return wait.until >= opened.due  # it may have made the row later
-
-
-def _cut(opened: _Open, wait: Wait, at: str) -> bool:
-    return opened.whole is not None and _is_cut(opened, wait) and at >= wait.until
-
-
-def _woken(
-    id: int, key: str, at: str, opened: _Open | None, wait: Wait | None
-) -> Iterator[Finding]:
-    """R7: a sleep ends at its time, and has a row."""
-    place = key.rpartition(f"/{SLEEP}/")[0]
-    if wait is None:
-        if opened is not None:
-            yield Finding("R7", id, place, "The sleep that it ends has no row.")
-    elif opened is not None and at < opened.due and not _cut(opened, wait, at):
-        yield Finding("R7", id, place, f"The sleep ends before its time, {opened.due}.")
-
-
 def _is_pruned(head: object) -> bool:
     return isinstance(head, bytes) and head.startswith(_PRUNED)
+
+
+def _is_parked(consumer: Any, id: Any, key: Any, attempts: Any, next_at: Any) -> bool:
+    """L3: whether a parked row can be read."""
+    try:
+        Key.parse(key)
+        from_text(next_at)
+        return isinstance(consumer, str) and isinstance(id, int) and int(attempts) >= 0
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 def _wrongly_taken(run: str, type: object, key: str | None, answered: bool) -> str:
@@ -739,272 +706,7 @@ def _shard(parts: Sequence[str]) -> Any:
         return ...
 
 
-class Tables:
-    """Reads what the audit needs, in pages of bounded size."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._there = {table for table in TABLES if database._columns(table)}
-        parts = "namespace, workflow, run, iteration"
-        # In MySQL || means OR.
-        joined = " || '/' || ".join(parts.split(", "))
-        place = joined if isinstance(database, Sqlite) else f"CONCAT_WS('/', {parts})"
-        self._events = (
-            f"SELECT id, type, `key`, timestamp, {place}, CASE WHEN type IN (4, 5) AND"
-            f" INSTR(`key`, '/replay_s') > 0 OR type IN (1, 2) THEN SUBSTR(message, 1, {_HEAD}) END"
-            f" FROM replay_events WHERE id > ? ORDER BY id LIMIT {_PAGE}"
-        )
-        self.count = 0  # of events read
-        self._free: bool | None = None
-
-    def _query(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
-        """Query; a table that another system did not make is empty."""
-        table = sql.partition(" FROM ")[2].split()[0]
-        return self._database.query(sql, parameters) if table in self._there else ()
-
-    def floor(self) -> object:
-        """Up to which id gaps are final, as it is stored (L9)."""
-        rows = self._query("SELECT value FROM replay_meta WHERE name = ?", (_FLOOR,))
-        return rows[0][0] if rows else "0"
-
-    def newest(self) -> tuple[int, int]:
-        """The newest event, and the newest signal."""
-        tables = ("replay_events", "replay_signals")
-        events, signals = (self._query(f"SELECT MAX(id) FROM {table}")[0][0] for table in tables)
-        return events or 0, signals or 0
-
-    def pages(self) -> Iterator[Page]:
-        """The log, in the order of its ids."""
-        after = 0
-        while rows := self._query(self._events, (after,)):
-            yield Page(rows, self._answered(rows))
-            self.count += len(rows)
-            after = rows[-1][0]
-
-    def _answered(self, rows: Sequence[Row]) -> dict[str, Wait]:
-        responses = [row[2] for row in rows if row[1] == _RESPONSE and isinstance(row[2], str)]
-        sleeps = [key for key in responses if f"/{SLEEP}/" in key]
-        awaits = [key for key in responses if f"/{SIGNAL}/" in key and key.count("/") == 5]
-        heard = self.waits("replay_signal_awaits", awaits)
-        self._add_signals(heard)
-        return self.waits("replay_sleeps", sleeps) | heard
-
-    def waits(self, table: str, keys: Sequence[str]) -> dict[str, Wait]:
-        """The rows of some sleeps or awaits, by key."""
-        columns = "complete_at, completed" if table == "replay_sleeps" else "timeout_at, status"
-        found: dict[str, Wait] = {}
-        for some in chunks(keys, _CHUNK):
-            sql = (
-                f"SELECT `key`, id, created_at, {columns} FROM {table}"
-                f" WHERE `key` IN ({placeholders(len(some))})"
-            )
-            wanted = set(some)
-            for key, *rest in self._query(sql, some):
-                if key in wanted:  # some collations take different keys for equal (L8)
-                    found[key] = Wait(*rest)
-        return found
-
-    def _add_signals(self, waits: Mapping[str, Wait]) -> None:
-        """Find the signals that these awaits took, and free ones that are older."""
-        of: dict[tuple[str, ...], dict[tuple[Any, ...], Wait]] = {}
-        for key, wait in waits.items():
-            namespace, workflow, run = key.split("/")[:3]
-            of.setdefault((namespace, workflow), {})[run, _type(key), wait.id] = wait
-        for workflow_of, keyed in of.items():
-            for some in chunks(list(keyed), _CHUNK):
-                runs, types = sorted({run for run, _, _ in some}), sorted({t for _, t, _ in some})
-                where = (
-                    f"namespace = ? AND workflow = ? AND run IN ({placeholders(len(runs))})"
-                    f" AND type IN ({placeholders(len(types))})"
-                )
-                place = (*workflow_of, *runs, *types)
-                ids = [id for _, _, id in some]
-                self._add_taken(keyed, f"{where} AND check_id BETWEEN ? AND ?", place, ids)
-                if self._has_free():
-                    self._add_older({key: keyed[key] for key in some}, where, place)
-
-    def _add_taken(
-        self,
-        keyed: Mapping[tuple[Any, ...], Wait],
-        where: str,
-        place: Sequence[Any],
-        ids: Sequence[int],
-    ) -> None:
-        sql = (
-            f"SELECT namespace, workflow, run, type, check_id, id, created_at,"
-            f" SUBSTR(message, 1, {_HEAD}) FROM replay_signals WHERE {where} ORDER BY id"
-        )
-        for namespace, workflow, *of, id, at, head in self._query(
-            sql, (*place, min(ids), max(ids))
-        ):
-            wait = keyed.get(tuple(of))
-            # Some collations take different names for equal (L8).
-            if wait is not None and (namespace, workflow) == tuple(place[:2]):
-                wait.signals.append(Signal(id, at, read_message(head)))
-
-    def _add_older(
-        self, keyed: Mapping[tuple[Any, ...], Wait], where: str, place: Sequence[Any]
-    ) -> None:
-        of = "namespace, workflow, run, type"
-        sql = (
-            f"SELECT {of}, MIN(id) FROM replay_signals WHERE {where} AND check_id IS NULL"
-            f" GROUP BY {of}"
-        )
-        free = {tuple(names): id for *names, id in self._query(sql, place)}
-        for (run, type, _), wait in keyed.items():
-            oldest = free.get((*place[:2], run, type))
-            if wait.signals and oldest is not None and oldest < wait.signals[0].id:
-                wait.older = oldest
-
-    def _has_free(self) -> bool:
-        """Whether there is any signal that nobody has taken."""
-        if self._free is None:
-            sql = "SELECT 1 FROM replay_signals WHERE check_id IS NULL LIMIT 1"
-            self._free = bool(self._query(sql))
-        return self._free
-
-    def find(self, type: int, key: str) -> int | None:
-        """The id of the event of a type with a key; None if there is none."""
-        sql = "SELECT `key`, id FROM replay_events WHERE type = ? AND `key` = ? ORDER BY id"
-        return next((id for found, id in self._query(sql, (type, key)) if found == key), None)
-
-    def found(self, type: int, keys: Sequence[str]) -> set[str]:
-        """Those of these keys that an event of a type has."""
-        found: set[str] = set()
-        for some in chunks(keys, _CHUNK):
-            listed = placeholders(len(some))
-            sql = f"SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ({listed})"
-            found |= {key for (key,) in self._query(sql, (type, *some))}
-        return found
-
-    def duplicates(self) -> Iterator[tuple[int, int, str, int]]:
-        """Events that are there twice: id, type, key, and the first one's id."""
-        sql = "SELECT type, `key` FROM replay_events GROUP BY type, `key` HAVING COUNT(*) > 1"
-        for type, key in self._query(sql):
-            each = "SELECT id, `key` FROM replay_events WHERE type = ? AND `key` = ? ORDER BY id"
-            first: dict[object, int] = {}
-            for id, text in self._query(each, (type, key)):
-                if text in first:
-                    yield id, type, str(text), first[text]
-                first.setdefault(text, id)
-
-    def cursors(self) -> Iterable[Row]:
-        """Names and cursors."""
-        return self._query("SELECT id, last_event_id FROM replay_cursors")
-
-    def parked(self) -> Iterator[tuple[Row, tuple[int, str] | None, bool]]:
-        """What is parked, each with its event, and whether the log has what it waits for."""
-        sql = (
-            "SELECT consumer, event_id, `key`, attempts, next_at FROM replay_parked"
-            " WHERE id > ? AND id <= ? ORDER BY id"
-        )
-        for first in self._windows("replay_parked"):
-            rows = self._query(sql, (first, first + _PAGE))
-            ids = [row[1] for row in rows]
-            events: dict[int, tuple[int, str]] = {}
-            for some in chunks(ids, _CHUNK):
-                listed = placeholders(len(some))
-                query = f"SELECT id, type, `key` FROM replay_events WHERE id IN ({listed})"
-                events |= {id: (type, key) for id, type, key in self._query(query, some)}
-            keys = [row[2] for row in rows]
-            done = {type: self.found(type, keys) for type in (_COMPLETED, _RESPONSE)}
-            for row in rows:
-                over = done[_COMPLETED if str(row[0]).startswith("workflow/") else _RESPONSE]
-                yield row, events.get(row[1]), row[2] in over
-
-    def pending(self, table: str) -> Iterator[list[Any]]:
-        """The keys of the rows that wait."""
-        what = "completed = 0" if table == "replay_sleeps" else "status = 1"
-        for first in self._windows(table):
-            sql = f"SELECT `key` FROM {table} WHERE id > ? AND id <= ? AND {what}"
-            yield [key for (key,) in self._query(sql, (first, first + _PAGE))]
-
-    def _windows(self, table: str) -> Iterator[int]:
-        """Where the ranges of ids begin that have rows."""
-        after = 0
-        while True:
-            sql = f"SELECT MIN(id) FROM {table} WHERE id > ?"
-            rows = self._query(sql, (after,))
-            if not rows or (first := rows[0][0]) is None:
-                return
-            yield first - 1
-            after = first - 1 + _PAGE
-
-    def count_taken(self) -> int:
-        """How many signals count as taken."""
-        sql = "SELECT COUNT(*) FROM replay_signals WHERE check_id > 0"
-        return int(self._query(sql)[0][0])
-
-    def count_signals(self, up_to: int) -> int:
-        """How many signals there are up to an id."""
-        sql = "SELECT COUNT(*) FROM replay_signals WHERE id <= ?"
-        return int(self._query(sql, (up_to,))[0][0])
-
-    def taken(self) -> Iterator[tuple[int, str, object, int, str | None, bool]]:
-        """Signals that count as taken: id, run, type, await, and its key if it is there."""
-        sql = (
-            "SELECT id, namespace, workflow, run, type, check_id FROM replay_signals"
-            " WHERE id > ? AND id <= ? AND check_id > 0"
-        )
-        for first in self._windows("replay_signals"):
-            rows = self._query(sql, (first, first + _PAGE))
-            takers: dict[int, str] = {}
-            for some in chunks([row[5] for row in rows], _CHUNK):
-                listed = placeholders(len(some))
-                query = f"SELECT id, `key` FROM replay_signal_awaits WHERE id IN ({listed})"
-                takers |= dict(self._query(query, some))
-            answered = self.found(_RESPONSE, list(takers.values()))
-            for id, *run, type, taker in rows:
-                key = takers.get(taker)
-                yield id, "/".join(map(str, run)), type, taker, key, key in answered
-
-    def same_signals(self) -> Iterator[tuple[int, int]]:
-        """Signals that are there twice."""
-        sql = (
-            "SELECT MAX(id), MIN(id) FROM replay_signals GROUP BY namespace, hash"
-            " HAVING COUNT(*) > 1"
-        )
-        yield from ((again, first) for again, first in self._query(sql))
-
-
-def _type(key: str) -> int:
-    """The signal type in an await's key; one that no signal has if it names none."""
-    text = key.rpartition("/")[2].partition(":")[0]
-    return int(text) if re.fullmatch("-?[0-9]{1,3}", text) else 1000
-
-
-@contextlib.contextmanager
-def opened(url: str) -> Iterator[Tables]:
-    """Open a log to be audited, as it is at this moment.
-
-    Raises `BadUrl`, `NoLog`, `SchemaTooNew` or `Unavailable`.
-    """
-    parts, _ = parse_url(url)
-    file = unquote(parts.path[1:])
-    if parts.scheme == "sqlite" and not os.path.exists(file):
-        raise NoLog(f"{url} is no file: name the database that has the log")
-    database = open_unprepared(url)
-    try:
-        if "key" not in database._columns("replay_events"):
-            raise NoLog(f"{database.name} has no log: name the database that has one")
-        if database._version() > SCHEMA_VERSION:
-            raise SchemaTooNew(f"{database.name} was made by a newer replay: install that one")
-        _at_one_moment(database)
-        yield Tables(database)
-    finally:
-        database.close()
-
-
-def _at_one_moment(database: Database) -> None:
-    """Begin a transaction that reads, so that all queries see the same moment."""
-    if isinstance(database, Sqlite):
-        database.query("BEGIN")
-        return
-    database.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    database.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-
-
 def audited(url: str) -> Iterator[Finding]:
-    """Audit the log at `url`, and yield what is wrong.  Raises as `opened` does."""
-    with opened(url) as tables:
+    """Audit the log at `url`, and yield what is wrong.  Raises as `open_log` does."""
+    with open_log(url) as tables:
         yield from Audit(tables).run()

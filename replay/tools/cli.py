@@ -20,7 +20,8 @@ from ..server.access import Access, load, new_token
 from ..server.limits import allow_open_files
 from ..server.options import BadSetup, Options, exposed
 from ..storage.database import Error
-from .audit import Audit, opened
+from .audit import Audit
+from .tables import open_log
 
 if TYPE_CHECKING:
     from ..server.server import Server
@@ -209,7 +210,7 @@ def _make_token(args: argparse.Namespace) -> None:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    with opened(args.db) as tables:
+    with open_log(args.db) as tables:
         found = 0
         for finding in Audit(tables).run():
             found += 1

@@ -13,7 +13,7 @@ from replay import Event, EventType, Key
 from replay.storage.database import Row, from_text, later
 from replay.storage.event import read_event
 from replay.tools.audit import Audit as Auditor
-from replay.tools.audit import Tables
+from replay.tools.tables import Tables
 from tests.simulation.backend import Backend
 from tests.simulation.program import DONE, WORKFLOW, Cancelling, Facts, Failing, Program, content
 

@@ -25,7 +25,8 @@ from replay import (
 )
 from replay.storage.database import TABLES, BadUrl, SchemaTooNew
 from replay.tools import cli
-from replay.tools.audit import Audit, NoLog, audited, opened
+from replay.tools.audit import Audit, audited
+from replay.tools.tables import NoLog, open_log
 from tests.scenario import FOLDER, perform
 from tests.support import Clock, Raw, drain, raw, stepped
 from tests.test_golden import SCENARIOS, cuts, fill, make_tables
@@ -435,6 +436,28 @@ OF_PRUNED: dict[str, tuple[str, Sequence[str]]] = {
 }
 
 
+#: What only SQLite can hold.
+OF_SQLITE: dict[str, tuple[str, Sequence[str]]] = {
+    "a time that is none": ("L3", [change(73, "timestamp = 'soon'")]),
+    "a time that is a number": ("L3", [change(73, "timestamp = 5")]),
+    "a type that is a text": ("L3", [change(73, "type = 'x'")]),
+    "a key that is a number": ("L3", [change(73, "`key` = x'ff'")]),
+    "an iteration that is a text": ("L3", [change(73, "iteration = 'x'")]),
+    "a sleep with a time that is none": ("L3 R7", [change(3, "complete_at = 'x'", "sleeps")]),
+    "an await with a time that is none": ("L3 S2", [change(1, "timeout_at = 5", "signal_awaits")]),
+    "a signal with a time that is none": ("L3 S2", [change(1, "created_at = 'x'", "signals")]),
+    "a parked row with a time that is none": (
+        "L3",
+        [f"UPDATE replay_parked SET next_at = 'x' WHERE consumer = '{FLOW}'"],
+    ),
+    "a parked row of no event": (
+        "L3",
+        [f"UPDATE replay_parked SET event_id = 'x' WHERE consumer = '{FLOW}'"],
+    ),
+    "a cursor that is no id": ("L5", ["UPDATE replay_cursors SET last_event_id = 'x'"]),
+}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a SQLite file with a log that nothing is wrong with."""
@@ -465,9 +488,10 @@ def test_nothing_is_wrong_with_the_whole_log(whole: Path) -> None:
     assert show(f"sqlite:///{whole}") == ""
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", DAMAGES | OF_SQLITE)
 def test_each_damage_is_found_and_named(name: str, whole: Path, tmp_path: Path) -> None:
-    expected, steps = DAMAGES[name]
+    """The promises that are named are those that are broken, and no others."""
+    expected, steps = (DAMAGES | OF_SQLITE)[name]
     path = shutil.copy(whole, tmp_path / "replay.db")
     with raw(url := f"sqlite:///{path}") as other:
         do(other, steps)
@@ -516,7 +540,7 @@ def restore(other: Raw, table: str, rows: Sequence[Sequence[Any]], definition: s
 
 #: Scenarios in which another program writes what it should not, and what is to be found there.
 WRITTEN = {
-    "gap": ["L3 event 16 of ns/greet/third/0: Nobody can read the event: its type is 99."],
+    "gap": ["L3 event 16 of ns/greet/third/0: The row is damaged: its type is 99."],
     "plain_values": [
         "R1 event 17 of ns/ship/odd/0: The request is of an iteration which never began."
     ],
@@ -609,7 +633,7 @@ def test_nothing_is_written_and_nothing_made(
 def test_the_log_may_be_in_use(url: str) -> None:
     """All that the audit reads is of one moment: what is committed meanwhile is not there."""
     make(url)
-    with stepped(url) as client, opened(url) as tables:
+    with stepped(url) as client, open_log(url) as tables:
         audit = Audit(tables)
         duplicates = tables.duplicates
 
