@@ -19,7 +19,6 @@ from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
 from ..storage.database import (
     SCHEMA_VERSION,
-    TABLES,
     Database,
     DatabaseError,
     Row,
@@ -36,6 +35,10 @@ FLOOR = "retention_floor"  # in replay_meta: up to this id gaps are final (L9)
 _COMPLETED, _RESPONSE = 2, 5  # types of events
 _PAGE = 5000  # events of a page, and ids of other tables
 _CHUNK = 500  # values in a statement
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+_TABLES_OF_MYSQL = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+)
 _HEAD = 1000  # bytes of a message that are compared
 
 
@@ -77,7 +80,8 @@ class Tables:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._there = {table for table in TABLES if database._columns(table)}
+        names = _TABLES if isinstance(database, Sqlite) else _TABLES_OF_MYSQL
+        self._there = {name for (name,) in database.query(names)}
         parts = "namespace, workflow, run, iteration"
         # In MySQL || means OR.
         joined = " || '/' || ".join(parts.split(", "))

@@ -638,14 +638,14 @@ def test_the_log_may_be_in_use(url: str) -> None:
         duplicates = tables.duplicates
 
         def meanwhile() -> Iterator[tuple[int, int, str, int]]:
-            consumer = register_workflow(client, "ns", wait, start=False)
-            client.run_workflow("ns", "wait", "later", 0)
-            drain(consumer, *client.loops())
+            client.signal_run("ns", "wait", "a", 1, "now", "now")
+            drain(*client.loops())
             return duplicates()
 
         tables.duplicates = meanwhile  # type: ignore[method-assign]
         assert [*audit.run()] == []
         assert tables.count == 89
+        assert client.log.newest() == 90
     assert show(url) == ""
 
 
