@@ -223,7 +223,7 @@ class Audit:
             self._own(line, iteration)
 
     def _own(self, line: _Line, iteration: _Iteration) -> None:
-        """What an open iteration adds itself."""
+        """Check an event that an open iteration has added itself."""
         is_end = line.type == _COMPLETED
         if iteration.pruned != _is_pruned(line.head) if is_end else iteration.pruned:
             text = "It is of an iteration of which only the ends may be left, both marked."

@@ -239,7 +239,7 @@ class Tables:
         return self._query("SELECT id, last_event_id FROM replay_cursors")
 
     def parked(self) -> Iterator[tuple[Row, tuple[int, str] | None, bool]]:
-        """What is parked, each with its event, and whether the log has what it waits for."""
+        """Parked rows, each with its event, and whether the log has what it waits for."""
         sql = (
             "SELECT consumer, event_id, `key`, attempts, next_at FROM replay_parked"
             " WHERE id > ? AND id <= ? ORDER BY id"

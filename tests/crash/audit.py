@@ -1,4 +1,4 @@
-"""What has to be true of a log in which every journey has come to its end."""
+"""Checks a log in which every journey has come to its end."""
 
 from __future__ import annotations
 

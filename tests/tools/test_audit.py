@@ -118,7 +118,7 @@ def _live(client: Client, clock: Clock) -> None:
         clock.forward(milliseconds=1500)
 
 
-# What can be wrong with it.
+# Damages.
 
 EVENT = ("id", "`key`", "namespace", "workflow", "run", "iteration", "type", "timestamp", "message")
 NOOP = "type = 0, namespace = '', workflow = '', run = NULL, `key` = "
@@ -173,7 +173,7 @@ FLOW = "workflow/ns/stumble"
 
 DONE = b"\n$type.googleapis.com/replaypb.SleepDone".hex()  # no signal
 
-#: What is wrong, the promises that it breaks, and how it is done: SQL, or an index to drop.
+#: By name, the promises that it breaks, and how it is done: SQL, or an index to drop.
 DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
     # The log.
     "an event is lost": ("L1 O1", [lost("events", 70)]),
@@ -536,7 +536,7 @@ def restore(other: Raw, table: str, rows: Sequence[Sequence[Any]], definition: s
         other.run(f"INSERT INTO {table} VALUES ({marks})", *row)
 
 
-# What is not wrong.
+# No false alarms.
 
 #: Scenarios in which another program writes what it should not, and what is to be found there.
 WRITTEN = {
@@ -616,7 +616,7 @@ def test_hostile_names_are_escaped(
 def test_nothing_is_written_and_nothing_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is no log is no clean log: it exits with 2."""
+    """A database without a log is no clean log: the command exits with 2."""
     missing = f"sqlite:///{tmp_path / 'missing.db'}"
     assert audit(capsys, "--db", missing) == (2, [])
     assert not list(tmp_path.iterdir())
@@ -650,7 +650,7 @@ def test_the_log_may_be_in_use(url: str) -> None:
 
 
 def test_a_newer_schema_is_refused(whole: Path, tmp_path: Path) -> None:
-    """What a newer library promises, this one does not know."""
+    """This library does not know what a newer one promises."""
     url = f"sqlite:///{shutil.copy(whole, tmp_path / 'replay.db')}"
     with raw(url) as other:
         other.run("UPDATE replay_meta SET value = '1000' WHERE name = 'schema_version'")
