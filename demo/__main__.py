@@ -21,7 +21,7 @@ from demo.fleet import Fleet, WorkerEnded
 from demo.market import BadInput, load
 from demo.messages import OrderRequest
 from demo.progress import Progress, Remarks, heard
-from demo.proof import prove
+from demo.proof import audit, prove
 from demo.trace import trace
 from demo.workflow import NAMESPACE, twap
 from replay.tools.ui import Server, Site, make_edge
@@ -127,11 +127,15 @@ def run(args: argparse.Namespace, url: str, orders: list[OrderRequest], log: Pat
                 progress.say(driver.state())
         # The orders of this demo, and those that an earlier demo with more orders left.
         given = board.requests | {prefix + order.order_id: order for order in orders}
-        return report(client, prefix, given, driver.kills)
+        return report(client, url, prefix, given, driver.kills)
 
 
 def report(
-    client: replay.Client, prefix: str, orders: Mapping[str, OrderRequest], kills: list[Kill]
+    client: replay.Client,
+    url: str,
+    prefix: str,
+    orders: Mapping[str, OrderRequest],
+    kills: list[Kill],
 ) -> bool:
     """Reads the log again from its beginning; prints one run of it, and the proof."""
     events = [
@@ -144,7 +148,7 @@ def report(
     of_run = [event for event in events if event.key.run == chosen]
     for line in trace(of_run, {kill.name: kill.last_id for kill in kills if chosen in kill.runs}):
         print(line)
-    checks = prove(events, orders)
+    checks = [*prove(events, orders), audit(url)]
     print(f"\nRead back from the log ({NAMESPACE}/{WORKFLOW}/{prefix}*):\n")
     for check in checks:
         print(check)

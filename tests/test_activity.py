@@ -333,6 +333,7 @@ def test_a2_a_cursor_set_back_does_not_hasten_an_attempt(url: str, calls: Calls)
         assert (calls.seen, answered(client), consumer.parked()) == (["r"] * 2, ["r r!"], [])
 
 
+@pytest.mark.damages
 def test_a4_a_request_that_is_gone_is_not_tried_again(url: str, calls: Calls) -> None:
     """A4: what was parked and then removed from the log is forgotten."""
     with stepped(url, clock := Clock()) as client:

@@ -487,6 +487,7 @@ def test_e7_a_parked_run_that_restarts_passes_the_cancel_on(url: str, at_once: b
         assert consumer.parked() == []
 
 
+@pytest.mark.damages
 def test_e7_terminate_ends_a_run_without_its_code(url: str) -> None:
     """E7: its code would wait, or catch the cancel."""
     ran: list[str] = []

@@ -435,6 +435,7 @@ def settle(act: ActivityConsumer, *others: Consumer) -> None:
             return
 
 
+@pytest.mark.damages
 def test_e3_every_replay_raises_the_same(url: str) -> None:
     """E3, R2: also after an eviction, in another process."""
     clock = Clock()

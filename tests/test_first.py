@@ -110,6 +110,7 @@ RESPONSES: dict[str, tuple[str, Any]] = {
 ORDERS = ["charge timer signal", "signal charge timer", "timer signal charge"]
 
 
+@pytest.mark.damages
 @pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize("replayed", [False, True], ids=["live", "replayed"])
 @pytest.mark.parametrize(
@@ -181,6 +182,7 @@ def test_e8_the_others_stay_open(url: str) -> None:
         assert outputs(client) == [10]
 
 
+@pytest.mark.damages
 def test_e8_what_was_left_open_does_not_hold_up_the_end(url: str) -> None:
     """E8, R9: its response comes to a run that has ended."""
 
@@ -438,6 +440,7 @@ def test_e8_an_await_without_a_timeout_lasts(url: str) -> None:
         assert outputs(client) == ["late"]
 
 
+@pytest.mark.damages
 def test_e8_l3_awaits_that_nobody_can_read_are_passed_over(url: str) -> None:
     """E8, L3: rows of another program below an iteration that ends."""
 
@@ -462,6 +465,7 @@ def test_e8_l3_awaits_that_nobody_can_read_are_passed_over(url: str) -> None:
         assert len([line for line in listing(client) if "COMPLETED" in line]) == 2
 
 
+@pytest.mark.damages
 def test_e8_the_end_of_an_iteration_costs_few_queries(url: str) -> None:
     """E8: not one for each signal that it took."""
 

@@ -34,6 +34,7 @@ from replay.storage.tail import BATCH
 from tests.example_pb2 import Int
 from tests.support import Clock, Faults, Raw, crash, cursor, drain, listing, raw, rows, stepped
 
+pytestmark = pytest.mark.damages
 PATIENCE = 60.0
 CREATED, COMPLETED = EventType.RUN_CREATED, EventType.RUN_COMPLETED
 OUTPUT, REQUEST, RESPONSE = (

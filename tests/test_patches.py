@@ -222,6 +222,7 @@ def outputs(client: Client, run: str = "a") -> list[str]:
     return [str(e.message.value) for e in found if e.type is EventType.RUN_OUTPUT]
 
 
+@pytest.mark.damages
 def test_e10_random_numbers_are_the_same_in_each_replay(url: str) -> None:
     """E10: after an eviction the function goes on with the numbers that it would have drawn."""
     with stepped(url, Clock()) as client:

@@ -22,6 +22,7 @@ def claimed(path: Path) -> tuple[list[str], str]:
     return found[1].split(", "), found[2]
 
 
+@pytest.mark.damages
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_scenario_prints_what_its_file_shows(path: Path, url: str) -> None:
     """Each first line names its promises.

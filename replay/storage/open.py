@@ -30,17 +30,21 @@ def open_database(url: str) -> Database:
 
     `replay.connect` documents the URLs and the errors.
     """
-    parts, options = parse_url(url)
-    if parts.scheme == "sqlite" and not parts.netloc:
-        database: Database = Sqlite(unquote(parts.path[1:]) or ":memory:", options)
-    elif parts.scheme == "mysql":
-        database = open_mysql(parts, options)
-    else:
-        given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"
-        raise BadUrl(f"expected {_EXPECTED}, not {given}")
+    database = open_unprepared(url)
     try:
         database.prepare()
     except BaseException:
         database.close()
         raise
     return database
+
+
+def open_unprepared(url: str) -> Database:
+    """Open the database at `url` as it is, to look into it.  Raises as `open_database` does."""
+    parts, options = parse_url(url)
+    if parts.scheme == "sqlite" and not parts.netloc:
+        return Sqlite(unquote(parts.path[1:]) or ":memory:", options)
+    if parts.scheme == "mysql":
+        return open_mysql(parts, options)
+    given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"
+    raise BadUrl(f"expected {_EXPECTED}, not {given}")

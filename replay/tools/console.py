@@ -71,10 +71,8 @@ def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentPar
     return parser
 
 
-def opened(args: argparse.Namespace) -> Client:
-    """Import the modules that the command line names, and open its log, which must exist."""
-    for module in getattr(args, "modules", ()):
-        _import(module)
+def log_url(args: argparse.Namespace) -> str:
+    """Return the URL of the log that the command line means, which must exist."""
     url = os.environ.get("REPLAY_URL", "") if args.url is None else args.url
     if not url:
         raise BadUrl("say which log: --url URL, or set REPLAY_URL")
@@ -85,7 +83,14 @@ def opened(args: argparse.Namespace) -> Client:
             raise BadUrl("a log in memory ends with its process: name a file or a server")
         if not os.path.exists(file):  # a command must not make a log where somebody mistypes
             raise Unavailable(f"there is no file {file}: is the URL right?")
-    return connect(url, loops=False)
+    return url
+
+
+def opened(args: argparse.Namespace) -> Client:
+    """Import the modules that the command line names, and open its log, which must exist."""
+    for module in getattr(args, "modules", ()):
+        _import(module)
+    return connect(log_url(args), loops=False)
 
 
 def _import(module: str) -> None:

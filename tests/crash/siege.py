@@ -134,7 +134,8 @@ class Siege:
             self._ask_all(client)
             for run in self.runs:
                 client.await_completion(journey.NAMESPACE, "journey", run, LIMIT)
-            audit(stack.enter_context(stepped(self._database)), self.runs, team.executed())
+            alone = stack.enter_context(stepped(self._database))
+            audit(self._database, alone, self.runs, team.executed())
 
     def _fight(self, client: Client, team: Team, kills: int) -> None:
         while len(self.runs) < OPEN:

@@ -60,5 +60,5 @@ def test_l1_l5_l6_a_server_loses_transactions_and_everybody_goes_on(
             assert found[: len(kept)] == kept
             assert len(found) < len(had)
             finish(another, list(RUNS))
-            audit(another, RUNS, team.executed())
+            audit(own_server.url, another, RUNS, team.executed())
             assert log_of(client) == log_of(another)

@@ -93,4 +93,4 @@ def test_l6_r2_s2_a_process_dies_at_each_statement_once(
         executed = victims.executed()
         work(url, "r", 1, executed)
         with stepped(url) as client:
-            audit(client, {"r": 1}, executed)
+            audit(url, client, {"r": 1}, executed)

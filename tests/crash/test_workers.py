@@ -13,6 +13,7 @@ import pytest
 from replay import Client, EventType
 from tests import journey
 from tests.crash import worker
+from tests.crash.audit import audit
 from tests.crash.worker import NAMESPACE
 from tests.example_pb2 import Int
 from tests.support import listing, stepped, with_options
@@ -126,19 +127,4 @@ def test_a1_r2_r3_kills_at_any_moment_lose_and_repeat_nothing(url: str, workers:
                     team[team.index(victim)] = workers.start()
         for run in RUNS:
             client.await_completion(journey.NAMESPACE, "journey", run, LIMIT)
-        audit(client, workers)
-
-
-def audit(client: Client, workers: Workers) -> None:
-    """Every run has exactly the events that it would have had without a crash."""
-    for run, value in RUNS.items():
-        found = listing(client, journey.NAMESPACE, "journey", run)
-        assert found == journey.events(run, value)
-    events = list(client.stream(to_head=True))
-    assert max(Counter((event.type, event.key) for event in events).values()) == 1
-    requests, responses = (
-        {event.key for event in events if event.type is type}
-        for type in (EventType.ACTIVITY_REQUEST, EventType.ACTIVITY_RESPONSE)
-    )
-    assert requests == responses
-    assert set(workers.executed()) == {call for run in RUNS for call in journey.calls_of(run)}
+        audit(url, client, RUNS, workers.executed())

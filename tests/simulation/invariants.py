@@ -1,4 +1,8 @@
-"""What has to hold after each step, whoever did what, read from the tables themselves."""
+"""What has to hold after each step, whoever did what, read from the tables themselves.
+
+What any log shows is left to `replay.tools.audit`.  Here is what only somebody sees who watches: in
+which order things appear, and that nothing changes afterwards.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,27 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from replay import Event, EventType, Key
-from replay.storage.database import from_text, later
+from replay.storage.database import Row, from_text, later
 from replay.storage.event import read_event
+from replay.tools.audit import Audit as Auditor
+from replay.tools.tables import Tables
 from tests.simulation.backend import Backend
 from tests.simulation.program import DONE, WORKFLOW, Cancelling, Facts, Failing, Program, content
 
+_EVERY = 25  # changes between two audits of the whole log
+
 _EVENTS = "SELECT id, type, `key`, timestamp, message FROM replay_events WHERE id > ? ORDER BY id"
+
+
+class _Tables(Tables):
+    """Reads past all faults."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.of(0))
+        self._backend = backend
+
+    def _query(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
+        return self._backend.query(sql, parameters)
 
 
 class Audit:
@@ -30,11 +49,9 @@ class Audit:
         self._programs = programs
         self._rows: dict[int, object] = {}
         self._version = -1
-        #: The keys of answers by target, and the activities' requests by namespace and target.
-        self._answers: dict[str, set[str]] = {}
-        self._requests: dict[tuple[str, ...], list[Event]] = {}
+        self._answers: dict[str, set[str]] = {}  # their keys, by target
         self._ended: list[Event] = []  # iterations whose next has not been looked for
-        self._woken: set[str] = set()  # sleeps whose answers have been looked at
+        self._looks = 0
         self._newest: dict[tuple[str, ...], tuple[int, int]] = {}  # iterations: begun, ended
         self._cancels: dict[str, list[Event]] = {}  # by the key of their iteration
         self.freed: set[int] = set()  # awaits whose signals others may take
@@ -45,55 +62,49 @@ class Audit:
         if (version := self._backend.version()) == self._version:
             return
         self._version = version
-        new = self._read()
-        moved = self._cursors()
-        if new or moved:
-            self._restarts()
-            self._effects()
+        self._read()
+        self._cursors()
+        self._restarts()
         self._signals()
         self._sleeps()
+        self._looks += 1
+        if self._looks % _EVERY == 0:
+            self.audit()
 
-    def _read(self) -> bool:
-        """L1, L2, A1: events are new, unique, and answers have their requests."""
-        found = False
+    def audit(self) -> None:
+        """All that a log shows by itself: L2, L6, A1, R6, R7, S2 and others."""
+        found = [str(finding) for finding in Auditor(_Tables(self._backend)).run()]
+        assert not found, "; ".join(found)
+
+    def _read(self) -> None:
+        """L1: events are new."""
         for row in self._backend.query(_EVENTS, (self.settled,)):
             if row[0] in self._rows:
                 continue
-            found, event = True, read_event(row)
+            event = read_event(row)
             self._rows[event.id] = row
             self.events[event.id] = event
             self.seen_at[event.id] = self.tick
             if event.type is EventType.NOOP:
                 continue
-            place = (event.type, event.text)
-            assert place not in self.by_key, f"L2: {event!r} is {self.by_key[place]!r} again"
-            self.by_key[place] = event
+            self.by_key[event.type, event.text] = event
             self._sort(event)
-            is_cancel = event.key.target == "replay_cancel"
-            if event.type is EventType.ACTIVITY_RESPONSE and not is_cancel:
-                asked = self.by_key.get((EventType.ACTIVITY_REQUEST, event.text))
-                assert asked is not None, f"A1: {event!r} answers nothing"
-                assert asked.id < event.id, f"A1: {event!r} comes before {asked!r}"
         while self.settled + 1 in self.events:
             self.settled += 1
-        return found
 
     def knows_all(self) -> bool:
         """Whether there are no events but those that it has seen."""
         count = "SELECT COUNT(*) FROM replay_events WHERE type <> 0"
         return bool(self._backend.query(count)[0][0] == len(self.by_key))
 
-    def _cursors(self) -> bool:
+    def _cursors(self) -> None:
         """L1, L5: nobody has read past a gap, and no cursor goes back unless it is put back."""
-        moved = False
         query = "SELECT id, last_event_id FROM replay_cursors WHERE id <> 'replay_signal/seen'"
         for name, position in self._backend.query(query):
             assert position <= self.settled, f"L1: {name} is at {position}, past {self.settled}"
             before = self.cursors.get(name, 0)
             assert position >= before, f"L5: the cursor of {name} went back from {before}"
-            moved |= position > before
             self.cursors[name] = int(position)
-        return moved
 
     def _sort(self, event: Event) -> None:
         """Put it where the checks look for it."""
@@ -108,22 +119,15 @@ class Audit:
             self._cancels.setdefault(str(event.key.iteration_key()), []).append(event)
         elif event.type is EventType.ACTIVITY_RESPONSE:
             self._answers.setdefault(event.key.target, set()).add(event.text)
-        elif event.type is EventType.ACTIVITY_REQUEST:
-            of = (event.key.namespace, event.key.target)
-            self._requests.setdefault(of, []).append(event)
 
     def _restarts(self) -> None:
-        """R6, E1, E2: an iteration ends with the next one's beginning, a result, or a failure."""
+        """R6: an iteration that ends without result or failure is not the last of its program."""
         ended, self._ended = self._ended, []
         for event in ended:
             key = event.key
             program = self._programs[key.namespace, key.run]
-            failed, returned = self._left(key, "replay_failure"), self._left(key, "replay_result")
-            assert not (failed and returned), f"E2: {key} has failed, and has a result"
-            if failed or returned:
-                begun = self._newest[key[:3]][0]
-                assert begun == key.iteration, f"E1: {key} is over, and has begun again"
-            elif key.iteration + 1 < len(program.iterations):
+            over = self._left(key, "replay_failure") or self._left(key, "replay_result")
+            if not over and key.iteration + 1 < len(program.iterations):
                 next = (EventType.RUN_CREATED, str(Key(*key[:3], key.iteration + 1)))
                 assert next in self.by_key, f"R6: {key} has ended, and its next has not begun"
 
@@ -259,49 +263,22 @@ class Audit:
         end = self.by_key.get((EventType.RUN_COMPLETED, str(answer.key.iteration_key())))
         return end is not None and end.id < answer.id
 
-    def _effects(self) -> None:
-        """L6: what a cursor has passed has had its effect, or is parked."""
-        rows = self._backend.query("SELECT consumer, event_id, `key` FROM replay_parked")
-        aside = {(str(name), int(id)) for name, id, _ in rows}
-        places = [(name, key) for name, _, key in rows]
-        assert len(places) == len(set(places)), f"R5: parked twice: {sorted(places)}"
-        for name, position in self.cursors.items():
-            kind, *of = name.split("/")
-            if kind != "activity":
-                continue
-            # With shards there are other consumers; the end of the simulation tells.
-            for event in self._requests.get(tuple(of), ()):
-                if event.id > position or (name, event.id) in aside:
-                    continue
-                answered = event.text in self.answers(event.key.target)
-                assert answered, f"L6: {name} passed {event!r} and lost it"
-
     def answers(self, target: str) -> set[str]:
         """The keys of the answers of an activity."""
         return self._answers.get(target, set())
 
     def _signals(self) -> None:
-        """S2, E8: await, answer and signal change together; only what came too late is freed."""
+        """S2, E8: await and answer change together; only what came too late is freed."""
         query = "SELECT id, check_id FROM replay_signals WHERE namespace <> ''"
         signals = self._backend.query(query)
         for id, _ in signals:
             self.signal_seen_at.setdefault(id, self.tick)
-        taken = [check for _, check in signals if check is not None]
-        assert len(taken) == len(set(taken)), f"S2: an await took two signals: {taken}"
         awaits = self._backend.query("SELECT id, `key`, status FROM replay_signal_awaits")
         took = {id: key for id, key, status in awaits if status == 3}
-        assert took.keys() >= set(taken), "S2: signal and await"
-        self.freed = took.keys() - set(taken)
-        for id in self.freed:
-            answer = self.by_key[EventType.ACTIVITY_RESPONSE, took[id]]
-            assert self._too_late(answer), f"E8: the signal of {answer!r} was freed"
+        self.freed = took.keys() - {check for _, check in signals}
         answers = self.answers("replay_signal")
+        # The Go system marks an await only some time after its answer, so no audit says this.
         assert answers <= {key for _, key, status in awaits if status != 1}, "S2: await and answer"
-        for _, key, status in awaits:
-            if status != 1 and key not in answers:
-                over = (EventType.RUN_COMPLETED, key.rpartition("/replay_signal/")[0])
-                withdrawn = status == 2 and over in self.by_key
-                assert withdrawn, f"E8: {key} was withdrawn while it was open"
 
     def all_freed(self) -> None:
         """E8: at the end no signal is kept by an await whose iteration was over."""
@@ -313,16 +290,9 @@ class Audit:
             assert not self._too_late(answer), f"E8: {answer!r} keeps a signal for nobody"
 
     def _sleeps(self) -> None:
-        """R7: a sleep is over when its answer is there, and not before its time."""
+        """R7: a sleep is marked when its answer is there.  The Go system marks none."""
         rows = self._backend.query("SELECT `key` FROM replay_sleeps WHERE completed = 1")
-        answered = self.answers("replay_sleep")
-        assert {key for (key,) in rows} == answered, "R7: sleep and answer"
-        for key in answered - self._woken:
-            self._woken.add(key)
-            asked = self.by_key[EventType.ACTIVITY_REQUEST, key]
-            answer = self.by_key[EventType.ACTIVITY_RESPONSE, key]
-            due = asked.timestamp + asked.message.duration.ToTimedelta()
-            assert answer.timestamp >= due, f"R7: {key} woke {due - answer.timestamp} early"
+        assert {key for (key,) in rows} == self.answers("replay_sleep"), "R7: sleep and answer"
 
     def unchanged(self) -> None:
         """L1: the log is append-only."""
@@ -330,7 +300,7 @@ class Audit:
         assert rows == self._rows, "L1: an event was changed or removed"
 
     def timed_out(self) -> set[str]:
-        """S3, S4: the awaits that ended without a signal, each of which rightly did."""
+        """S3: the awaits that ended without a signal, each of which rightly did."""
         signals = self._sent()
         out = set()
         for answer in self._reached():
@@ -342,15 +312,12 @@ class Audit:
                 self._rightly_over(answer, until, queue)
             else:
                 assert queue, f"S1: {answer!r} has a signal that nobody sent"
-                _, sent = queue.pop(0)
-                early = sent <= until or answer.timestamp < until
-                assert early, f"S4: {answer!r} took a signal that came too late for it"
+                queue.pop(0)
         return out
 
     def _rightly_over(
         self, answer: Event, until: datetime, queue: list[tuple[int, datetime]]
     ) -> None:
-        assert answer.timestamp >= until, f"S4: {answer!r} timed out before its time"
         if queue:
             id, sent = queue[0]
             before = self.signal_seen_at[id] < self.seen_at[answer.id]

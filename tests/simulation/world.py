@@ -782,6 +782,7 @@ class World:
         self.audit.look()
 
     def _compare(self) -> None:
+        self.audit.audit()
         self.audit.unchanged()
         self.audit.all_freed()
         shown = list(self._client.stream(to_head=True))

@@ -42,6 +42,7 @@ from tests.example_pb2 import Int, String
 from tests.servers import Server
 from tests.support import Raw, listing, raw, rows, stepped, with_options
 
+pytestmark = pytest.mark.damages
 PATIENCE = 60.0
 SECRET = "open-sesame"
 

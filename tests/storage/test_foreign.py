@@ -26,6 +26,8 @@ from tests.support import (
     stepped,
 )
 
+pytestmark = pytest.mark.damages
+
 
 def meddle(url: str, *statements: str) -> None:
     """Change rows as a program does that checks nothing."""
