@@ -68,7 +68,8 @@ PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
 _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
-_CURSOR = "replay_signal/seen"
+#: A row of replay_cursors that is no consumer: the id up to which signals are compared with awaits.
+SEEN = "replay_signal/seen"
 _RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]
 
@@ -228,8 +229,8 @@ class Matcher(Consumer):
     def claimed(self) -> None:
         """As in `Consumer`."""
         query = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
-        rows = self._log.database.query(query, (_CURSOR,))
-        self._seen = self._stored_seen = checked_cursor(_CURSOR, rows[0][0]) if rows else 0
+        rows = self._log.database.query(query, (SEEN,))
+        self._seen = self._stored_seen = checked_cursor(SEEN, rows[0][0]) if rows else 0
         self._timers.reload()
 
     def forget(self) -> None:
@@ -542,6 +543,6 @@ class Matcher(Consumer):
         columns = "id, last_event_id, updated_at"
         move = "UPDATE replay_cursors SET last_event_id = ?, updated_at = ? WHERE id = ?"
         return [
-            *self._log.database.insert_missing("replay_cursors", columns, [(_CURSOR, 0, now)]),
-            Statement(move, (self._seen, now, _CURSOR)),
+            *self._log.database.insert_missing("replay_cursors", columns, [(SEEN, 0, now)]),
+            Statement(move, (self._seen, now, SEEN)),
         ]

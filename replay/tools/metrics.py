@@ -29,6 +29,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from ..client import consumer_name
 from ..log import Log, checked_cursor, has_ended
 from ..shard import fnv1a, jump_hash
+from ..signal import SEEN
 from ..signal import TARGET as SIGNALS
 from ..sleep import TARGET as SLEEPS
 from ..storage.database import DatabaseError, Error, from_text
@@ -155,8 +156,8 @@ def _consumers(log: Log) -> Iterator[tuple[str, _Figures]]:
     recent = _Recent(log, newest)
     failed = "SELECT consumer, COUNT(*) FROM replay_parked WHERE attempts > 0 GROUP BY consumer"
     parked: dict[str, int] = dict(query(failed))
-    cursors = "SELECT id, last_event_id, lease_until FROM replay_cursors ORDER BY id LIMIT ?"
-    for name, cursor, lease in query(cursors, (MOST,)):
+    cursors = "SELECT id, last_event_id, lease_until FROM replay_cursors WHERE id <> ?"
+    for name, cursor, lease in query(f"{cursors} ORDER BY id LIMIT ?", (SEEN, MOST)):
         with suppress(DatabaseError):  # a cursor that is no id, which its owner reports
             position = checked_cursor(name, cursor)
             age = recent.age(name, position, now).total_seconds()

@@ -16,6 +16,7 @@ README = ROOT / "README.md"
 SEMANTICS = ROOT / "docs" / "semantics.md"
 PROGRAM = ROOT / "examples" / "hello.py"
 IDS = {"L": 9, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 2, "T": 3, "G": 6}
+FURTHER = ["Q5"]  # of a letter whose other ids are not promises yet
 NOT_KEPT = ["L9"]
 
 
@@ -93,7 +94,7 @@ def test_the_errors_in_the_readme_exist() -> None:
 def test_the_ids_are_all_there_once() -> None:
     """The semantics have each id once, and no other."""
     expected = [f"{letter}{n}" for letter, last in IDS.items() for n in range(1, last + 1)]
-    assert sorted(ids(SEMANTICS.read_text())) == sorted(expected)
+    assert sorted(ids(SEMANTICS.read_text())) == sorted(expected + FURTHER)
 
 
 def test_what_is_not_kept_stands_apart() -> None:

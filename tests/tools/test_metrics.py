@@ -408,6 +408,17 @@ def test_q5_a_consumer_that_nobody_owns_shows_it(url: str) -> None:
 
 
 @pytest.mark.embedded
+def test_q5_the_mark_of_signals_is_no_consumer(url: str) -> None:
+    """Q5: the row has no owner and never will, so it would alarm for ever."""
+    with watched(url) as (client, registry):
+        drain(register_workflow(client, "ns", flow, start=False))
+        with raw(url) as other:
+            insert = "INSERT INTO replay_cursors (id, last_event_id, updated_at) VALUES (?, ?, ?)"
+            other.run(insert, "replay_signal/seen", 7, "2029-01-01 00:00:00.000")
+        assert of(values(shown(registry)), "replay_owned") == {"workflow/ns/flow": 1}
+
+
+@pytest.mark.embedded
 def test_q5_rows_that_nobody_can_read_stop_no_scrape(url: str) -> None:
     """Q5, L3: other programs' rows are left out; the others are shown."""
     with watched(url, clock := Clock()) as (client, registry):
