@@ -100,7 +100,7 @@ def test_q5_a_server_serves_what_its_sessions_and_databases_say(url: str) -> Non
     assert "a-run-id" not in text
     found = values(text)
     consumers = {key[1] for key in found if key[0] == "replay_queue_age_seconds"}
-    assert consumers == {
+    assert consumers >= {
         "workflow/shop/order",
         "activity/shop/price",
         "replay_sleep",
