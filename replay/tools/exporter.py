@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from .metrics import Prometheus, backlogs
 
 if TYPE_CHECKING:
     from ..server.server import Server
+
+log = logging.getLogger("replay")
 
 _SCRAPES = 8  # at a time
 _PATIENCE = 10.0  # seconds for a request and its answer
@@ -74,6 +77,9 @@ class Exporter:
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, EOFError, asyncio.LimitOverrunError, ConnectionError):
+            writer.transport.abort()
+        except Exception:
+            log.exception("a scrape got no answer")
             writer.transport.abort()
         finally:
             self._open -= 1

@@ -43,6 +43,10 @@ _SHARD = re.compile(r"([1-9]\d{0,5})_of_([1-9]\d{0,5})")
 BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
 
+class NoDatabase(Error, TypeError):
+    """A log that is behind a server has no database to ask."""
+
+
 class Prometheus:
     """Counts what consumers do, and how long activities take; pass it as `metrics`.
 
@@ -89,10 +93,15 @@ class Backlog:
     """Shows what waits in a log, and who serves it: a collector that asks the database itself.
 
     So it also shows consumers whose process hangs or has ended.  It takes a few queries, and reads
-    no messages.  Register it in one process of a log; a server does that by itself.
+    no messages.  Register it in one process of a log; a server does that by itself.  Raises
+    `NoDatabase` for the log of a server's client.
     """
 
     def __init__(self, log: Log) -> None:
+        if getattr(log, "database", None) is None:
+            raise NoDatabase(
+                f"{log.name} is a server, which shows its queues itself: start it with --metrics"
+            )
         self._log = log
 
     def describe(self) -> Sequence[Metric]:

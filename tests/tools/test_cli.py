@@ -96,5 +96,7 @@ def test_q5_a_server_without_the_extra_says_what_its_metrics_need(
         monkeypatch.delitem(sys.modules, f"replay.tools.{module}", raising=False)
     monkeypatch.delattr("replay.tools.exporter", raising=False)
     assert cli.main(["server", "--db", "sqlite://", "--metrics", "127.0.0.1:0"]) == 2
-    needed = "--metrics needs the package prometheus_client: pip install 'replay-workflows[metrics]'"
+    needed = (
+        "--metrics needs the package prometheus_client: pip install 'replay-workflows[metrics]'"
+    )
     assert capsys.readouterr().err.endswith(f"replay: {needed}\n")

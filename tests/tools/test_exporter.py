@@ -185,6 +185,21 @@ def test_q5_scrapes_are_bounded_in_number_length_and_time(
             assert ended(silent)
 
 
+def test_q5_an_error_of_a_scrape_is_logged_and_ends_its_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Q5: Prometheus sees a scrape that failed, not one that never ends."""
+    with exported(tmp_path) as (server, address):
+        server.server._hosts.all()[0].client.log.now = broken  # type: ignore[method-assign]
+        with pytest.raises((urllib.error.URLError, ConnectionError)):
+            scrape(address)
+    assert "a scrape got no answer" in caplog.messages
+
+
+def broken() -> Any:
+    raise RuntimeError("no clock")
+
+
 def ended(connection: socket.socket) -> bool:
     """Whether the other side ends the connection without a word."""
     try:

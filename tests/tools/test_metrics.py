@@ -30,7 +30,7 @@ from replay.consumer import figures, lag_of, measured
 from replay.log import Attempts
 from replay.storage.database import Row
 from replay.storage.event import UNKNOWN
-from replay.tools.metrics import MOST, Backlog, Prometheus
+from replay.tools.metrics import MOST, Backlog, NoDatabase, Prometheus
 from tests.exposition import OF_CONSUMERS, OF_LOGS, Values, labels, shown, values
 from tests.support import START, Clock, drain, raw, stepped
 
@@ -261,6 +261,18 @@ def test_q5_a_log_shows_these_metrics_and_labels(url: str) -> None:
         registry.register(Backlog(client.log))
         drain(register_workflow(client, "ns", flow, start=False))
         assert labels(shown(registry)) == OF_LOGS
+
+
+def test_q5_a_client_of_a_server_is_told_who_shows_the_queues(url: str) -> None:
+    """Q5: at once, not at each scrape."""
+    with stepped(url) as client:
+        if url.startswith("grpc"):
+            with pytest.raises(
+                NoDatabase, match="shows its queues itself: start it with --metrics"
+            ):
+                Backlog(client.log)
+        else:
+            Backlog(client.log)
 
 
 def ages(registry: CollectorRegistry) -> dict[str, float]:
