@@ -57,11 +57,12 @@ class _RequestLog(logging.LoggerAdapter[logging.Logger]):
 class ActivityContext:
     """The request that an activity executes, as the activity sees it."""
 
-    __slots__ = ("_abandoned", "_beat", "_event", "attempt")
+    __slots__ = ("_abandoned", "_beat", "_began", "_ended", "_event", "attempt")
 
     def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
-        self._beat = time.monotonic()
+        self._began = self._beat = time.monotonic()
+        self._ended: float | None = None
         self._abandoned = False
         #: 1 for the first attempt.  Attempts that ended in a crash do not count (A2).
         self.attempt = attempt
@@ -116,6 +117,14 @@ class ActivityContext:
         """Have the next heartbeat raise."""
         self._abandoned = True
 
+    def end(self) -> None:
+        """Take note that the function has ended."""
+        self._ended = time.monotonic()
+
+    def seconds(self) -> float:
+        """How long the attempt took, or has taken so far."""
+        return (self._ended or time.monotonic()) - self._began
+
 
 class _Raised(Error):
     """A `MessageError` that the activity itself has raised: the next attempt may succeed."""
@@ -128,7 +137,6 @@ class _Raised(Error):
 @dataclass(slots=True)
 class _Running:
     event: Event
-    attempts: int  # failed ones
     context: ActivityContext
     result: Future[Any]
 
@@ -269,7 +277,7 @@ class ActivityConsumer(Consumer):
             while waiting and not self._stop.is_set() and not batch.full():
                 event = waiting.popleft()
                 context = ActivityContext(event, 1)
-                self._conclude(event, 0, partial(self._execute, event, context), batch)
+                self._conclude(event, context, partial(self._execute, event, context), batch)
                 if not window.left():
                     break
         if waiting:
@@ -353,9 +361,8 @@ class ActivityConsumer(Consumer):
         ):
             batch.unparked.append(parked.event_id)
         elif self._pool is None:
-            attempt = parked.attempts + 1
-            context = ActivityContext(event, attempt)
-            self._conclude(event, attempt - 1, partial(self._execute, event, context), batch)
+            context = ActivityContext(event, parked.attempts + 1)
+            self._conclude(event, context, partial(self._execute, event, context), batch)
         else:
             self._submit(event, parked.attempts)
 
@@ -363,14 +370,14 @@ class ActivityConsumer(Consumer):
         assert self._pool is not None
         context = ActivityContext(event, attempts + 1)
         result = self._pool.submit(partial(self._execute, event, context))
-        self._running[event.id] = _Running(event, attempts, context, result)
+        self._running[event.id] = _Running(event, context, result)
         result.add_done_callback(lambda _: self.wake())
 
     def _harvest(self, batch: Batch) -> None:
         for id, running in list(self._running.items()):
             if running.result.done() and not batch.full():
                 del self._running[id]
-                self._conclude(running.event, running.attempts, running.result.result, batch)
+                self._conclude(running.event, running.context, running.result.result, batch)
             elif self._timeout is not None and running.context.left(self._timeout) <= 0:
                 self._abandon(id, running, batch)
 
@@ -380,8 +387,9 @@ class ActivityConsumer(Consumer):
         if not batch.full() and self._pool.abandon(running.result):
             del self._running[id]
             running.context.abandon()
+            batch.seconds.append(running.context.seconds())
             error = TimeoutError(f"the attempt has taken longer than {self._timeout}")
-            self._fail(running.event, running.attempts + 1, error, batch)
+            self._fail(running.event, running.context.attempt, error, batch)
 
     def _leave(self) -> None:
         """As in `Consumer`, after the workers have ended, or when it is time to stop."""
@@ -394,7 +402,7 @@ class ActivityConsumer(Consumer):
                 wait(futures, min(left, self._next_timeout()), FIRST_COMPLETED)
                 batch = Batch(self._position)
                 self._harvest(batch)
-                self._commit(batch)
+                self._measure((), batch, self._commit(batch))
         except Error as error:
             _log.warning("%s: what it executed is executed again: %s", self.name, error)
             self._forget()
@@ -409,10 +417,11 @@ class ActivityConsumer(Consumer):
             except MessageError as error:
                 raise _Raised(error) from error
         finally:
+            context.end()
             self._executing.discard(event.text)
 
     def _conclude(
-        self, event: Event, attempts: int, result: Callable[[], Any], batch: Batch
+        self, event: Event, context: ActivityContext, result: Callable[[], Any], batch: Batch
     ) -> None:
         """Add the response, or park the request."""
         try:
@@ -421,14 +430,15 @@ class ActivityConsumer(Consumer):
         except KeyboardInterrupt:
             raise
         except _Raised as error:
-            self._fail(event, attempts + 1, error.error, batch)
+            self._fail(event, context.attempt, error.error, batch)
         except MessageError as error:  # of what it takes or returns; a codec may work later
             hopeless = not isinstance(error, CodecFailed)
-            self._fail(event, attempts + 1, error, batch, hopeless=hopeless)
+            self._fail(event, context.attempt, error, batch, hopeless=hopeless)
         except BaseException as error:
-            self._fail(event, attempts + 1, error, batch)
+            self._fail(event, context.attempt, error, batch)
         else:
             self._respond(response, batch, event.id)
+        batch.seconds.append(context.seconds())
 
     def _respond(self, response: Event, batch: Batch, request: int) -> None:
         batch.add(response)
@@ -453,6 +463,7 @@ class ActivityConsumer(Consumer):
             _log.warning("%s: %s gives up after attempt %d", self.name, event.text, attempts)
             response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, stored)
             self._respond(response, batch, event.id)
+            batch.failed += 1
             return
         if not hopeless:
             self.park(batch, event.id, event.key, attempts, error, policy.pause(attempts))

@@ -26,14 +26,14 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
-from .log import Log, LostOwnership, Move, Parked
+from .log import Attempts, Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Unavailable
-from .storage.event import Event, Key
+from .storage.event import Event, EventType, Key
 from .storage.tail import BATCH, BYTES, Waiter
 
 log = logging.getLogger("replay")
@@ -44,6 +44,8 @@ Metrics = Callable[[str, str, float], None]
 #: Seconds that a step may handle events before it commits what it has.
 WINDOW = 0.02
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds until a consumer that failed starts again
+#: How long a stored cursor may stand before events that were handled, if no commit stores it.
+_UNSTORED = timedelta(seconds=1)
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
 #: Events with which a batch is full, whatever their size.
 FULL = 2000
@@ -69,6 +71,11 @@ class Batch:
     handled: bool = False
     #: The size of the events that may be large.
     bytes: int = 0
+    #: Attempts that failed and are not in `parked`, and those after an attempt that failed.
+    failed: int = 0
+    retried: int = 0
+    #: The seconds that each attempt at an activity took.
+    seconds: list[float] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Add an event that may be large."""
@@ -87,22 +94,70 @@ class Batch:
         """How many things there are to store, besides the cursor."""
         return len(self.events) + len(self.parked) + len(self.unparked) + len(self.also)
 
+    def attempts(self, parked: Mapping[int, Parked]) -> Attempts:
+        """Count the attempts that ended; `parked` is what was parked before this step."""
+        failed = [each.attempts for each in self.parked if each.attempts]
+        ended = (parked.get(id) for id in self.unparked)
+        again = sum(row is not None and row.attempts > 0 for row in ended)
+        again += sum(attempts > 1 for attempts in failed)
+        return Attempts(self.seconds, self.failed + len(failed), self.retried + again)
+
+
+def figures(
+    passed: int, added: int, attempts: Attempts, lag: timedelta | None
+) -> Iterator[tuple[str, float]]:
+    """Yield what a `Metrics` function is told about one step (Q5)."""
+    yield "events", passed
+    yield "added", added
+    yield "failed", attempts.failed
+    yield "retried", attempts.retried
+    for seconds in attempts.seconds:
+        yield "duration", seconds
+    if lag is not None:
+        yield "lag", max(0.0, lag.total_seconds())
+
+
+def lag_of(passed: Sequence[Event], now: datetime) -> timedelta | None:
+    """Return the age of the newest of these events; None if all are no-ops, which have no time."""
+    newest = (event for event in reversed(passed) if event.type is not EventType.NOOP)
+    return next((now - event.timestamp for event in newest), None)
+
+
+def measured(
+    metrics: Metrics, consumer: str, figures: Iterable[tuple[str, float]]
+) -> Metrics | None:
+    """Pass figures on, and return `metrics`; None if it has failed, so that it is not called again.
+
+    The step is stored already: it must neither fail nor be done again for this (Q5).
+    """
+    try:
+        for what, figure in figures:
+            metrics(consumer, what, figure)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        log.exception("%s is not measured any more: its metrics function failed", consumer)
+        return None
+    return metrics
+
 
 class Consumer:
     """One consumer.
 
     `metrics`, if given, is called several times after each step that did anything, with the
-    consumer's name, the name of a figure, and its value: "events" (read in this step), "added" (to
-    the log), "parked" (in this step), and "lag" (the age of the newest event read, in seconds).
+    consumer's name, the name of a figure, and its value: "events" (passed in this step), "added"
+    (to the log), "failed" and "retried" (attempts), "duration" (of each attempt at an activity, in
+    seconds), and "lag" (the age of the newest event passed, in seconds).
     """
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
         self.name = name
         self._log = events
-        self._metrics = metrics
+        self.metrics = metrics
         self._waiter = Waiter(self.wants)
         self._position: int | None = None  # None: this process is not the owner
         self._committed = 0
+        self._store_at: datetime | None = None  # when to store the cursor all the same
         self._known_up_to = 0  # the newest id when this process became the owner
         self._losses = 0  # of connections, see `Log.refresh`
         self._parked: dict[int, Parked] = {}
@@ -174,18 +229,21 @@ class Consumer:
             before = self._position or 0
             # The rest of the last read is not read again: it may be 8 MiB each time.
             events = self._ahead or self._log.read(before)
-            batch = Batch(events[-1].id if events else before)
+            late = self._store_at is not None and self._store_at <= self._log.now()
+            batch = Batch(events[-1].id if events else before, handled=late)
             self._retry_due(batch)
             wanted = [event for event in events if self.wants(event)]
             if batch.full():
                 wanted, batch.position = [], before
             self.handle(wanted, batch)
-            self._commit(batch)
+            attempts = self._commit(batch)
+            if wanted and self._store_at is None and self._committed < batch.position:
+                self._store_at = self._log.now() + _UNSTORED
             self._ahead = events[batch.position - before :]  # their ids have no gap
         except BaseException:
             self._forget()
             raise
-        self._measure(events, batch)
+        self._measure(events[: batch.position - before], batch, attempts)
         return batch.position - before + batch.size()
 
     def _claim(self, wait: float) -> bool:
@@ -193,7 +251,7 @@ class Consumer:
         if cursor is None:
             return False
         self._position = self._committed = cursor
-        self._ahead = []
+        self._ahead, self._store_at = [], None
         self._known_up_to = self._log.newest()
         self._looked = now = self._log.now()
         self._parked = {}
@@ -265,40 +323,26 @@ class Consumer:
                 exc_info=error if attempts == 1 and traceback else None,
             )
 
-    def _commit(self, batch: Batch) -> None:
-        old = self._committed
+    def _commit(self, batch: Batch) -> Attempts:
+        old, attempts = self._committed, batch.attempts(self._parked)
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
         if not (idle and batch.position - old < BATCH):
-            move = Move(self.name, old, batch.position, batch.parked, batch.unparked, batch.also)
-            self._log.commit(batch.events, move)
-            self._committed = batch.position
+            rows = (batch.parked, batch.unparked, batch.also)
+            self._log.commit(batch.events, Move(self.name, old, batch.position, *rows, attempts))
+            self._committed, self._store_at = batch.position, None
         self._position = batch.position
         for event_id in batch.unparked:
             self._parked.pop(event_id, None)
         for parked in batch.parked:
             self._parked[parked.event_id] = replace(parked, error="")  # the row has it
+        return attempts
 
-    def _measure(self, events: Sequence[Event], batch: Batch) -> None:
-        events = [event for event in events if event.id <= batch.position]
-        if self._metrics is None or not (events or batch.size()):
-            return
-        figures: dict[str, float] = {
-            "events": len(events),
-            "added": len(batch.events),
-            "parked": len(batch.parked),
-        }
-        if events:
-            lag = self._log.now() - events[-1].timestamp
-            figures["lag"] = max(0.0, lag.total_seconds())
-        try:
-            for what, figure in figures.items():
-                self._metrics(self.name, what, figure)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # the step is stored: it must not be done again for this
-            log.exception("%s is not measured any more: its metrics function failed", self.name)
-            self._metrics = None
+    def _measure(self, passed: Sequence[Event], batch: Batch, attempts: Attempts) -> None:
+        if self.metrics is not None and (passed or batch.size() or attempts.failed):
+            lag = lag_of(passed, self._log.now())
+            told = figures(len(passed), len(batch.events), attempts, lag)
+            self.metrics = measured(self.metrics, self.name, told)
 
     def _forget(self) -> None:
         if self._position is not None:
@@ -381,8 +425,7 @@ class Consumer:
 
     def _until_due(self) -> float | None:
         moments = [each.next_at for each in self._parked.values() if self.can_retry(each)]
-        if (own := self.due()) is not None:
-            moments.append(own)
+        moments += [own for own in (self.due(), self._store_at) if own is not None]
         if self._parked:
             moments.append(self._looked + LOOK)
         if not moments:
@@ -462,12 +505,14 @@ class Handler(Consumer):
             return
         window = Window()
         for count, event in enumerate(events, 1):
+            batch.retried += self._failures > 0
             try:
                 self._function(event)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 self._fail(event, error)
+                batch.failed += 1
                 batch.position = event.id - 1
                 batch.handled = True  # the commit finds out whether we are still the owner
                 return

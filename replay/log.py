@@ -27,7 +27,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -110,12 +110,23 @@ def checked_cursor(name: str, cursor: object) -> int:
     return cursor
 
 
-def _has_ended(lease: Any, now: datetime) -> bool:
-    """Whether a lease is over.  One that nobody can read is: a commit is fenced by the owner."""
+def has_ended(lease: Any, now: datetime) -> bool:
+    """Return whether a lease is over.  One that nobody can read is: the owner fences a commit."""
     try:
         return lease is None or from_text(lease) <= now
     except (TypeError, ValueError):
         return True
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The attempts that ended in one step of a consumer, for its metrics (Q5)."""
+
+    #: The seconds that each attempt at an activity took.
+    seconds: Sequence[float] = ()
+    failed: int = 0
+    #: How many were further attempts, after one that failed.
+    retried: int = 0
 
 
 @dataclass(slots=True)
@@ -128,6 +139,8 @@ class Move:
     parked: Sequence[Parked] = ()
     unparked: Sequence[int] = ()
     also: Sequence[Statement] = ()
+    #: Not stored: a server measures them.
+    attempts: Attempts = field(default_factory=Attempts)
 
 
 _CONVERT = "for this table: convert replay_events to the collation utf8mb4_bin"
@@ -608,7 +621,7 @@ class Log:
             )
             rows = self.database.query(query, (name,))
         cursor, owner, lease = checked_cursor(name, rows[0][0]), str(rows[0][1] or ""), rows[0][2]
-        expired = _has_ended(lease, now)
+        expired = has_ended(lease, now)
         dead = domain != "" and owner.partition("|")[0] == domain
         # Ours also if the outcome of an earlier claim was unknown.
         ours = owner == "" or owner.endswith(self._process)

@@ -68,7 +68,7 @@ PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
 _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
-#: The name of a row among the cursors that is no consumer's: its number is that of a signal.
+#: A row of replay_cursors that is no consumer: the id up to which signals are compared with awaits.
 SEEN = "replay_signal/seen"
 _RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]

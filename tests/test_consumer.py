@@ -9,7 +9,6 @@ from typing import Any
 
 import pymysql
 import pytest
-from prometheus_client import CollectorRegistry
 
 from replay import (
     Client,
@@ -27,7 +26,6 @@ from replay.consumer import Handler
 from replay.log import LostOwnership, Move
 from replay.storage.database import Database, DatabaseError, OutcomeUnknown, Statement, to_text
 from replay.storage.sqlite import Sqlite
-from replay.tools.metrics import Prometheus
 from tests import journey
 from tests.example_pb2 import Int
 from tests.support import (
@@ -420,6 +418,8 @@ def test_p12_a_cursor_set_back_repeats_nothing(url: str, name: str) -> None:
         journey.begin(client, "r", 1)
         go_on(clock, *consumers)
         assert sorted(consumer.name for consumer in consumers) == NAMES
+        clock.forward(seconds=1)
+        drain(*consumers)  # a server's own stay, and have nothing left to store
     with stepped(url, clock) as client:
         set_back(client, name)
         go_on(clock, *journey.staff(client, calls, start=False))
@@ -493,6 +493,8 @@ def test_p21_an_idle_consumer_writes_nothing(url: str) -> None:
         journey.begin(client, "r", 1)
         client.run_workflow(journey.NAMESPACE, "journey", "parked", Int(value=1))
         go_on(clock, *consumers)
+        clock.forward(seconds=1)
+        drain(*consumers)  # each may store where it stands, once
         faults = Faults(database(client))
         for _ in range(50):
             drain(*consumers)
@@ -807,7 +809,7 @@ def test_a_thread_looks_at_the_clock_each_minute(url: str) -> None:
 
 
 def test_metrics_are_given_what_a_step_did(url: str) -> None:
-    """The callback gets events handled, events added, requests parked, and the lag."""
+    """Q5: the callback gets events passed and added, attempts, their durations, and the lag."""
     figures, clock = Figures(), Clock()
     with stepped(url, clock) as client:
         workflow, activity, *_ = journey.staff(client, [], metrics=figures, start=False)
@@ -818,21 +820,33 @@ def test_metrics_are_given_what_a_step_did(url: str) -> None:
         assert figures == [
             (workflow.name, "events", 1),
             (workflow.name, "added", 1),
-            (workflow.name, "parked", 0),
+            (workflow.name, "failed", 0),
+            (workflow.name, "retried", 0),
             (workflow.name, "lag", 3.0),
         ]
         figures.clear()
+        works = activity._function  # type: ignore[attr-defined]
         activity._function = fail  # type: ignore[attr-defined]
+        for attempts in (1, 2):
+            activity.step()
+            assert figures[:4] == [
+                (activity.name, "events", 2 if attempts == 1 else 0),
+                (activity.name, "added", 0),
+                (activity.name, "failed", 1),
+                (activity.name, "retried", attempts - 1),
+            ]
+            assert figures[4][:2] == (activity.name, "duration")
+            assert 0 < figures[4][2] < 60
+            figures.clear()
+            clock.forward(seconds=300)
+        activity._function = works  # type: ignore[attr-defined]
         activity.step()
-        assert figures[:3] == [
-            (activity.name, "events", 2),
-            (activity.name, "added", 0),
-            (activity.name, "parked", 1),
-        ]
+        counted = [(what, figure) for _, what, figure in figures if what != "duration"]
+        assert counted == [("events", 0), ("added", 1), ("failed", 0), ("retried", 1)]
 
 
 def test_metrics_count_an_event_once_however_often_its_handler_fails(url: str) -> None:
-    """What was read and not handled is not counted; it will be."""
+    """Q5: what was read and not handled is not counted; it will be.  Its attempts are."""
     figures, clock, seen = Figures(), Clock(), Stubborn("b")
     with stepped(url, clock) as client:
         consumer = Handler(client.log, "consumer/mine", seen, lambda event: True, metrics=figures)
@@ -843,24 +857,9 @@ def test_metrics_count_an_event_once_however_often_its_handler_fails(url: str) -
         seen.bad.clear()
         drain(consumer)
         consumer.stop()
-    assert [figure for _, what, figure in figures if what == "events"] == [1, 2]
-
-
-def test_prometheus_shows_the_figures(url: str) -> None:
-    """`Prometheus` is a metrics callback; each consumer has its label."""
-    registry, clock = CollectorRegistry(), Clock()
-    with stepped(url, clock) as client:
-        prometheus = Prometheus(registry)
-        workflow, activity, *_ = journey.staff(client, [], metrics=prometheus, start=False)
-        for run in "ab":
-            journey.begin(client, run, 1)
-            clock.forward(seconds=2)
-            drain(workflow, activity)
-
-        def value(name: str, consumer: Consumer) -> float | None:
-            return registry.get_sample_value(name, {"consumer": consumer.name})
-
-        assert value("replay_events_total", workflow) == len(listing(client))
-        assert value("replay_added_total", activity) == 2
-        assert value("replay_parked_total", activity) == 0
-        assert value("replay_lag_seconds", workflow) == 0.0
+    told = {what: [figure for _, each, figure in figures if each == what] for _, what, _ in figures}
+    assert (told["events"], told["failed"], told["retried"]) == (
+        [1, 0, 0, 2],
+        [1, 1, 1, 0],
+        [0, 1, 1, 1],
+    )

@@ -27,7 +27,8 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from ..client import Client
-from ..log import LostOwnership
+from ..consumer import Metrics, figures, lag_of, measured
+from ..log import LostOwnership, Move
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import Event, EventType
 from ..storage.tail import BATCH, Alarm, Waiter
@@ -157,8 +158,16 @@ class Session:
 class Host:
     """The log of one database, in a server."""
 
-    def __init__(self, name: str, client: Client, threads: int, claims: Limit) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        threads: int,
+        claims: Limit,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.name = name
+        self._metrics = metrics
         self._claims = claims
         self.client = client
         self.log = client.log
@@ -181,6 +190,7 @@ class Host:
         """Look for events.  Serve sleeps and signals, or stand by while another server does."""
         self.log.tail.keep_polling(self.poll)
         for consumer in self.client.loops():
+            consumer.metrics = self._metrics
             consumer.start()
         self._hear()
 
@@ -237,6 +247,14 @@ class Host:
             return await self.run(function)
         finally:
             self._tell()
+
+    def measure(self, move: Move, added: int) -> None:
+        """Report what a session has committed, as the session's client does by itself (Q5)."""
+        if self._metrics is not None:
+            newest = self.log.tail.slice(move.new - 1, 1) if move.new > move.old else None
+            lag = lag_of(newest or (), self.log.now())
+            told = figures(move.new - move.old, added, move.attempts, lag)
+            self._metrics = measured(self._metrics, move.consumer, told)
 
     def turn(self, client: str, *, writing: bool = False) -> asyncio.Lock:
         """Held by the one costly read, or the one costly commit, that a client has under way (G5).

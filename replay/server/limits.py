@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,7 @@ from ..log import LARGEST_STEP, LONGEST_STEP
 from ..storage.database import Error
 from ..storage.event import MessageTooLarge
 from ..storage.tail import BYTES
+from .access import Forbidden, Unauthenticated
 from .options import Options
 
 try:
@@ -42,6 +43,14 @@ _QUIET = 10.0  # seconds between two warnings
 
 class LimitReached(Error):
     """The client has reached a limit.  Nothing was done, and it may repeat the call later."""
+
+
+#: Why a call is refused, in the server's metrics.
+_REASONS: Mapping[type[Exception], str] = {
+    Unauthenticated: "token",
+    Forbidden: "rights",
+    LimitReached: "limit",
+}
 
 
 class Limit:
@@ -104,6 +113,13 @@ class Limits:
         part = LARGEST_COMMIT + MOST_EVENTS * OVERHEAD
         self.commits = Limit("bytes of commits in flight", 2 * part, part, part)
         self.warnings = Seldom()
+        #: Calls that were refused, by reason.
+        self.refused = dict.fromkeys(_REASONS.values(), 0)
+
+    def note(self, error: BaseException) -> None:
+        """Count a call that was refused, if this is why."""
+        for kind, reason in _REASONS.items():
+            self.refused[reason] += isinstance(error, kind)
 
 
 class Seldom:
@@ -163,7 +179,8 @@ def _fields(descriptor: Any, raw: bytes, at: int, end: int) -> int:
             if tag & 7 == 2:  # with a length
                 length, at = _varint(raw, at)
                 if field is not None and field.is_packed:
-                    count += length // 8  # at least: a number may take one byte only
+                    # At least: a number may take one byte only.  A double takes no more than here.
+                    count += 0 if field.type == field.TYPE_DOUBLE else length // 8
                 elif field is not None and _holds_many(field.message_type):
                     count += _fields(field.message_type, raw, at, at + length)
                 at += length

@@ -40,6 +40,8 @@ class Options:
     key: bytes | None = None
     client_ca: bytes | None = None
     insecure: bool = False
+    #: Where to serve metrics over HTTP; "" for nowhere.
+    metrics: str = ""
     #: Whether `Check` of the health service needs no token.
     open_health: bool = False
     max_streams: int = 1000  # of one client
@@ -48,9 +50,7 @@ class Options:
 
     def check(self) -> None:
         """Raise `BadSetup` for options that contradict each other."""
-        host, colon, port = self.listen.rpartition(":")
-        if not (colon and host and re.fullmatch(r"\d{1,5}", port, re.A)) or int(port) > 65535:
-            raise BadSetup(f"--listen {self.listen}: expected host:port or [address]:port")
+        host, _ = address("listen", self.listen)
         if "" not in self.databases:
             raise BadSetup("name a database with --db URL, for all namespaces without their own")
         files = {"tls-cert": self.certificate, "tls-key": self.key, "client-ca": self.client_ca}
@@ -61,10 +61,30 @@ class Options:
             raise BadSetup("--tls-cert and --tls-key belong together")
         if self.client_ca and not self.certificate:
             raise BadSetup("--client-ca needs --tls-cert and --tls-key")
-        if not (self.certificate or self.insecure or is_loopback(host.strip("[]"))):
+        if not (self.certificate or self.insecure or is_loopback(host)):
             raise BadSetup(
                 f"--listen {self.listen} can be reached from other machines: give --tls-cert and"
                 " --tls-key, or --insecure where something else keeps the network safe"
+            )
+
+        if self.metrics:
+            self._check_metrics()
+
+    def _check_metrics(self) -> None:
+        """Raise `BadSetup` if strangers could read the metrics, which are served without TLS."""
+        host, _ = address("metrics", self.metrics)
+        if self.insecure:
+            return
+        if not is_loopback(host):
+            raise BadSetup(
+                f"--metrics {self.metrics} can be reached from other machines, and metrics have no"
+                " TLS: listen on 127.0.0.1, or give --insecure where something else keeps the"
+                " network safe"
+            )
+        if self.client_ca and self.access.open:
+            raise BadSetup(
+                "--metrics cannot ask for the certificates of --client-ca: give --tokens as well,"
+                " or --insecure"
             )
 
     def warnings(self) -> Iterator[str]:
@@ -77,6 +97,14 @@ class Options:
                     yield f"{name} has expired: clients that check it find nobody"
                 elif left < _SOON:
                     yield f"{name} expires in {left.days} days: replace it, and send SIGHUP"
+
+
+def address(option: str, text: str) -> tuple[str, int]:
+    """The host and the port that an option names.  Raises `BadSetup`."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and re.fullmatch(r"\d{1,5}", port, re.A)) or int(port) > 65535:
+        raise BadSetup(f"--{option} {text}: expected host:port or [address]:port")
+    return host.strip("[]"), int(port)
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:

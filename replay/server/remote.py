@@ -573,7 +573,14 @@ def _parts(
 def _moved(move: Move) -> pb.Move:
     if move.also:
         raise NotImplementedError("statements of a consumer's own do not go over the wire")
-    return pb.Move(consumer=move.consumer, old=move.old, new=move.new, unparked=move.unparked)
+    tried = move.attempts
+    return pb.Move(
+        consumer=move.consumer,
+        old=move.old,
+        new=move.new,
+        unparked=move.unparked,
+        attempts=pb.Attempts(seconds=tried.seconds, failed=tried.failed, retried=tried.retried),
+    )
 
 
 def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:

@@ -21,8 +21,8 @@ import asyncio
 import contextlib
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NoReturn
 
@@ -33,7 +33,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from ..client import BadFilter, open_client
-from ..log import LostOwnership
+from ..consumer import Metrics
+from ..log import Log, LostOwnership
 from ..query import BadQuery, QueryBehind
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
@@ -104,6 +105,7 @@ class _Gate(grpc.aio.ServerInterceptor):
 
     def _refusal(self, method: str, error: Error) -> Any:
         async def refuse(requests: object, context: Any) -> None:
+            self._limits.note(error)
             if isinstance(error, Unauthenticated):
                 warn = self._limits.warnings.warn
                 warn(f"refused {context.peer()}, which called {method[:100]!r}: no known token")
@@ -249,6 +251,7 @@ class _Dispatcher:
             if who is None or not self._gate.revoked(who):
                 raise error
             error = Unauthenticated("the token was revoked")
+        self._limits.note(error)
         if not is_public(error) and type(error) is not Unavailable:  # the database warns of that
             self._limits.warnings.warn(f"a call got no answer from its database: {error}")
         await _abort(context, error)
@@ -335,11 +338,23 @@ def _certificates(options: Options) -> Any:
     return grpc.ssl_server_certificate_configuration(pairs, ca)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What a server counts of its clients."""
+
+    sessions: int
+    #: Streams, sessions and calls that wait.
+    waiting: int
+    #: Calls that were refused since the start, by reason.
+    refused: Mapping[str, int]
+
+
 class Server:
     """A server, in the event loop that creates it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, metrics: Metrics | None = None) -> None:
         options.check()
+        self._metrics = metrics
         self._options = options
         self._hosts = Hosts({})
         self._server: Any = None
@@ -356,7 +371,9 @@ class Server:
         try:
             for namespace, url in options.databases.items():
                 client = await loop.run_in_executor(None, open_client, url)
-                hosts[namespace] = Host(namespace, client, options.threads, self._limits.claims)
+                hosts[namespace] = Host(
+                    namespace, client, options.threads, self._limits.claims, self._metrics
+                )
             self._hosts = Hosts(hosts)
             self._listen()
         except BaseException:
@@ -443,6 +460,22 @@ class Server:
             except RuntimeError as error:
                 raise BadSetup(f"--tls-cert, --tls-key, --client-ca: {error}") from error
         self._gate.change(options.access)
+
+    @property
+    def access(self) -> Access:
+        """The tokens that it accepts now."""
+        return self._gate.access
+
+    @property
+    def logs(self) -> Mapping[str, Log]:
+        """Its logs, by the namespace that each is for; "" for all others."""
+        return {host.name: host.log for host in self._hosts.all()}
+
+    def counts(self) -> Counts:
+        """What it counts of its clients, just now."""
+        waiting = self._limits.streams.held[("server", "")]
+        sessions = sum(len(host.sessions) for host in self._hosts.all())
+        return Counts(sessions, waiting, dict(self._limits.refused))
 
     async def stop(self) -> None:
         """End streams, then calls, then loops.  Give up all names."""

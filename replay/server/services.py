@@ -13,6 +13,7 @@ Left to `server`: decoding requests, limits, and errors on the wire.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -27,7 +28,7 @@ from google.protobuf.message import DecodeError
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
 from ..failure import CANCEL, FAILURE, LONGEST_TEXT, PATCH, RESERVED, read_cancel, read_failure
-from ..log import Log, LostOwnership, Move, NameCollision
+from ..log import Attempts, Log, LostOwnership, Move, NameCollision
 from ..query import ConsumerInfo, ParkedQuery, Queries, RunsQuery
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
@@ -524,9 +525,10 @@ class LogService:
             if move is None:
                 return _stored(host, *await host.commit(commit))
             async with host.owned(session, move.consumer) as claim:
-                stored = await host.commit(commit)
+                added, stored = await host.commit(commit)
                 claim.cursor = move.new
-                return _stored(host, *stored)
+                host.measure(move, sum(stored))
+                return _stored(host, added, stored)
         except (LostOwnership, NameCollision, DatabaseError) as error:
             return log_pb2.CommitReply(error=public_name(error), details=public_text(error))
 
@@ -800,7 +802,18 @@ def _move(session: Session, move: log_pb2.Move) -> Move:
         session.who.require(key.namespace, write=True)
     name = stored_name(session.who, move.consumer)
     parked = [parked_from(each) for each in move.parked]
-    return Move(name, move.old, move.new, parked, list(move.unparked))
+    attempts = _attempts(move.attempts)
+    return Move(name, move.old, move.new, parked, list(move.unparked), attempts=attempts)
+
+
+def _attempts(told: log_pb2.Attempts) -> Attempts:
+    """What a client says of its attempts.  Its figures reach the server's metrics only."""
+    numbers = (told.failed, told.retried, len(told.seconds))
+    if not all(0 <= number <= MOST_EVENTS for number in numbers):
+        raise BadRequest(f"a commit with more than {MOST_EVENTS} attempts")
+    if not all(0 <= seconds < math.inf for seconds in told.seconds):
+        raise BadRequest("an attempt took no length of time")
+    return Attempts(list(told.seconds), told.failed, told.retried)
 
 
 def stored_name(who: Principal, consumer: str) -> str:

@@ -23,6 +23,7 @@ from .console import Commands
 
 if TYPE_CHECKING:
     from ..server.server import Server
+    from .exporter import Exporter
 
 log = logging.getLogger("replay")
 
@@ -65,6 +66,13 @@ def add_parsers(commands: Commands) -> None:
     )
     server.add_argument(
         "--insecure", action="store_true", help="allow other machines to connect without TLS"
+    )
+    server.add_argument(
+        "--metrics",
+        default="",
+        metavar="HOST:PORT",
+        help="serve metrics for Prometheus at http://HOST:PORT/metrics; with --tokens, to tokens"
+        " for all namespaces",
     )
     server.add_argument(
         "--max-streams",
@@ -132,6 +140,7 @@ def _options(args: argparse.Namespace) -> Options:
             client_ca=args.client_ca and args.client_ca.read_bytes(),
             insecure=args.insecure,
             open_health=args.open_health,
+            metrics=args.metrics,
             max_streams=args.max_streams,
             max_calls=args.max_calls,
             threads=args.threads,
@@ -168,15 +177,34 @@ async def serve(kind: type[Server], args: argparse.Namespace) -> None:
     allow_open_files()
     # A call takes some twenty turns.  Python's 5 ms would add up to 0.1 s beside one large commit.
     sys.setswitchinterval(_SWITCH)
-    server, stop, loop = kind(options), asyncio.Event(), asyncio.get_running_loop()
+    exporter = _exporter(options.metrics) if options.metrics else None
+    server = kind(options, None if exporter is None else exporter.figures)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if exporter is not None:
+        await exporter.start(server)
     await server.start()
     loop.add_signal_handler(signal.SIGHUP, _reload, server, args)
     host = options.listen.rpartition(":")[0]
     print(f"replay: serving on {host}:{server.port}", flush=True)
+    if exporter is not None:
+        host = options.metrics.rpartition(":")[0]
+        print(f"replay: metrics on http://{host}:{exporter.port}/metrics", flush=True)
     await stop.wait()
+    if exporter is not None:
+        await exporter.stop()
     await server.stop()
+
+
+def _exporter(listen: str) -> Exporter:
+    try:
+        from .exporter import Exporter  # needs the optional extra `metrics`
+    except ModuleNotFoundError as error:
+        raise BadSetup(
+            f"--metrics needs the package {error.name}: pip install 'replay-workflows[metrics]'"
+        ) from error
+    return Exporter(listen)
 
 
 def _serve(args: argparse.Namespace) -> int:

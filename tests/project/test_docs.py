@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
 SEMANTICS = ROOT / "docs" / "semantics.md"
 PROGRAM = ROOT / "examples" / "hello.py"
-IDS = {"L": 9, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 2, "Q": 2, "T": 3}
+IDS = {"L": 9, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 2, "Q": 3, "T": 3}
 IDS |= {"G": 6}
+FURTHER = ["Q5"]  # retention is L9, and the audit promises nothing of its own
 NOT_KEPT = ["L9"]
 
 
@@ -94,7 +95,7 @@ def test_the_errors_in_the_readme_exist() -> None:
 def test_the_ids_are_all_there_once() -> None:
     """The semantics have each id once, and no other."""
     expected = [f"{letter}{n}" for letter, last in IDS.items() for n in range(1, last + 1)]
-    assert sorted(ids(SEMANTICS.read_text())) == sorted(expected)
+    assert sorted(ids(SEMANTICS.read_text())) == sorted(expected + FURTHER)
 
 
 def test_what_is_not_kept_stands_apart() -> None:

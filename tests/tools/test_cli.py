@@ -91,3 +91,18 @@ def test_g4_what_the_command_is_given_the_server_gets(
         max_calls=3,
         threads=4,
     )
+
+
+def test_q5_a_server_without_the_extra_says_what_its_metrics_need(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Q5: it does not serve without the metrics that it was asked for."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    for module in ("exporter", "metrics"):
+        monkeypatch.delitem(sys.modules, f"replay.tools.{module}", raising=False)
+    monkeypatch.delattr("replay.tools.exporter", raising=False)
+    assert cli.main(["server", "--db", "sqlite://", "--metrics", "127.0.0.1:0"]) == 2
+    needed = (
+        "--metrics needs the package prometheus_client: pip install 'replay-workflows[metrics]'"
+    )
+    assert capsys.readouterr().err.endswith(f"replay: {needed}\n")

@@ -85,18 +85,30 @@ class ReadReply(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., end: _Optional[int] = ..., newest: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
 
 class Move(_message.Message):
-    __slots__ = ("consumer", "old", "new", "parked", "unparked")
+    __slots__ = ("consumer", "old", "new", "parked", "unparked", "attempts")
     CONSUMER_FIELD_NUMBER: _ClassVar[int]
     OLD_FIELD_NUMBER: _ClassVar[int]
     NEW_FIELD_NUMBER: _ClassVar[int]
     PARKED_FIELD_NUMBER: _ClassVar[int]
     UNPARKED_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     consumer: str
     old: int
     new: int
     parked: _containers.RepeatedCompositeFieldContainer[Parked]
     unparked: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, consumer: _Optional[str] = ..., old: _Optional[int] = ..., new: _Optional[int] = ..., parked: _Optional[_Iterable[_Union[Parked, _Mapping]]] = ..., unparked: _Optional[_Iterable[int]] = ...) -> None: ...
+    attempts: Attempts
+    def __init__(self, consumer: _Optional[str] = ..., old: _Optional[int] = ..., new: _Optional[int] = ..., parked: _Optional[_Iterable[_Union[Parked, _Mapping]]] = ..., unparked: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Union[Attempts, _Mapping]] = ...) -> None: ...
+
+class Attempts(_message.Message):
+    __slots__ = ("seconds", "failed", "retried")
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    RETRIED_FIELD_NUMBER: _ClassVar[int]
+    seconds: _containers.RepeatedScalarFieldContainer[float]
+    failed: int
+    retried: int
+    def __init__(self, seconds: _Optional[_Iterable[float]] = ..., failed: _Optional[int] = ..., retried: _Optional[int] = ...) -> None: ...
 
 class Parked(_message.Message):
     __slots__ = ("event_id", "key", "attempts", "next_at_ms", "error")
