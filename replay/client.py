@@ -21,17 +21,20 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
+from . import retention
 from . import signal as signals
 from .consumer import Consumer, Handler
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
-from .log import Log
+from .log import EventsPruned, Log, pruned
+from .retention import BadPrune, Policy, Removed, Retention
 from .server.proto.values_pb2 import Cancel, Failure
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
 from .storage.codec import Codec
-from .storage.database import Error, OutcomeUnknown, Unavailable, entered
+from .storage.database import Error, OutcomeUnknown, Unavailable, earlier, entered
 from .storage.event import (
     LAST_ITERATION,
     Event,
@@ -40,6 +43,7 @@ from .storage.event import (
     check_name,
     check_run,
     check_target,
+    is_pruned,
 )
 from .storage.open import open_database
 from .storage.tail import Waiter
@@ -53,6 +57,7 @@ T = TypeVar("T")
 
 #: How long `Client.close` waits for activities: within what Docker and Kubernetes allow.
 GRACE = timedelta(seconds=8)
+_STORED = 1.0  # seconds in which consumers of this process store their cursors before a prune
 _LAST_STEP = 0.5  # seconds after that in which consumers may still give up their names
 
 
@@ -215,20 +220,31 @@ class Client:
         `to_head` it ends with the newest event at the time of this call.  It also ends when the
         client is closed.  It delivers an event only when the event is `lag` old.  Raises
         `BadFilter` or `InvalidName`, and `EventsLost` if the database loses delivered events.
+        `EventsPruned` if events behind `after` were pruned, also while the stream runs; with 0 it
+        begins with what is left (L9).
         """
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
         log = self.log_of(namespace)
+        floor = self._patiently(log.floor)
+        if 0 < after < floor:
+            raise pruned(log, after)
         end = self._patiently(log.newest) if to_head else None
         if from_head:
             # Not the newest id: an event with a smaller one may still be on its way.
             self._patiently(log.poll)
             after = log.tail.end
-        return self._stream(log, wants, after, end, lag)
+        return self._stream(log, wants, after, end, lag, floor)
 
     def _stream(
-        self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
+        self,
+        log: Log,
+        wants: Callable[[Event], bool],
+        after: int,
+        end: int | None,
+        lag: timedelta,
+        floor: int,
     ) -> Iterator[Event]:
         # The last event ends the wait even if nobody wants it.
         waiter = Waiter(lambda e: wants(e) or (end is not None and e.id >= end))
@@ -243,6 +259,7 @@ class Client:
                         _require(log, last)
                         losses = now
                     events = log.read(after)
+                    log.check_read(after, floor, events)
                 except Unavailable:
                     time.sleep(next(pauses))
                     continue
@@ -300,8 +317,8 @@ class Client:
         """Wait for the end of a run, and return what its last iteration has returned (E1).
 
         `workflow` is the function, whose annotation decodes the result, or the stored name.  Raises
-        `RunFailed` if the run has failed or was cancelled (E2, E7), and what `await_completion`
-        raises.
+        `RunFailed` if the run has failed or was cancelled (E2, E7), `EventsPruned` if the run has
+        ended and was pruned (L9), and what `await_completion` raises.
         """
         last = self._await_end(namespace, workflow_name(workflow), run, timeout)
         log = self.log_of(namespace)
@@ -313,7 +330,12 @@ class Client:
         if (event := found(FAILURE)) is not None and (failure := read_failure(event)) is not None:
             raise RunFailed("/".join(last[:3]), failure)
         kind = ANY if isinstance(workflow, str) else signature(workflow, WORKFLOW).returns
-        return None if (event := found(RESULT)) is None else kind.read(event)
+        if (event := found(RESULT)) is not None:
+            return kind.read(event)
+        ended = self._patiently(lambda: log.find(EventType.RUN_COMPLETED, last))
+        if ended is None or is_pruned(ended.raw):
+            raise EventsPruned(f"run {'/'.join(last[:3])} was pruned: its result is gone")
+        return None
 
     def cancel_run(
         self,
@@ -379,6 +401,66 @@ class Client:
         finally:
             log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
+
+    def prune(
+        self,
+        older_than: timedelta,
+        *,
+        namespace: str = "",
+        export: str | Path | None = None,
+        forget: bool = False,
+        shared_with_go_passed: int | None = None,
+    ) -> Removed:
+        """Remove what ended longer ago than `older_than`, and return how much that was (L9).
+
+        That is whole runs, and iterations that have restarted, with their sleeps, awaits and
+        signals.  It leaves what a consumer has not passed, a request that waits, and what is
+        parked.  Of each run two empty events stay, so that its id is not used again (R1); with
+        `forget` they go, too.  `namespace` restricts it to the runs of a namespace.
+
+        With `export`, the histories are first written to a new file in that directory.  They hold
+        the messages as they are stored.  `shared_with_go_passed` is needed where a Go system shares
+        the database: the id of an event that all its consumers have passed.
+
+        Raises `BadPrune` or `InvalidName`.  You may repeat it after any error.
+        """
+        if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            raise BadPrune(f"older_than={older_than!r}: expected a timedelta from 0 on")
+        if shared_with_go_passed is not None and shared_with_go_passed < 0:
+            raise BadPrune(f"shared_with_go_passed={shared_with_go_passed}: ids begin at 1")
+        if namespace:
+            check_name("namespace", namespace)
+        found = self._retention(namespace)
+        self._patiently(found.log.floor)
+        self.store_cursors()
+        before = earlier(found.log.now(), older_than)
+        policy = Policy(before, namespace, forget, shared_with_go_passed)
+        return retention.prune(found, policy, None if export is None else Path(export))
+
+    def _retention(self, namespace: str) -> Retention:
+        return Retention(self.log_of(namespace))
+
+    def store_cursors(self) -> None:
+        """Have the consumers of this client store their cursors, which they do now and then.
+
+        Waits a second at most.  Otherwise a prune would leave the last 1,000 events.
+        """
+        deadline = time.monotonic() + _STORED
+        consumers = [*self._consumers.values(), *self._loops]
+        while sum(each.store_soon() for each in consumers) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def forget_consumer(self, name: str) -> int:
+        """Forget the cursor of a consumer that will never come back, and what it has parked (L9).
+
+        Nothing is pruned that a consumer has not passed, so such a one would block that for ever.
+        `name` is that of its cursor, such as ``workflow/NAMESPACE/WORKFLOW`` or ``consumer/NAME``.
+        Returns how many ids it was behind the newest event.  If it does come back, it begins with
+        what is left.  Raises `UnknownConsumer`, `StillServed` or `InvalidName`.
+        """
+        kind, _, rest = name.partition("/")
+        namespace = rest.partition("/")[0] if kind in ("workflow", "activity") else ""
+        return self._patiently(lambda: self._retention(namespace).forget(name))
 
     def loops(self) -> list[Consumer]:
         """Return the two consumers that answer sleeps and signals.
@@ -479,6 +561,8 @@ def _cancel(log: Log, run: tuple[str, str, str], message: Cancel) -> bool:
 def _require(log: Log, last: Event | None) -> None:
     """Raise `EventsLost` if the database has lost the last delivered event (L1)."""
     if last is None or ((found := log.get(last.id)) and found.text == last.text):
+        return
+    if found is None and last.id <= log.floor():  # it was pruned
         return
     raise EventsLost(
         f"{log.name} has lost event {last.id}, which this stream has delivered: undo what you did"

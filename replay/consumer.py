@@ -26,9 +26,11 @@ import math
 import random
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Log, LostOwnership, Move, Parked
@@ -48,6 +50,7 @@ _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it h
 LONGEST_ERROR = LONGEST_TEXT
 #: Events with which a batch is full, whatever their size.
 FULL = 2000
+_id = attrgetter("id")
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 
 
@@ -109,6 +112,7 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop_by = math.inf  # on the monotonic clock
+        self._eager = False  # whether to store the cursor in any case
 
     # Methods that each kind of consumer defines.
 
@@ -179,7 +183,7 @@ class Consumer:
                 wanted, batch.position = [], before
             self.handle(wanted, batch)
             self._commit(batch)
-            self._ahead = events[batch.position - before :]  # their ids have no gap
+            self._ahead = events[bisect_right(events, batch.position, key=_id) :]
         except BaseException:
             self._forget()
             raise
@@ -249,7 +253,8 @@ class Consumer:
         old = self._committed
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
-        if not (idle and batch.position - old < BATCH):
+        least, self._eager = 1 if self._eager else BATCH, False
+        if not (idle and batch.position - old < least):
             move = Move(self.name, old, batch.position, batch.parked, batch.unparked, batch.also)
             self._log.commit(batch.events, move)
             self._committed = batch.position
@@ -325,6 +330,14 @@ class Consumer:
             self._stop_by = min(self._stop_by, time.monotonic() + timeout)
         self._stop.set()
         self.wake()
+
+    def store_soon(self) -> bool:
+        """Have the thread store the cursor with its next step; return whether there is a need."""
+        if self._thread is None or self._position in (None, self._committed):
+            return False
+        self._eager = True
+        self.wake()
+        return True
 
     def wake(self) -> None:
         """Make the thread look for something to do."""

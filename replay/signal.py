@@ -68,7 +68,8 @@ PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
 _SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
 _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
-_CURSOR = "replay_signal/seen"
+#: The name that holds the id of a signal, unlike all other cursors.
+SEEN = "replay_signal/seen"
 _RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]
 
@@ -96,6 +97,12 @@ def signal_hash(namespace: str, workflow: str, run: str, type: int, external_id:
         raw = part.encode() if isinstance(part, str) else part
         digest.update(len(raw).to_bytes(4, "big") + raw)
     return digest.digest().ljust(128, b"\0")
+
+
+def noop(id: int) -> Row:
+    """The columns of a row that is no signal, from the namespace to the message, and its await."""
+    name = f"replay_noop/{id}"
+    return "", "", "", signal_hash("", "", "", 0, name), 0, name, None, 0
 
 
 def send(
@@ -228,8 +235,8 @@ class Matcher(Consumer):
     def claimed(self) -> None:
         """As in `Consumer`."""
         query = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
-        rows = self._log.database.query(query, (_CURSOR,))
-        self._seen = self._stored_seen = checked_cursor(_CURSOR, rows[0][0]) if rows else 0
+        rows = self._log.database.query(query, (SEEN,))
+        self._seen = self._stored_seen = checked_cursor(SEEN, rows[0][0]) if rows else 0
         self._timers.reload()
 
     def forget(self) -> None:
@@ -367,11 +374,7 @@ class Matcher(Consumer):
     def _fence(self, ids: range) -> bool:
         """Fill a gap in the ids of signals; return whether it is filled."""
         now = to_text(self._log.database.now())
-        rows: list[Row] = []
-        for id in ids:
-            name = f"replay_noop/{id}"
-            mark = signal_hash("", "", "", 0, name)
-            rows.append((id, "", "", "", mark, 0, name, None, now, 0))
+        rows = [(id, *noop(id)[:-1], now, 0) for id in ids]
         return self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
 
     def _answer(self, step: _Step, batch: Batch) -> None:
@@ -542,6 +545,6 @@ class Matcher(Consumer):
         columns = "id, last_event_id, updated_at"
         move = "UPDATE replay_cursors SET last_event_id = ?, updated_at = ? WHERE id = ?"
         return [
-            *self._log.database.insert_missing("replay_cursors", columns, [(_CURSOR, 0, now)]),
-            Statement(move, (self._seen, now, _CURSOR)),
+            *self._log.database.insert_missing("replay_cursors", columns, [(SEEN, 0, now)]),
+            Statement(move, (self._seen, now, SEEN)),
         ]

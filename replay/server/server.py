@@ -33,7 +33,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from ..client import BadFilter, open_client
-from ..log import LostOwnership
+from ..log import EventsPruned, LostOwnership
+from ..retention import BadPrune, StillServed, UnknownConsumer
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
@@ -63,6 +64,10 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (MessageError, grpc.StatusCode.INVALID_ARGUMENT),
     (BadFilter, grpc.StatusCode.INVALID_ARGUMENT),
     (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (BadPrune, grpc.StatusCode.INVALID_ARGUMENT),
+    (EventsPruned, grpc.StatusCode.FAILED_PRECONDITION),
+    (StillServed, grpc.StatusCode.FAILED_PRECONDITION),
+    (UnknownConsumer, grpc.StatusCode.NOT_FOUND),
     (AtHead, grpc.StatusCode.OUT_OF_RANGE),
     (UnknownService, grpc.StatusCode.NOT_FOUND),
     (LostOwnership, grpc.StatusCode.ABORTED),
