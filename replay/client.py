@@ -227,29 +227,22 @@ class Client:
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
         log = self.log_of(namespace)
-        floor = self._patiently(log.floor)
-        if 0 < after < floor:
+        if after and after < self._patiently(log.floor):
             raise pruned(log, after)
         end = self._patiently(log.newest) if to_head else None
         if from_head:
             # Not the newest id: an event with a smaller one may still be on its way.
             self._patiently(log.poll)
             after = log.tail.end
-        return self._stream(log, wants, after, end, lag, floor)
+        return self._stream(log, wants, after, end, lag)
 
     def _stream(
-        self,
-        log: Log,
-        wants: Callable[[Event], bool],
-        after: int,
-        end: int | None,
-        lag: timedelta,
-        floor: int,
+        self, log: Log, wants: Callable[[Event], bool], after: int, end: int | None, lag: timedelta
     ) -> Iterator[Event]:
         # The last event ends the wait even if nobody wants it.
         waiter = Waiter(lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
-        losses, last = log.losses, None
+        losses, last, floor = log.losses, None, -1
         try:
             while not self._closed and (end is None or after < end):
                 try:
@@ -258,6 +251,8 @@ class Client:
                     if (now := log.refresh()) != losses:
                         _require(log, last)
                         losses = now
+                    if floor < 0 and after < (floor := log.floor()) and after:
+                        raise pruned(log, after)
                     events = log.read(after)
                     log.check_read(after, floor, events)
                 except Unavailable:
@@ -445,9 +440,9 @@ class Client:
 
         Waits a second at most.  Otherwise a prune would leave the last 1,000 events.
         """
-        deadline = time.monotonic() + _STORED
+        deadline, end = time.monotonic() + _STORED, self.log.tail.end
         consumers = [*self._consumers.values(), *self._loops]
-        while sum(each.store_soon() for each in consumers) and time.monotonic() < deadline:
+        while sum(each.store_soon(end) for each in consumers) and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def forget_consumer(self, name: str) -> int:

@@ -331,9 +331,12 @@ class Consumer:
         self._stop.set()
         self.wake()
 
-    def store_soon(self) -> bool:
-        """Have the thread store the cursor with its next step; return whether there is a need."""
-        if self._thread is None or self._position in (None, self._committed):
+    def store_soon(self, end: int) -> bool:
+        """Have the thread store the cursor with its next step, unless it is at the id `end`.
+
+        Returns whether there is a need.
+        """
+        if self._thread is None or (self._position is not None and self._committed >= end):
             return False
         self._eager = True
         self.wake()

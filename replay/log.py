@@ -479,9 +479,9 @@ class Log:
             " AND run = ? AND iteration = ? AND id + 0 > ? ORDER BY id + 0"
         )
         first = f"CASE WHEN type IN (1, 5) AND LENGTH(message) <= {SMALL} THEN message END"
-        unread = f"type IN (1, 5) AND LENGTH(message) > {SMALL}"
+        large = f"type IN (1, 5) AND LENGTH(message) > {SMALL}"
         rows = self.database.query(
-            f"SELECT id, type, `key`, timestamp, {first}, {unread} {where} LIMIT {_HISTORY}",
+            f"SELECT id, type, `key`, timestamp, {first}, {large} {where} LIMIT {_HISTORY}",
             (*key[:4], 0),
         )
         if len(rows) == _HISTORY:

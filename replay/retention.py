@@ -63,6 +63,7 @@ from .storage.tail import BATCH
 _WINDOW = 10_000
 #: Events with which a chunk is full.  It holds at least one iteration, however large.
 _CHUNK = 1000
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _ENDED = "SELECT id, `key`, timestamp, message FROM replay_events"
 _PLACE = "namespace = ? AND workflow = ? AND run = ?"
 
@@ -159,7 +160,7 @@ class Archive:
         names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
         paths = (directory / f"{name}.jsonl" for name in names)
         self.path = next(path for path in paths if not path.exists())
-        self._file = open(self.path, "x", encoding="utf-8", opener=_private)
+        self._file = os.fdopen(os.open(self.path, _NEW, 0o600), "w", encoding="utf-8")
 
     def keep(self, log: Log, keys: Iterable[Key]) -> None:
         """Write these histories, and have them on disk before they go."""
@@ -173,10 +174,6 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 class Retention:
@@ -245,7 +242,7 @@ class Retention:
 
     def remove(self, policy: Policy, over: Sequence[Over]) -> Removed | None:
         """Remove these iterations in one transaction; None if something has changed meanwhile."""
-        signals = [id for each in over for id in self._signals(each)]
+        signals = list(dict.fromkeys(id for each in over for id in self._signals(each)))
         statements = [*self._events(over), *self._signals_gone(signals)]
         for each in over:
             statements += beside(each)
@@ -283,9 +280,8 @@ class Retention:
         for some in chunks(gone):
             sql = f"DELETE FROM replay_events WHERE id IN ({placeholders(len(some))})"
             yield Statement(sql, some, must_find=len(some))
-        floor = gone[-1] if gone else 0
         sql = "UPDATE replay_meta SET value = ? WHERE name = ? AND value + 0 < ?"
-        yield Statement(sql, (str(floor), FLOOR, floor))
+        yield Statement(sql, (str(last), FLOOR, last))
 
     def _signals(self, over: Over) -> Iterator[int]:
         """Yield the signals that its awaits have taken, or all of its run."""

@@ -381,8 +381,10 @@ def test_an_empty_database_gets_its_tables(url: str) -> None:
     with stepped(url) as client, raw(url) as other:
         assert columns(client.log.database) == EXPECTED
         assert {(table, name) for table, name, *_ in INDEXES} <= indexes(other)
-        assert rows(client, "SELECT * FROM replay_meta") == [
-            ("schema_version", str(SCHEMA_VERSION))
+        assert sorted(rows(client, "SELECT * FROM replay_meta")) == [
+            ("retention_floor", "0"),
+            ("retention_turn", "0"),
+            ("schema_version", str(SCHEMA_VERSION)),
         ]
 
 
