@@ -30,7 +30,7 @@ from replay import (
 from replay.log import EventsPruned
 from replay.retention import BadPrune, Policy, Removed, Retention, StillServed, UnknownConsumer
 from replay.signal import SEEN
-from replay.storage.database import FLOOR, TABLES, TURN, DatabaseError, Statement
+from replay.storage.database import FLOOR, TURN, DatabaseError, Statement
 from replay.storage.event import InvalidName, is_pruned
 from tests import journey
 from tests.example_pb2 import Int
@@ -39,9 +39,11 @@ from tests.support import (
     behind,
     database,
     drain,
+    dump,
     listing,
     loops,
     raw,
+    restore,
     rows,
     set_back,
     stepped,
@@ -685,27 +687,12 @@ def test_l9_a_backup_from_before_the_prune(
     assert client.prune(NOW) == Removed(1, 2, 26, 2)
 
 
-def dump(client: Client) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables."""
-    return {table: rows(client, f"SELECT * FROM {table}") for table in TABLES}
-
-
-def restore(client: Client, backup: dict[str, list[tuple[Any, ...]]]) -> None:
-    """Make the tables what they were."""
-    for table, found in backup.items():
-        columns = ", ".join(f"`{column.split()[0]}`" for column in TABLES[table].split(", "))
-        inserts = [
-            Statement(f"INSERT INTO {table} ({columns}) VALUES ({','.join('?' * len(row))})", row)
-            for row in found
-        ]
-        database(client).write([Statement(f"DELETE FROM {table}"), *inserts])
-
-
 @pytest.mark.embedded
 def test_l9_a_floor_that_is_no_id_is_an_error_that_says_so(client: Client) -> None:
     """L9: nobody guesses."""
     update = "UPDATE replay_meta SET value = 'x' WHERE name = ?"
     client.log.database.write([Statement(update, (FLOOR,))])
+    assert client.run_workflow("n", "w", "r", None)
     with pytest.raises(DatabaseError, match="retention_floor in replay_meta is 'x'"):
         list(client.stream(to_head=True))
 

@@ -1,4 +1,4 @@
-"""The command ``replay``: run a server, make a token.
+"""The command ``replay``: run a server, make a token, prune or export a log.
 
 Role: turns a command line into a call of the library, and signals into an orderly end.  Only
 ``replay server`` needs the extra `grpc`, so it alone imports it: every ``--help`` works without.
@@ -9,22 +9,45 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from ..client import Client
+from ..connect import connect
 from ..server.access import Access, load, new_token
 from ..server.limits import allow_open_files
 from ..server.options import BadSetup, Options, exposed
 from ..storage.database import Error
+from . import export, prune
 
 if TYPE_CHECKING:
     from ..server.server import Server
 
+
+class Command(Protocol):
+    """A module with a command."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add what the command takes."""
+
+    def run(self, client: Client, arguments: argparse.Namespace) -> int:
+        """Carry it out, and return the exit status."""
+
+
 log = logging.getLogger("replay")
 
+#: The commands that need a client, each in a module of its own.
+_COMMANDS: dict[str, tuple[str, Command]] = {
+    "prune": ("remove what ended long ago from a log", prune),
+    "export": (
+        "write the histories of a log as JSON lines; they hold your users' messages",
+        export,
+    ),
+}
 _SWITCH = 0.0002  # seconds that a thread of a server computes while others wait for their turn
 
 
@@ -104,6 +127,14 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--access", choices=("read", "write"), default="write", help="default: %(default)s"
     )
+    for name, (help, module) in _COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        command.add_argument(
+            "--url",
+            default=os.environ.get("REPLAY_URL"),
+            help="the log: sqlite:///FILE, mysql://…, grpc://HOST:PORT (default: REPLAY_URL)",
+        )
+        module.add_arguments(command)
     return parser
 
 
@@ -193,13 +224,22 @@ def _make_token(args: argparse.Namespace) -> None:
     print(f"The token, shown only once:\n{token}\n\nIts entry in the file:\n{entry}", end="")
 
 
+def _with_client(args: argparse.Namespace) -> int:
+    if args.url is None:
+        raise BadSetup(f"replay {args.command}: which log? Give --url, or set REPLAY_URL")
+    with connect(args.url, loops=False) as client:
+        return _COMMANDS[args.command][1].run(client, args)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line.  Returns the exit status: 2 if it cannot be carried out."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
     try:
+        if args.command in _COMMANDS:
+            return _with_client(args)
         {"server": _serve, "token": _make_token}[args.command](args)
-    except Error as error:
+    except (Error, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return 2
     return 0
