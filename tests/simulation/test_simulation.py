@@ -18,13 +18,14 @@ from replay.workflow import WorkflowConsumer
 from tests.simulation.backend import opened
 from tests.simulation.faults import AT_CALLS
 from tests.simulation.plan import Action, Plan
-from tests.simulation.plans import ENDINGS_FROM, draw, from_token, readable, token
+from tests.simulation.plans import ENDINGS_FROM, PRUNES_FROM, draw, from_token, readable, token
 from tests.simulation.program import DONE, FOREVER, Cancelling, Facts, Op, Program, predict
 from tests.simulation.run import many, once, quiet, sweep
 from tests.simulation.world import HAPPENINGS, simulate
 
 HISTORIES = 100
 SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
+SEEDS += [PRUNES_FROM, PRUNES_FROM + ENDINGS_FROM]
 SEEDS += [ENDINGS_FROM, pytest.param(ENDINGS_FROM + HISTORIES, marks=pytest.mark.slow)]
 
 #: These find what a transaction is for; the others are for a longer test.
