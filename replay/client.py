@@ -441,7 +441,7 @@ class Client:
         Waits a second at most.  Otherwise a prune would leave the last 1,000 events.
         """
         deadline, end = time.monotonic() + _STORED, self.log.tail.end
-        consumers = [*self._consumers.values(), *self._loops]
+        consumers = [*self._loops, *self._consumers.values()]
         while sum(each.store_soon(end) for each in consumers) and time.monotonic() < deadline:
             time.sleep(0.005)
 
