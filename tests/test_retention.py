@@ -17,6 +17,7 @@ import replay.retention
 from replay import (
     Client,
     Consumer,
+    EventsPruned,
     EventType,
     Failed,
     Key,
@@ -27,7 +28,6 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.log import EventsPruned
 from replay.retention import BadPrune, Policy, Removed, Retention, StillServed, UnknownConsumer
 from replay.signal import SEEN
 from replay.storage.database import FLOOR, TURN, DatabaseError, Statement

@@ -30,7 +30,9 @@ def bare(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["replay", "replay server", "replay token", "typedreplay"], ids=str
+    "arguments",
+    ["replay", "replay server", "replay token", "replay prune", "replay export", "typedreplay"],
+    ids=str,
 )
 def test_every_help_works_without_an_extra(arguments: str) -> None:
     """A newcomer looks around before they install anything."""
