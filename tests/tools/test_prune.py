@@ -72,8 +72,8 @@ def test_l9_prune(old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "removed 4 events and 0 signals: 2 runs, 2 iterations\n"
 
 
-def test_v2_export(old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """V2: a line for each iteration, in order, to standard output or a file; pruned ones not."""
+def test_export(old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each iteration, in order, to standard output or a file; pruned ones not."""
     assert cli.main(["export", "--url", old]) == 0
     whole = capsys.readouterr().out
     found = [json.loads(text) for text in whole.splitlines()]
