@@ -7,8 +7,8 @@ Invariants:
 
 - Whole iterations go, in one transaction with their sleeps, awaits and signals.  One is over when
   it has ended, each of its requests has its response, and nothing of it is parked.
-- Nothing goes that a consumer has not passed.  The transaction itself looks at the cursors, and no
-  other can take a cursor meanwhile: a new one begins at 0, or somebody has set an old one back.
+- Nothing goes that a consumer has not passed.  The transaction itself looks at the cursors.  Nobody
+  can take a cursor meanwhile, neither a new one, which begins at 0, nor one that was set back.
 - The same transaction raises the *floor*.  Missing ids up to it are final, so nobody fills them.
   That is safe, because all consumers have passed them: no open transaction holds such an id.
 - The created and the completed event of iteration 0 stay, with a mark instead of a message.  With
@@ -69,7 +69,7 @@ _PLACE = "namespace = ? AND workflow = ? AND run = ?"
 
 
 class BadPrune(Error, ValueError):
-    """What you ask `prune` for makes no sense, or needs more care.  Nothing was removed."""
+    """`prune` was asked for something that makes no sense or needs care.  Nothing was removed."""
 
 
 class UnknownConsumer(Error, LookupError):
@@ -81,7 +81,7 @@ class StillServed(Error):
 
 
 class Policy(NamedTuple):
-    """What is to go."""
+    """Says what is to go."""
 
     #: Only what ended by this moment.
     before: datetime
@@ -177,7 +177,7 @@ class Archive:
 
 
 class Retention:
-    """What may go of one database, and its removal."""
+    """Finds what may go of one database, and removes it."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -381,8 +381,8 @@ class _Look:
         try:
             key, moment = Key.parse(text), from_text(timestamp)
         except (TypeError, ValueError):
-            return  # whoever reads the log says so (L3)
-        if key.target:
+            return  # a reader of the log says so (L3)
+        if key.target or (is_pruned(message) and not self._policy.forget):
             return
         found = self._left(key, message) if is_pruned(message) else self._over(key, moment)
         if found is not None:
@@ -396,17 +396,17 @@ class _Look:
             return None
         rows = self._events(key)
         ids = {row[0] for row in rows}
-        of_run = {row[0] for row in rows if row[1] == 1}
-        if not of_run or max(ids) > self.bound or ids & self._parked or self._is_open(rows):
+        ends = {row[0] for row in rows if row[1] in (1, 2)}
+        if len(ends) < 2 or max(ids) > self.bound or ids & self._parked or self._is_open(rows):
             return None
-        stay = self._first(key) if last or not key.iteration else set()
+        stay = ends if not key.iteration else self._first(key) if last else set()
         gone, emptied = (ids | stay, set()) if last and self._policy.forget else (ids - stay, stay)
         mark = pruned_mark((moment - _EPOCH) // timedelta(milliseconds=1) if last else 0)
         waits = [text for _, type, text in rows if type == 4 and Key.parse(text).target in _WAITS]
         return Over(key, sorted(gone), sorted(emptied), mark, waits, last)
 
     def _left(self, key: Key, message: bytes) -> Over | None:
-        """What an earlier removal has left of a run."""
+        """The mark of a run that was pruned before, if it is to be forgotten now."""
         try:
             mark = read(message)
         except MessageError:
@@ -414,8 +414,7 @@ class _Look:
         ended = _EPOCH + timedelta(milliseconds=mark.ended_ms)
         ids = self._first(key)
         if (
-            not self._policy.forget
-            or not mark.ended_ms
+            not mark.ended_ms
             or ended > self._policy.before
             or self._iterations(key) != (0, 0)
             or max(ids) > self.bound
