@@ -614,10 +614,11 @@ def handle(
     `run_created` gets namespace, workflow, run and message, `run_completed` the same without the
     message; both are called for each iteration.  The others get namespace, workflow, run, target
     and message.  If ``skip(namespace, workflow, run)`` is true, nothing is called.  Nor is it for
-    what the library itself has added to a run: results, failures, cancels and patches.
+    what the library itself has added to a run: results, failures, cancels and patches.  Nor is it
+    for what retention has left of a run (L9).
     """
     run = event.key[:3]
-    if event.key.target in RESERVED or (skip is not None and skip(*run)):
+    if is_pruned(event.raw) or event.key.target in RESERVED or (skip is not None and skip(*run)):
         return
     with_target = {
         EventType.RUN_OUTPUT: run_output,

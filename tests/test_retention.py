@@ -17,6 +17,7 @@ import replay.retention
 from replay import (
     Client,
     Consumer,
+    Event,
     EventsPruned,
     EventType,
     Failed,
@@ -32,6 +33,7 @@ from replay.retention import BadPrune, Policy, Removed, Retention, StillServed, 
 from replay.signal import SEEN
 from replay.storage.database import FLOOR, TURN, DatabaseError, Statement
 from replay.storage.event import InvalidName, is_pruned
+from replay.typed import handle
 from tests import journey
 from tests.example_pb2 import Int
 from tests.support import (
@@ -731,6 +733,28 @@ def test_l9_a_database_that_is_shared_needs_the_id_that_go_has_passed(
     assert client.prune(NOW, shared_with_go_passed=10) == Removed()
     assert listing(client) == before
     assert client.prune(NOW, shared_with_go_passed=10**9).runs == 2
+
+
+def test_l9_handlers_pass_over_what_is_left(cluster: Cluster, client: Client) -> None:
+    """L9: a handler that begins at the beginning gets no run without its message."""
+    cluster.run("r")
+    assert client.prune(NOW).runs == 1
+    journey.begin(client, "s", 7)
+    got: list[Any] = []
+
+    def note(*what: Any) -> None:
+        got.append(what[2:])
+
+    def typed(run: str, message: Int) -> None:
+        got.append((run, message.value))
+
+    def handler(event: Event) -> None:
+        replay.handle(event, run_created=note, run_completed=note)
+        handle(event, EventType.RUN_CREATED, ("trip", "journey"), "", typed)
+
+    reader = consume(client, "late", handler, start=False)
+    drain(reader)
+    assert got == [("s", Int(value=7)), ("s", 7)]
 
 
 # Exports.

@@ -70,6 +70,7 @@ def test_url(url: str) -> None:
     """The same promises, where locks, ids and transactions that stay open are a server's."""
     with opened(url) as backend:
         many(backend, url, 1000, 25, Counter())
+        many(backend, url, PRUNES_FROM + ENDINGS_FROM + 1000, 10, Counter())
 
 
 def test_busy(url: str) -> None:
