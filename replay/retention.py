@@ -39,6 +39,7 @@ from .storage.database import (
     FLOOR,
     TAKE_TURN,
     TURN,
+    DatabaseError,
     Error,
     NotFound,
     Row,
@@ -63,6 +64,8 @@ from .storage.tail import BATCH
 _WINDOW = 10_000
 #: Events with which a chunk is full.  It holds at least one iteration, however large.
 _CHUNK = 1000
+#: Iterations that one call looks at, so that it takes no longer than a call of a server may.
+_LOOKED = 500
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _ENDED = "SELECT id, `key`, timestamp, message FROM replay_events"
 _PLACE = "namespace = ? AND workflow = ? AND run = ?"
@@ -190,9 +193,9 @@ class Retention:
         """
         look = self._look(policy)
         rows, end = self._ended(policy, after, look.bound)
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             look.consider(row)
-            if look.size >= _CHUNK:
+            if look.size >= _CHUNK or number == _LOOKED:
                 return Found(look.over, row[0], is_last=False)
         return Found(look.over, end, is_last=end >= look.bound)
 
@@ -219,6 +222,9 @@ class Retention:
     def _bound(self, policy: Policy) -> int:
         """The id that every consumer has passed, and below which no transaction is open."""
         self.log.poll()
+        names = "SELECT name FROM replay_meta WHERE name IN (?, ?)"
+        if len(self.log.database.query(names, (FLOOR, TURN))) < 2:
+            raise DatabaseError(f"{self.log.name}: replay_meta lacks {FLOOR} or {TURN}: restore it")
         bounds = [self.log.tail.end]
         sql = "SELECT id, last_event_id FROM replay_cursors WHERE id <> ?"
         bounds += [checked_cursor(*row) for row in self.log.database.query(sql, (SEEN,))]

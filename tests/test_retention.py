@@ -697,6 +697,15 @@ def test_l9_a_floor_that_is_no_id_is_an_error_that_says_so(client: Client) -> No
 
 
 @pytest.mark.embedded
+@pytest.mark.parametrize("name", [FLOOR, TURN])
+def test_l9_a_row_that_is_missing_is_an_error_that_says_so(client: Client, name: str) -> None:
+    """L9: without it a prune would look again for ever, or remove without a trace."""
+    client.log.database.write([Statement("DELETE FROM replay_meta WHERE name = ?", (name,))])
+    with pytest.raises(DatabaseError, match="replay_meta lacks"):
+        client.prune(NOW)
+
+
+@pytest.mark.embedded
 def test_l9_tables_of_version_1_get_a_floor(url: str) -> None:
     """L9: older processes would refill what was pruned, so they refuse the new version."""
     with stepped(url) as client:
@@ -807,6 +816,7 @@ def test_l9_a_chunk_is_one_transaction(
     """L9: with small chunks the same is left, and windows without events are passed."""
     monkeypatch.setattr(replay.retention, "_CHUNK", 1)
     monkeypatch.setattr(replay.retention, "_WINDOW", 5)
+    monkeypatch.setattr(replay.retention, "_LOOKED", 2)
     cluster.run("r", "s", "t")
     assert client.prune(NOW) == Removed(runs=3, iterations=6, events=78, signals=6)
     assert sorted(listing(client)) == sorted(emptied("r", "s", "t"))
