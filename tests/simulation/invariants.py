@@ -43,6 +43,7 @@ class Audit:
         self.gone: set[int] = set()  # ids of events that were pruned
         self.pruned: set[str] = set()  # keys of iterations that were
         self._turn = ""
+        self._converted: set[int] = set()  # of those, what became a no-op as it went
 
     def look(self) -> None:
         """Check everything; called after each step."""
@@ -121,6 +122,7 @@ class Audit:
             assert is_pruned(rows[id][4]), f"L9, R1: {id} of {key} is not emptied"  # type: ignore[arg-type]
             self._rows[id] = rows[id]
         self.gone |= ids - stay
+        self._converted |= {id for id in ids - left if id in rows}
         asked = {e.text: e for e in events if e.type is EventType.ACTIVITY_REQUEST}
         answered = {e.text for e in events if e.type is EventType.ACTIVITY_RESPONSE}
         for text, each in asked.items():
@@ -391,6 +393,8 @@ class Audit:
         rows = {
             row[0]: row for row in self._backend.query(_EVENTS, (0,)) if row[0] not in self.gone
         }
+        left = {row[0] for row in self._backend.query(_EVENTS, (0,))} & self.gone
+        assert left <= self._converted, f"L9: {left} were pruned, and somebody has filled them"
         kept = {id: row for id, row in self._rows.items() if id not in self.gone}
         assert rows == kept, "L1: an event was changed or removed"
 
