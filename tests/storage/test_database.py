@@ -500,11 +500,12 @@ def test_a_newer_schema_is_refused(url: str) -> None:
         pass
     with raw(url) as other:
         newer = SCHEMA_VERSION + 1
-        other.run("UPDATE replay_meta SET value = ?", str(newer))
+        where = "WHERE name = 'schema_version'"
+        other.run(f"UPDATE replay_meta SET value = ? {where}", str(newer))
         expected = f"has schema version {newer}, this library knows {SCHEMA_VERSION}: install"
         with pytest.raises(SchemaTooNew, match=expected):
             connect(url)
-        assert other.run("SELECT value FROM replay_meta") == [(str(newer),)]
+        assert other.run(f"SELECT value FROM replay_meta {where}") == [(str(newer),)]
 
 
 def test_a_database_that_failed_to_open_is_closed(
