@@ -8,6 +8,7 @@ from .client import Client, consume, handle
 from .connect import connect
 from .consumer import Consumer
 from .failure import ActivityFailed, Cancelled, Failed, GiveUp, Retry, RunFailed
+from .log import EventsPruned
 from .run import Pending, RunContext, Signal
 from .shard import Shard
 from .signature import OutputType, SignalType
@@ -26,6 +27,7 @@ __all__ = [
     "Error",
     "Event",
     "EventType",
+    "EventsPruned",
     "Failed",
     "GiveUp",
     "Key",

@@ -23,12 +23,14 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
+from . import retention
 from . import signal as signals
 from .consumer import Consumer, Handler
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
-from .log import Log
+from .log import EventsPruned, Log, pruned
 from .projection import Projection
 from .query import (
     MOST,
@@ -40,11 +42,12 @@ from .query import (
     RunInfo,
     RunsQuery,
 )
+from .retention import BadPrune, Policy, Removed, Retention
 from .server.proto.values_pb2 import Cancel, Failure
 from .signature import WORKFLOW, SignalType, signature
 from .sleep import Sleeper
 from .storage.codec import Codec
-from .storage.database import Error, OutcomeUnknown, Unavailable, entered
+from .storage.database import Error, OutcomeUnknown, Unavailable, earlier, entered
 from .storage.event import (
     LAST_ITERATION,
     Event,
@@ -53,6 +56,7 @@ from .storage.event import (
     check_name,
     check_run,
     check_target,
+    is_pruned,
 )
 from .storage.open import open_database
 from .storage.tail import Waiter
@@ -66,6 +70,7 @@ T = TypeVar("T")
 
 #: How long `Client.close` waits for activities: within what Docker and Kubernetes allow.
 GRACE = timedelta(seconds=8)
+_STORED = 1.0  # seconds in which consumers of this process store their cursors before a prune
 _LAST_STEP = 0.5  # seconds after that in which consumers may still give up their names
 
 
@@ -228,11 +233,15 @@ class Client:
         `to_head` it ends with the newest event at the time of this call.  It also ends when the
         client is closed.  It delivers an event only when the event is `lag` old.  Raises
         `BadFilter` or `InvalidName`, and `EventsLost` if the database loses delivered events.
+        `EventsPruned` if events behind `after` were pruned, also while the stream runs; with 0 it
+        begins with what is left (L9).
         """
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
         log = self.log_of(namespace)
+        if after and after < self._patiently(log.floor):
+            raise pruned(log, after)
         end = self._patiently(log.newest) if to_head else None
         if from_head:
             # Not the newest id: an event with a smaller one may still be on its way.
@@ -277,7 +286,7 @@ class Client:
         # The last event ends the wait even if nobody wants it.
         waiter = Waiter(lambda e: wants(e) or (end is not None and e.id >= end))
         pauses = _pauses()
-        losses, last = log.losses, None
+        losses, last, floor = log.losses, None, -1
         try:
             while not self._closed and (end is None or after < end):
                 try:
@@ -286,7 +295,10 @@ class Client:
                     if (now := log.refresh()) != losses:
                         _require(log, last)
                         losses = now
+                    if floor < 0 and after < (floor := log.floor()) and after:
+                        raise pruned(log, after)
                     events = log.read(after)
+                    log.check_read(after, floor, events)
                 except Unavailable:
                     time.sleep(next(pauses))
                     continue
@@ -344,8 +356,8 @@ class Client:
         """Wait for the end of a run, and return what its last iteration has returned (E1).
 
         `workflow` is the function, whose annotation decodes the result, or the stored name.  Raises
-        `RunFailed` if the run has failed or was cancelled (E2, E7), and what `await_completion`
-        raises.
+        `RunFailed` if the run has failed or was cancelled (E2, E7), `EventsPruned` if the run has
+        ended and was pruned (L9), and what `await_completion` raises.
         """
         last = self._await_end(namespace, workflow_name(workflow), run, timeout)
         log = self.log_of(namespace)
@@ -357,7 +369,12 @@ class Client:
         if (event := found(FAILURE)) is not None and (failure := read_failure(event)) is not None:
             raise RunFailed("/".join(last[:3]), failure)
         kind = ANY if isinstance(workflow, str) else signature(workflow, WORKFLOW).returns
-        return None if (event := found(RESULT)) is None else kind.read(event)
+        if (event := found(RESULT)) is not None:
+            return kind.read(event)
+        ended = self._patiently(lambda: log.find(EventType.RUN_COMPLETED, last))
+        if ended is None or is_pruned(ended.raw):
+            raise EventsPruned(f"run {'/'.join(last[:3])} was pruned: its result is gone")
+        return None
 
     def cancel_run(
         self,
@@ -566,6 +583,66 @@ class Client:
         log = self.log_of(namespace)
         return sum(self._patiently(partial(log.retry, name, ids)) for name, ids in found.items())
 
+    def prune(
+        self,
+        older_than: timedelta,
+        *,
+        namespace: str = "",
+        export: str | Path | None = None,
+        forget: bool = False,
+        shared_with_go_passed: int | None = None,
+    ) -> Removed:
+        """Remove what ended longer ago than `older_than`, and return how much that was (L9).
+
+        That is whole runs, and iterations that have restarted, with their sleeps, awaits and
+        signals.  It leaves what a consumer has not passed, a request that waits, and what is
+        parked.  Of each run two empty events stay, so that its id is not used again (R1); with
+        `forget` they go, too.  `namespace` restricts it to the runs of a namespace.
+
+        With `export`, the histories are first written to a new file in that directory.  They hold
+        the messages as they are stored.  `shared_with_go_passed` is needed where a Go system shares
+        the database: the id of an event that all its consumers have passed.
+
+        Raises `BadPrune` or `InvalidName`.  You may repeat it after any error.
+        """
+        if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            raise BadPrune(f"older_than={older_than!r}: expected a timedelta from 0 on")
+        if shared_with_go_passed is not None and shared_with_go_passed < 0:
+            raise BadPrune(f"shared_with_go_passed={shared_with_go_passed}: ids begin at 1")
+        if namespace:
+            check_name("namespace", namespace)
+        found = self._retention(namespace)
+        self._patiently(found.log.floor)
+        self.store_cursors()
+        before = earlier(found.log.now(), older_than)
+        policy = Policy(before, namespace, forget, shared_with_go_passed)
+        return retention.prune(found, policy, None if export is None else Path(export))
+
+    def _retention(self, namespace: str) -> Retention:
+        return Retention(self.log_of(namespace))
+
+    def store_cursors(self) -> None:
+        """Have the consumers of this client store their cursors, which they do now and then.
+
+        Waits a second at most.  Otherwise a prune would leave the last 1,000 events.
+        """
+        deadline, end = time.monotonic() + _STORED, self.log.tail.end
+        consumers = [*self._loops, *self._consumers.values()]
+        while sum(each.store_soon(end) for each in consumers) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def forget_consumer(self, name: str) -> int:
+        """Forget the cursor of a consumer that will never come back, and what it has parked (L9).
+
+        Nothing is pruned that a consumer has not passed, so such a one would block that for ever.
+        `name` is that of its cursor, such as ``workflow/NAMESPACE/WORKFLOW`` or ``consumer/NAME``.
+        Returns how many ids it was behind the newest event.  If it does come back, it begins with
+        what is left.  Raises `UnknownConsumer`, `StillServed` or `InvalidName`.
+        """
+        kind, _, rest = name.partition("/")
+        namespace = rest.partition("/")[0] if kind in ("workflow", "activity") else ""
+        return self._patiently(lambda: self._retention(namespace).forget(name))
+
     def loops(self) -> list[Consumer]:
         """Return the library's own consumers: for sleeps, for signals, and for the table of runs.
 
@@ -671,6 +748,8 @@ def _require(log: Log, last: Event | None) -> None:
     """Raise `EventsLost` if the database has lost the last delivered event (L1)."""
     if last is None or ((found := log.get(last.id)) and found.text == last.text):
         return
+    if found is None and last.id <= log.floor():  # it was pruned
+        return
     raise EventsLost(
         f"{log.name} has lost event {last.id}, which this stream has delivered: undo what you did"
         " with it, and stream again from the last event that is there"
@@ -726,10 +805,11 @@ def handle(
     `run_created` gets namespace, workflow, run and message, `run_completed` the same without the
     message; both are called for each iteration.  The others get namespace, workflow, run, target
     and message.  If ``skip(namespace, workflow, run)`` is true, nothing is called.  Nor is it for
-    what the library itself has added to a run: results, failures, cancels and patches.
+    what the library itself has added to a run: results, failures, cancels and patches.  Nor is it
+    for what retention has left of a run (L9).
     """
     run = event.key[:3]
-    if event.key.target in RESERVED or (skip is not None and skip(*run)):
+    if is_pruned(event.raw) or event.key.target in RESERVED or (skip is not None and skip(*run)):
         return
     with_target = {
         EventType.RUN_OUTPUT: run_output,

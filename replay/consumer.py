@@ -26,9 +26,11 @@ import math
 import random
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Attempts, Log, LostOwnership, Move, Parked
@@ -49,6 +51,7 @@ _UNSTORED = timedelta(seconds=1)
 _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it has to stop
 #: Events with which a batch is full, whatever their size.
 FULL = 2000
+_id = attrgetter("id")
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 #: How often an owner looks whether somebody wants a parked event retried at once (Q2).
 LOOK = timedelta(seconds=2)
@@ -166,6 +169,7 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop_by = math.inf  # on the monotonic clock
+        self._eager = False  # whether to store the cursor in any case
 
     # Methods that each kind of consumer defines.
 
@@ -239,11 +243,12 @@ class Consumer:
             attempts = self._commit(batch)
             if wanted and self._store_at is None and self._committed < batch.position:
                 self._store_at = self._log.now() + _UNSTORED
-            self._ahead = events[batch.position - before :]  # their ids have no gap
+            passed = bisect_right(events, batch.position, key=_id)
+            self._ahead = events[passed:]
         except BaseException:
             self._forget()
             raise
-        self._measure(events[: batch.position - before], batch, attempts)
+        self._measure(events[:passed], batch, attempts)
         return batch.position - before + batch.size()
 
     def _claim(self, wait: float) -> bool:
@@ -327,7 +332,8 @@ class Consumer:
         old, attempts = self._committed, batch.attempts(self._parked)
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
-        if not (idle and batch.position - old < BATCH):
+        least, self._eager = 1 if self._eager else BATCH, False
+        if not (idle and batch.position - old < least):
             rows = (batch.parked, batch.unparked, batch.also)
             self._log.commit(batch.events, Move(self.name, old, batch.position, *rows, attempts))
             self._committed, self._store_at = batch.position, None
@@ -389,6 +395,17 @@ class Consumer:
             self._stop_by = min(self._stop_by, time.monotonic() + timeout)
         self._stop.set()
         self.wake()
+
+    def store_soon(self, end: int) -> bool:
+        """Have the thread store the cursor with its next step, unless it is at the id `end`.
+
+        Returns whether there is a need.
+        """
+        if self._thread is None or (self._position is not None and self._committed >= end):
+            return False
+        self._eager = True
+        self.wake()
+        return True
 
     def wake(self) -> None:
         """Make the thread look for something to do."""

@@ -5,9 +5,11 @@ Role: `Log` adds events, reads them, and keeps the cursors of consumers.
 Invariants:
 
 - An event is unique by type and key, and never changed or removed (L1, L2).
-- Nobody reads past a gap in the ids (L1).  Transactions do not commit in the order of their ids, so
-  an event with a missing id may still come, or may never come.  The reader finds out by inserting a
-  no-op with that id: the database makes the insert wait for a transaction that holds the id.
+- Missing ids up to the *floor* are final: retention has removed their events (L9).
+- Nobody reads past any other gap in the ids (L1).  Transactions do not commit in the order of
+  their ids, so an event with a missing id may still come, or may never come.  The reader finds out
+  by inserting a no-op with that id: the database makes the insert wait for a transaction that holds
+  the id.
   Waiting "long enough" would be simpler, and wrong on the day that the machine is slow.
 - One transaction moves a cursor and adds what follows from the events that it passes (L6).
 
@@ -36,6 +38,7 @@ from google.protobuf.message import Message
 
 from .storage.codec import Codec, Sealer
 from .storage.database import (
+    TAKE_TURN,
     Database,
     DatabaseError,
     Duplicate,
@@ -71,6 +74,10 @@ class LostOwnership(Error):
     """Another process owns this consumer now, or its cursor was reset.  Nothing was stored (L7)."""
 
 
+class EventsPruned(Error):
+    """Retention has removed what you ask for, or what comes next in your stream (L9)."""
+
+
 class NameCollision(Error):
     """A table that another system made takes two different names for equal (L8)."""
 
@@ -87,6 +94,13 @@ def first_gap(after: int, ids: Sequence[int]) -> range | None:
             return range(after + 1, n)
         after = n
     return None
+
+
+def gap_above(floor: int, after: int, ids: Sequence[int]) -> range | None:
+    """Return the first gap behind `after` as `first_gap` does, of ids above the floor (L9)."""
+    if not floor or not ids or ids[-1] - after == len(ids):
+        return first_gap(after, ids)
+    return first_gap(max(after, floor), [id for id in ids if id > floor])
 
 
 @dataclass(slots=True)
@@ -204,8 +218,9 @@ class Log:
 
     def _end(self) -> int:
         """The id up to which the log has no gap just now."""
+        floor = self.database.floor()
         newest = self.database.newest()[0]
-        start = max(0, newest - BATCH)
+        start = max(min(floor, newest), newest - BATCH, 0)
         rows = self.database.query(
             "SELECT id FROM replay_events WHERE id > ? ORDER BY id", (start,)
         )
@@ -477,15 +492,15 @@ class Log:
             " AND run = ? AND iteration = ? AND id + 0 > ? ORDER BY id + 0"
         )
         first = f"CASE WHEN type IN (1, 5) AND LENGTH(message) <= {SMALL} THEN message END"
-        unread = f"type IN (1, 5) AND LENGTH(message) > {SMALL}"
+        large = f"type IN (1, 5) AND LENGTH(message) > {SMALL}"
         rows = self.database.query(
-            f"SELECT id, type, `key`, timestamp, {first}, {unread} {where} LIMIT {_HISTORY}",
+            f"SELECT id, type, `key`, timestamp, {first}, {large} {where} LIMIT {_HISTORY}",
             (*key[:4], 0),
         )
         if len(rows) == _HISTORY:
             rest = f"SELECT id, type, `key`, timestamp, NULL, type IN (1, 5) {where}"
             rows = [*rows, *self.database.query(rest, (*key[:4], rows[-1][0]))]
-        events = [_unread(self._event(row[:5])) if row[5] else self._event(row[:5]) for row in rows]
+        events = [unread(self._event(row[:5])) if row[5] else self._event(row[:5]) for row in rows]
         return [event for event in events if event.key[:4] == key[:4]]
 
     def load(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -532,22 +547,45 @@ class Log:
     def read(self, after: int, limit: int = BATCH) -> list[Event]:
         """Return the next events after id `after`, no-ops included, up to the first gap (L1).
 
-        They are at most `limit`, and at most 8 MiB unless the first one alone is larger.
+        They are at most `limit`, and at most 8 MiB unless the first one alone is larger.  Of ids up
+        to the floor it returns those that are left (L9).
         """
         events = self.tail.slice(after, limit)
         return self._read(after, limit) if events is None else events
 
     def _read(self, after: int, limit: int) -> list[Event]:
-        sql = f"{_PAGE} WHERE id > ? ORDER BY id LIMIT ?"
+        sql, floor = f"{_PAGE} WHERE id > ? ORDER BY id LIMIT ?", 0
         while True:
             rows = self.database.query(sql, (after, self._pace.ask(limit)))
-            gap = first_gap(after, [row[0] for row in rows])
+            gap = gap_above(floor, after, [row[0] for row in rows])
             if gap is None:
                 return self._events(rows)
-            if gap.start > after + 1:
-                return self._events(rows[: gap.start - after - 1])
-            if not self._fence(gap[:BATCH]):
+            if ready := [row for row in rows if row[0] < gap.start]:
+                return self._events(ready)
+            # Above the old floor what is missing may have come before the floor rose: look again.
+            before, floor = floor, self.floor()
+            if floor <= before and not self._fence(gap[:BATCH]):
                 return []
+
+    def floor(self) -> int:
+        """Return the id up to which missing ids are final: their events were pruned (L9).
+
+        Forgets what the tail has of those.  Read it before each fence, and keep no copy: another
+        process may prune at any time, and a backup that is restored has an older floor.
+        """
+        floor = self.database.floor()
+        self.tail.drop(floor)
+        return floor
+
+    def check_read(self, after: int, floor: int, events: Sequence[Event]) -> None:
+        """Raise `EventsPruned` if events above `floor` were pruned before `events` were read.
+
+        These were read after the id `after`, by a reader that has begun with this floor.
+        """
+        if events and events[-1].id - after > len(events):
+            gap = gap_above(floor, after, [event.id for event in events])
+            if gap is not None:
+                raise pruned(self, max(after, floor))
 
     def _events(self, rows: Sequence[Row]) -> list[Event]:
         """Make events of the first of these rows, up to 8 MiB and at least one."""
@@ -614,11 +652,9 @@ class Log:
         query = "SELECT last_event_id, owner, lease_until FROM replay_cursors WHERE id = ?"
         now = self.database.now()
         if not (rows := self.database.query(query, (name,))):
-            self.database.write(
-                self.database.insert_missing(
-                    "replay_cursors", "id, last_event_id, updated_at", [(name, 0, to_text(now))]
-                )
-            )
+            columns, row = "id, last_event_id, updated_at", (name, 0, to_text(now))
+            insert = self.database.insert_missing("replay_cursors", columns, [row])
+            self.database.write([TAKE_TURN, *insert])
             rows = self.database.query(query, (name,))
         cursor, owner, lease = checked_cursor(name, rows[0][0]), str(rows[0][1] or ""), rows[0][2]
         expired = has_ended(lease, now)
@@ -638,9 +674,10 @@ class Log:
             must_find=1,
         )
         try:
-            self.database.write([take])
+            self.database.write([TAKE_TURN, take])
         except NotFound:  # another process was faster
             return None
+        self.floor()  # what was pruned behind this cursor must not come from the tail
         self._owners[name] = mine
         return cursor
 
@@ -769,6 +806,14 @@ class Log:
             return None
 
 
+def pruned(log: Log, after: int) -> EventsPruned:
+    """The error of a stream that cannot go on behind the id `after`."""
+    return EventsPruned(
+        f"events of {log.name} after id {after} were pruned: a stream with after=0 begins with what"
+        " is left"
+    )
+
+
 def messages(database: Database, table: str, ids: Sequence[int]) -> dict[int, bytes]:
     """Read the messages that did not come with their rows, of events or of signals."""
     found: dict[int, bytes] = {}
@@ -792,5 +837,6 @@ def _row(event: Event, now: str) -> Row:
     )
 
 
-def _unread(event: Event) -> Unread:
+def unread(event: Event) -> Unread:
+    """Return an event without its message, for `Log.load` to read."""
     return Unread(event.id, event.type, event.key, event.timestamp, None, event.text)

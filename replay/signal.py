@@ -99,6 +99,12 @@ def signal_hash(namespace: str, workflow: str, run: str, type: int, external_id:
     return digest.digest().ljust(128, b"\0")
 
 
+def noop(id: int) -> Row:
+    """The columns of a row that is no signal, from the namespace to the message, and its await."""
+    name = f"replay_noop/{id}"
+    return "", "", "", signal_hash("", "", "", 0, name), 0, name, None, 0
+
+
 def send(
     events: Log,
     run: Run,
@@ -368,11 +374,7 @@ class Matcher(Consumer):
     def _fence(self, ids: range) -> bool:
         """Fill a gap in the ids of signals; return whether it is filled."""
         now = to_text(self._log.database.now())
-        rows: list[Row] = []
-        for id in ids:
-            name = f"replay_noop/{id}"
-            mark = signal_hash("", "", "", 0, name)
-            rows.append((id, "", "", "", mark, 0, name, None, now, 0))
+        rows = [(id, *noop(id)[:-1], now, 0) for id in ids]
         return self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
 
     def _answer(self, step: _Step, batch: Batch) -> None:

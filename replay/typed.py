@@ -34,7 +34,7 @@ from .run import RunContext
 from .shard import Shard
 from .signature import BadSignature, check_signature
 from .storage.database import Error
-from .storage.event import Event, EventType
+from .storage.event import Event, EventType, is_pruned
 from .storage.values import ANY
 
 M = TypeVar("M", bound=Message)
@@ -210,8 +210,11 @@ def handle(
 ) -> None:
     """Call `fn` with the run's id and the message if the event has this type and these names.
 
-    `workflow` is a namespace and a workflow's name.
+    `workflow` is a namespace and a workflow's name.  An event that retention has emptied is passed
+    over (L9).
     """
+    if is_pruned(event.raw):
+        return
     if event.type is type and event.key[:2] == workflow and event.key.target == target:
         fn(event.key.run, event.message)
 

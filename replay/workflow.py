@@ -156,6 +156,8 @@ class WorkflowConsumer(Consumer):
                 continue  # or a run that restarts and restarts could never be terminated
             if event.type is EventType.ACTIVITY_RESPONSE:
                 self._unanswered.answered(event.key.target)
+            else:  # after retention has forgotten a run, its id may be used again (L9)
+                self._ended.pop(key, None)
             history = self._history_for(key, event)
             if event.key.target == CANCEL and not self._reaches(event, history, batch):
                 continue  # it does not go to the run, or no more

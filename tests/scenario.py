@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -43,7 +43,7 @@ from replay import (
 )
 from replay.log import Move
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
-from replay.server.proto.values_pb2 import Cancel, Failure, Json
+from replay.server.proto.values_pb2 import Cancel, Failure, Json, Pruned
 from replay.storage.database import Statement, from_text, insertion, to_text
 from replay.storage.event import pack, read
 from tests.support import START, Clock, crash, rows, stepped
@@ -327,6 +327,15 @@ class Stage:
         columns = "id, `key`, namespace, workflow, run, iteration, type, timestamp, message"
         self._caller.log.database.write([insertion("replay_events", columns, [row])])
 
+    def do_prune(self, rest: str) -> Iterator[str]:
+        seconds, *forget = rest.split()
+        for process in self._processes.values():  # an idle one stores its cursor now and then
+            process.consumer._eager = True
+        self.do_drain("")
+        age = timedelta(seconds=float(seconds.removesuffix("s")))
+        removed = self._caller.prune(age, forget=forget == ["forget"])
+        yield ", ".join(f"{name} {count}" for name, count in removed._asdict().items())
+
     # What there is to see.
 
     def do_log(self, after: str = "0") -> Iterator[str]:
@@ -433,6 +442,9 @@ def _text(raw: bytes | None) -> str:
         return f"{message.duration.ToTimedelta().total_seconds():.3f}s"
     if isinstance(message, SleepDone):
         return "done"
+    if isinstance(message, Pruned):
+        ended = datetime.fromtimestamp(message.ended_ms / 1000, UTC)
+        return f"pruned {_since(to_text(ended))}" if message.ended_ms else "pruned"
     if isinstance(message, Json):
         return f"{message.type} {message.json.decode()}"
     if isinstance(message, Failure):

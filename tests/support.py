@@ -18,7 +18,15 @@ from google.protobuf.message import Message
 from replay import Client, Consumer, Event, EventType, Key, connect
 from replay.log import Log
 from replay.server.remote import RemoteClient
-from replay.storage.database import Database, Insert, OutcomeUnknown, Row, Statement, Unavailable
+from replay.storage.database import (
+    TABLES,
+    Database,
+    Insert,
+    OutcomeUnknown,
+    Row,
+    Statement,
+    Unavailable,
+)
 from replay.storage.mysql import MySQL
 from replay.storage.sqlite import Sqlite
 from tests import servers
@@ -346,3 +354,19 @@ def start_runs(client: Client, *names: str) -> None:
     """Start runs that nobody serves."""
     for name in names:
         assert client.run_workflow("ns", "flow", name, Int(value=1))
+
+
+def dump(client: Client) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables."""
+    return {table: rows(client, f"SELECT * FROM {table}") for table in TABLES}
+
+
+def restore(client: Client, backup: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Make the tables what they were."""
+    for table, found in backup.items():
+        columns = ", ".join(f"`{column.split()[0]}`" for column in TABLES[table].split(", "))
+        inserts = [
+            Statement(f"INSERT INTO {table} ({columns}) VALUES ({','.join('?' * len(row))})", row)
+            for row in found
+        ]
+        database(client).write([Statement(f"DELETE FROM {table}"), *inserts])

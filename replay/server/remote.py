@@ -39,6 +39,7 @@ from ..failure import LONGEST_TEXT
 from ..log import Log, Move, Pace, Parked
 from ..projection import Run
 from ..query import ConsumerInfo, ParkedInfo, ParkedQuery, Queries, RunInfo, RunsQuery
+from ..retention import Found, Over, Policy, Removed, Retention
 from ..storage.codec import Codec, Sealer
 from ..storage.database import (
     BadUrl,
@@ -75,6 +76,7 @@ from .wire import (
     message_class,
     parked_from,
     parked_to,
+    policy_to,
     run_from,
     to_us,
 )
@@ -370,6 +372,12 @@ class RemoteLog(Log):
         found = self._call("Load", pb.LoadRequest(ids=ids)).events
         return [self.sealed(event_from(event)) for event in found]
 
+    def floor(self) -> int:
+        """As in `Log`."""
+        floor = int(self._call("Floor", pb.FloorRequest()).floor)
+        self.tail.drop(floor)
+        return floor
+
     def last_iteration(self, namespace: str, workflow: str, run: str) -> tuple[int, int]:
         """As in `Log`."""
         request = pb.LastIterationRequest(namespace=namespace, workflow=workflow, run=run)
@@ -414,6 +422,7 @@ class RemoteLog(Log):
         """As in `Log`: this process's session becomes the owner."""
         request = pb.ClaimRequest(consumer=name, wait_ms=int(wait * 1000))
         reply = self._call("Claim", request, timeout=wait + TIMEOUT)
+        self.tail.drop(reply.floor)
         return reply.cursor if reply.HasField("cursor") else None
 
     def release(self, name: str, old: int, new: int) -> None:
@@ -584,13 +593,26 @@ def _moved(move: Move) -> pb.Move:
 
 
 def _dense(reply: pb.ReadReply, after: int) -> Iterator[Event]:
-    """The events of a reply, and a no-op for each id that this caller may not see."""
+    """The events of a reply, and a no-op for each id that this caller may not see.
+
+    Where ids were pruned the server has put these no-ops in, so the ids that are missing are those.
+    """
+    if reply.pruned:
+        yield from map(_placed, reply.events)
+        return
     for event in itertools.chain(reply.events, (None,)):
         for id in range(after + 1, event.id if event is not None else reply.end + 1):
             yield Event(id, EventType.NOOP, Key("", "", ""), EPOCH, None)
         if event is not None:
             yield event_from(event)
             after = event.id
+
+
+def _placed(event: pb.Event) -> Event:
+    """An event of a reply; a no-op if it has no key."""
+    if not event.key:
+        return Event(event.id, EventType.NOOP, Key("", "", ""), EPOCH, None)
+    return event_from(event)
 
 
 class RemoteClient(Client):
@@ -648,6 +670,10 @@ class RemoteClient(Client):
         with entered(self._inside.lock), self._stubs.meant(committing=True):
             return bool(self._stubs.call("SignalRun", request).ok)
 
+    def _retention(self, namespace: str) -> Retention:
+        """As in `Client`."""
+        return RemoteRetention(self.log_of(namespace))
+
     def _patiently(self, call: Callable[[], T]) -> T:
         """As in `Client`, and again if another thread replaces the session meanwhile."""
         for _ in range(_SESSIONS):
@@ -680,6 +706,32 @@ class RemoteClient(Client):
         for log in list(self._logs.values()):
             log.close()
         self._stubs.channel.close()
+
+
+class RemoteRetention(Retention):
+    """As `Retention`, where the server has the log."""
+
+    log: RemoteLog
+
+    def find(self, policy: Policy, after: int) -> Found:
+        """As in `Retention`.  Of what it returns only the keys are known."""
+        request = pb.FindPrunableRequest(policy=policy_to(policy), after=after)
+        reply = self.log._call("FindPrunable", request)
+        over = [Over(Key.parse(key), [], [], b"", [], last=False) for key in reply.keys]
+        return Found(over, reply.next, reply.last)
+
+    def remove(self, policy: Policy, over: Sequence[Over]) -> Removed | None:
+        """As in `Retention`."""
+        keys = [str(each.key) for each in over]
+        request = pb.PruneRequest(policy=policy_to(policy), keys=keys)
+        reply = self.log._call("Prune", request)
+        if reply.again:
+            return None
+        return Removed(reply.runs, reply.iterations, reply.events, reply.signals)
+
+    def forget(self, name: str) -> int:
+        """As in `Retention`."""
+        return int(self.log._call("Forget", pb.ForgetRequest(consumer=name)).behind)
 
 
 DEFAULT_PORT = 7654

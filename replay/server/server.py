@@ -34,8 +34,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from ..client import BadFilter, open_client
 from ..consumer import Metrics
-from ..log import Log, LostOwnership
+from ..log import EventsPruned, Log, LostOwnership
 from ..query import BadQuery, QueryBehind
+from ..retention import BadPrune, StillServed, UnknownConsumer
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
@@ -67,6 +68,10 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (BadQuery, grpc.StatusCode.INVALID_ARGUMENT),
     (QueryBehind, grpc.StatusCode.FAILED_PRECONDITION),
     (BadRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (BadPrune, grpc.StatusCode.INVALID_ARGUMENT),
+    (EventsPruned, grpc.StatusCode.FAILED_PRECONDITION),
+    (StillServed, grpc.StatusCode.FAILED_PRECONDITION),
+    (UnknownConsumer, grpc.StatusCode.NOT_FOUND),
     (AtHead, grpc.StatusCode.OUT_OF_RANGE),
     (UnknownService, grpc.StatusCode.NOT_FOUND),
     (LostOwnership, grpc.StatusCode.ABORTED),

@@ -28,8 +28,9 @@ from google.protobuf.message import DecodeError
 from .. import signal as signals
 from ..client import DELIVERED, consumer_name, event_filter, is_shortened
 from ..failure import CANCEL, FAILURE, LONGEST_TEXT, PATCH, RESERVED, read_cancel, read_failure
-from ..log import Attempts, Log, LostOwnership, Move, NameCollision
+from ..log import Attempts, Log, LostOwnership, Move, NameCollision, pruned
 from ..query import ConsumerInfo, ParkedQuery, Queries, RunsQuery
+from ..retention import Policy, Removed, Retention
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
 from ..storage.database import DatabaseError, Error, chunks, later
@@ -47,7 +48,7 @@ from ..storage.event import (
     check_target,
 )
 from ..storage.tail import BATCH
-from .access import Principal
+from .access import Forbidden, Principal
 from .host import Added, Away, Host, Interest, Session, is_costly, public_text, visible
 from .limits import LARGEST_COMMIT, MOST_EVENTS, OVERHEAD, Limits
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
@@ -58,6 +59,7 @@ from .wire import (
     info_to,
     parked_from,
     parked_to,
+    policy_from,
     public_name,
     run_to,
     to_us,
@@ -316,7 +318,9 @@ class ReplayService:
         host, options = self._hosts.of(request.namespace), request.req.options
         after, lag = _position(request.req.after), _lag(options)
         namespaces = frozenset([request.namespace]) if request.namespace else who.namespaces
-        losses = await host.refresh()
+        losses, floor = await host.refresh(), await host.run(host.log.floor)
+        if 0 < after < floor:
+            raise pruned(host.log, after)
         end = await host.run(host.log.newest) if options.toHead else None
         if options.fromHead:
             await host.run(host.log.poll)
@@ -327,6 +331,7 @@ class ReplayService:
             if end is not None:
                 await host.run(host.log.poll)
             events = await host.read(who.name, after, BATCH)
+            host.log.check_read(after, floor, events)
             for event in events:
                 if end is not None and event.id > end:
                     break
@@ -424,11 +429,18 @@ class LogService:
         newest = 0 if request.limit else await host.run(host.log.newest)
 
         def encoded(events: Sequence[Event]) -> bytes:
+            sparse = bool(events) and events[-1].id - after > len(events)
+            shown = ((event, visible(who, event)) for event in events)
             return log_pb2.ReadReply(
-                events=(event_to(event) for event in events if visible(who, event)),
+                events=(
+                    event_to(event) if seen else log_pb2.Event(id=event.id)
+                    for event, seen in shown
+                    if seen or sparse
+                ),
                 end=events[-1].id if events else after,
                 newest=newest,
                 now_us=to_us(host.log.now()),
+                pruned=sparse,
             ).SerializeToString()
 
         return await host.reply(who.name, after, request.limit, encoded)
@@ -549,7 +561,9 @@ class LogService:
             raise BadRequest("wait_ms is negative")
         name = stored_name(who, request.consumer)
         wait = min(request.wait_ms / 1000, _WAIT)
-        return log_pb2.ClaimReply(cursor=await session.host.claim(session, name, wait))
+        cursor = await session.host.claim(session, name, wait)
+        floor = 0 if cursor is None else await session.host.run(session.host.log.floor)
+        return log_pb2.ClaimReply(cursor=cursor, floor=floor)
 
     async def Release(
         self, who: Principal, request: log_pb2.ReleaseRequest
@@ -735,6 +749,65 @@ class LogService:
             )
             found = await host.in_turn(who.name, queries.parked, ask)
         return log_pb2.FindParkedReply(parked=map(info_to, found))
+
+    # Retention (L9).
+
+    async def Floor(self, who: Principal, request: log_pb2.FloorRequest) -> log_pb2.FloorReply:
+        """The id up to which missing ids are final."""
+        host = (await self._session(who, request.session)).host
+        return log_pb2.FloorReply(floor=await host.run(host.log.floor))
+
+    async def FindPrunable(
+        self, who: Principal, request: log_pb2.FindPrunableRequest
+    ) -> log_pb2.FindPrunableReply:
+        """The iterations that may go next."""
+        host, policy = await self._pruning(who, request.session, request.policy)
+        if not 0 <= request.after < 2**63:
+            raise BadRequest(f"{request.after} is not the id of an event")
+        if not request.after:
+            await host.in_turn(who.name, host.client.store_cursors)
+        found = await host.in_turn(who.name, Retention(host.log).find, policy, request.after)
+        keys = [str(over.key) for over in found.over]
+        return log_pb2.FindPrunableReply(keys=keys, next=found.next, last=found.is_last)
+
+    async def Prune(self, who: Principal, request: log_pb2.PruneRequest) -> log_pb2.PruneReply:
+        """Remove iterations that may go."""
+        host, policy = await self._pruning(who, request.session, request.policy)
+        keys = [Key.parse(text) for text in _some(request.keys)]
+
+        def prune() -> Removed | None:
+            retention = Retention(host.log)
+            over = retention.among(policy, keys)
+            return retention.remove(policy, over) if over else Removed()
+
+        if (removed := await host.finish(host.in_turn(who.name, prune))) is None:
+            return log_pb2.PruneReply(again=True)
+        return log_pb2.PruneReply(**removed._asdict())
+
+    async def _pruning(
+        self, who: Principal, session: str, policy: log_pb2.Policy
+    ) -> tuple[Host, Policy]:
+        """Check a policy.  The floor concerns all who read the log, so the token has to, too."""
+        who.require_write()
+        if who.namespaces is not None:
+            raise Forbidden(f"token {who.name!r} is for some namespaces; pruning is for all")
+        if policy.namespace:
+            check_name("namespace", policy.namespace)
+        try:
+            checked = policy_from(policy)
+        except OverflowError as error:
+            raise BadRequest(f"{policy.before_us} is no moment") from error
+        if not 0 <= (checked.shared_with_go_passed or 0) < 2**63:
+            raise BadRequest("shared_with_go_passed is not the id of an event")
+        return (await self._session(who, session)).host, checked
+
+    async def Forget(self, who: Principal, request: log_pb2.ForgetRequest) -> log_pb2.ForgetReply:
+        """Forget a consumer that will not come back."""
+        who.require_write()
+        host = (await self._session(who, request.session)).host
+        name = stored_name(who, request.consumer)
+        behind = await host.finish(host.run(Retention(host.log).forget, name))
+        return log_pb2.ForgetReply(behind=behind)
 
 
 def _asked(who: Principal, namespace: str) -> frozenset[str] | None:

@@ -15,8 +15,9 @@ from typing import Any
 from google.protobuf import any_pb2, message_factory
 
 from ..client import BadFilter
-from ..log import LostOwnership, NameCollision, Parked, Unread
+from ..log import EventsPruned, LostOwnership, NameCollision, Parked, Unread
 from ..query import BadQuery, ConsumerInfo, ParkedInfo, QueryBehind, RunInfo
+from ..retention import BadPrune, Policy, StillServed, UnknownConsumer
 from ..signal import InvalidSignal
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import (
@@ -58,8 +59,10 @@ ERRORS: dict[str, type[Error]] = {
     each.__name__: each
     for each in (
         BadFilter,
+        BadPrune,
         BadQuery,
         DatabaseError,
+        EventsPruned,
         InvalidName,
         InvalidSignal,
         LostOwnership,
@@ -70,7 +73,9 @@ ERRORS: dict[str, type[Error]] = {
         QueryBehind,
         ReadOnly,
         SessionLost,
+        StillServed,
         Unavailable,
+        UnknownConsumer,
     )
 }
 
@@ -218,6 +223,22 @@ def event_from(event: pb.Event) -> Event:
     key, moment = Key.parse(event.key), from_us(event.time_ms * 1000)
     kind = Unread if event.unread else Event
     return kind(event.id, TYPES[event.type], key, moment, raw, event.key)
+
+
+def policy_to(policy: Policy) -> pb.Policy:
+    """`policy`, as it goes over the wire."""
+    return pb.Policy(
+        before_us=to_us(policy.before),
+        namespace=policy.namespace,
+        forget=policy.forget,
+        shared_with_go_passed=policy.shared_with_go_passed,
+    )
+
+
+def policy_from(policy: pb.Policy) -> Policy:
+    """The policy that `policy_to` wrote.  Raises `OverflowError`."""
+    passed = policy.shared_with_go_passed if policy.HasField("shared_with_go_passed") else None
+    return Policy(from_us(policy.before_us), policy.namespace, policy.forget, passed)
 
 
 def is_loopback(host: str) -> bool:

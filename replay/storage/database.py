@@ -36,6 +36,11 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 SCHEMA_VERSION = 2
+#: The row of `replay_meta` that says up to which id missing ids are final (L9).
+FLOOR = "retention_floor"
+#: And the one that each transaction changes that takes a cursor or that prunes: so they come one
+#: after the other, on the nodes of a cluster too.
+TURN = "retention_turn"
 MAX_MESSAGE = 4 * 1024 * 1024
 LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = 10  # seconds
@@ -166,6 +171,14 @@ def later(moment: datetime, duration: timedelta) -> datetime:
         return _LATEST
 
 
+def earlier(moment: datetime, duration: timedelta) -> datetime:
+    """Subtract `duration` from `moment`; at least the beginning of the year 1."""
+    try:
+        return moment - duration
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
 def placeholders(count: int) -> str:
     """The placeholders of an IN list: ``?,?,?``."""
     return ",".join("?" * count)
@@ -185,6 +198,10 @@ class Statement(NamedTuple):
     sql: str
     parameters: Sequence[Any] = ()
     must_find: int | None = None
+
+
+#: Begins a transaction that takes a cursor, and one that prunes: each sees what the other has done.
+TAKE_TURN = Statement("UPDATE replay_meta SET value = value + 1 WHERE name = ?", (TURN,))
 
 
 def insertion(table: str, columns: str, rows: Sequence[Row], ending: str = "") -> Statement:
@@ -379,8 +396,23 @@ class Database(ABC):
                     self._alter(f"ALTER TABLE {table} ADD COLUMN `{name}` {self._type(kind)}")
         for table, index, unique, on in INDEXES:
             self._index(table, index, unique, on)
+        for name in (FLOOR, TURN):
+            with contextlib.suppress(Duplicate, IdTaken):  # it is there
+                sql = "INSERT INTO replay_meta (name, value) VALUES (?, '0')"
+                self.write([Statement(sql, (name,))])
         sql = "REPLACE INTO replay_meta (name, value) VALUES ('schema_version', ?)"
         self.write([Statement(sql, (str(SCHEMA_VERSION),))])
+
+    def floor(self) -> int:
+        """Return the id up to which missing ids are final, 0 if nothing was ever pruned (L9)."""
+        rows = self.query("SELECT value FROM replay_meta WHERE name = ?", (FLOOR,))
+        value = str(rows[0][0]) if rows else "0"
+        if not (value.isascii() and value.isdecimal()):
+            raise DatabaseError(
+                f"{self.name}: the {FLOOR} in replay_meta is {value!r:.300}, which is no id:"
+                " restore it from a backup"
+            )
+        return int(value)
 
     @abstractmethod
     def _columns(self, table: str) -> set[str]: ...

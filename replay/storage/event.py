@@ -17,7 +17,7 @@ import msgspec
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, EncodeError, Message
 
-from ..server.proto.values_pb2 import Encoded, Json
+from ..server.proto.values_pb2 import Encoded, Json, Pruned
 from .database import Error, Row, from_text
 
 
@@ -244,6 +244,8 @@ def unpack(raw: bytes | None) -> Any:
     Raises `UnknownMessageType` or `MessageError`.
     """
     message = read(raw)
+    if isinstance(message, Pruned):
+        return None
     if isinstance(message, Json):
         try:
             return msgspec.json.decode(message.json)
@@ -269,6 +271,22 @@ def read(raw: bytes | None) -> Any:
     if isinstance(message, Encoded):
         raise MessageError("a stored message is encoded: connect with its codec")
     return message
+
+
+def pruned_mark(ended_ms: int = 0) -> bytes:
+    """Return what stands instead of a pruned message; see `Pruned` in values.proto (L9)."""
+    return pack(Pruned(ended_ms=ended_ms), 1000, "") or b""
+
+
+#: With these bytes the `Any` begins that stands instead of a pruned message.
+PRUNED = any_pb2.Any(
+    type_url=f"type.googleapis.com/{Pruned.DESCRIPTOR.full_name}"
+).SerializeToString()
+
+
+def is_pruned(raw: bytes | None) -> bool:
+    """Whether a message was removed by retention."""
+    return raw is not None and raw.startswith(PRUNED)
 
 
 @lru_cache(maxsize=1000)

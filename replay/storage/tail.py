@@ -2,7 +2,8 @@
 
 Invariants:
 
-- The events in the tail have no gap, so a reader finds its place by counting.
+- The events in the tail have no gap, so a reader finds its place by counting.  Where ids were
+  pruned the tail begins anew behind them.  Readers of older events ask the database (L9).
 - No wake-up is lost (P1): `wait` looks at what has come since the reader's last look, under the
   same lock under which others add events and wake readers.
 - An interrupted thread (Ctrl-C) leaves the tail usable for the others.
@@ -108,9 +109,17 @@ class Tail:
     def reset(self, end: int) -> None:
         """Forget all events, and go on after id `end`."""
         with entered(self.lock), self._interruptible():
-            self._events, self._bytes = [], 0
-            self.end, self.signals = end, 0
-            self._wake_all()
+            self.signals = 0
+            self._begin_after(end)
+
+    def _begin_after(self, end: int) -> None:
+        self._events, self._bytes, self.end = [], 0, end
+        self._wake_all()
+
+    def drop(self, floor: int) -> None:
+        """Forget the events up to id `floor`, which may have been pruned meanwhile (L9)."""
+        with entered(self.lock):
+            self._cut(max(0, len(self._events) - max(0, self.end - floor)))
 
     def slice(self, after: int, limit: int) -> list[Event] | None:
         """Return up to `limit` events after id `after`, and at most `BYTES` of them.
@@ -132,7 +141,11 @@ class Tail:
     def extend(self, events: Iterable[Event]) -> None:
         """Add events that were read after the end; those that are in the tail are passed over."""
         with entered(self.lock), self._interruptible():
-            self._put([event for event in events if event.id > self.end])
+            new = [event for event in events if event.id > self.end]
+            if new and new[-1].id - self.end > len(new):  # ids in between were pruned
+                self._begin_after(new[-1].id)
+            else:
+                self._put(new)
 
     def join(self, events: list[Event]) -> None:
         """Add what this process has just committed, or poll soon where that does not fit.
@@ -173,11 +186,16 @@ class Tail:
 
     def _shorten(self) -> None:
         """Forget the oldest events, down to half of what the tail may hold."""
-        gone = 0
-        while len(self._events) - gone > _EVENTS or self._bytes > _BYTES // 2:
-            self._bytes -= self._events[gone].size
+        gone, held = 0, self._bytes
+        while len(self._events) - gone > _EVENTS or held > _BYTES // 2:
+            held -= self._events[gone].size
             gone += 1
-        del self._events[:gone]
+        self._cut(gone)
+
+    def _cut(self, count: int) -> None:
+        """Forget so many of the oldest events."""
+        self._bytes -= sum(event.size for event in self._events[:count])
+        del self._events[:count]
 
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
         try:

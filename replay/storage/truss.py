@@ -26,6 +26,11 @@ def schema_hash(database: Database) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def migrates(database: Database) -> bool:
+    """Whether truss migrates this database, so that a Go system uses it."""
+    return {"id", "query_hash", "schema_hash"} <= database._columns("migrations")
+
+
 @contextmanager
 def amended(database: Database) -> Iterator[None]:
     """Store the new hash with truss's last migration after the block has changed tables.
@@ -33,7 +38,7 @@ def amended(database: Database) -> Iterator[None]:
     If the last hash does not fit even before the block, somebody else has changed the tables.  Then
     it stays, so that truss goes on saying so.
     """
-    theirs = {"id", "query_hash", "schema_hash"} <= database._columns("migrations")
+    theirs = migrates(database)
     before = schema_hash(database) if theirs else ""
     yield
     query = "SELECT id, schema_hash FROM migrations ORDER BY id DESC LIMIT 1"

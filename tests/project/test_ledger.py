@@ -88,5 +88,5 @@ def test_the_table_has_the_ids_that_are_asked_for(capsys: pytest.CaptureFixture[
         "      test_x.py: one, two"
     )
     assert ledger.main(["L9"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("L9  Retention")
+    assert capsys.readouterr().out.splitlines()[0].startswith("L9  `Client.prune`")
     assert ledger.main(["L77"]) == 2

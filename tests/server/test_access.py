@@ -425,7 +425,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
     server: Serving, metadata: list[tuple[str, str]]
 ) -> None:
     """G4: no method of any service, health and reflection too, nor one that there is not."""
-    assert len(METHODS) == 9 + 21 + len([path for path in METHODS if path.startswith("/grpc.")])
+    assert len(METHODS) == 9 + 25 + len([path for path in METHODS if path.startswith("/grpc.")])
     before = tables(server)
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
         for path in (*METHODS, *UNKNOWN):
@@ -514,6 +514,7 @@ def about(namespace: str) -> list[tuple[str, Message]]:
         ("Commit", pb.CommitRequest(move=pb.Move(consumer="consumer/mine", parked=[parked]))),
         *(("Claim", pb.ClaimRequest(consumer=name)) for name in consumers),
         *(("Release", pb.ReleaseRequest(consumer=name)) for name in consumers),
+        *(("Forget", pb.ForgetRequest(consumer=name)) for name in consumers),
         *(("ListParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
         *(("DueParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
         *(("Served", pb.ServedRequest(consumer=name)) for name in consumers),
@@ -536,7 +537,7 @@ def about(namespace: str) -> list[tuple[str, Message]]:
 
 
 #: These take no name of a namespace, or of anything in one.
-NAMELESS = {"Read", "Get", "Load", "ListConsumers", "Retry"}
+NAMELESS = {"Read", "Get", "Load", "ListConsumers", "Retry", "Floor", "FindPrunable", "Prune"}
 WRITING = {
     "RunWorkflow",
     "SignalRun",
@@ -547,6 +548,7 @@ WRITING = {
     "RestartRun",
     "Commit",
     "Claim",
+    "Forget",
 }
 
 

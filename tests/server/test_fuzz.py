@@ -70,7 +70,7 @@ CALLERS: dict[str, Principal] = {
 #: The methods that may store anything, and those that add one event.
 STORING = {
     *("RunWorkflow", "SignalRun", "RequestActivity", "RespondActivity", "EmitOutput"),
-    *("CompleteRun", "RestartRun", "Commit", "Claim", "Release"),
+    *("CompleteRun", "RestartRun", "Commit", "Claim", "Release", "Forget", "Prune"),
 }
 ADDING: Mapping[str, EventType] = {
     "RequestActivity": EventType.ACTIVITY_REQUEST,

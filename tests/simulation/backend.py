@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from replay.storage.database import TABLES, Database, Row
+from replay.storage.database import FLOOR, TABLES, Database, Row
 from replay.storage.mysql import MySQL
 from replay.storage.open import open_database
 from replay.storage.sqlite import Sqlite
@@ -94,6 +94,7 @@ class Backend:
         for table in TABLES:
             if table != "replay_meta":
                 self._own.query(f"{'TRUNCATE TABLE' if self.server else 'DELETE FROM'} {table}")
+        self._own.query("UPDATE replay_meta SET value = '0' WHERE name = ?", (FLOOR,))
         if not self.server:
             self._own.query("DELETE FROM sqlite_sequence")
         for database in self._more.values():

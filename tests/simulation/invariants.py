@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from replay import Event, EventType, Key
-from replay.storage.database import Row, from_text, later
-from replay.storage.event import read_event
+from replay.storage.database import TURN, Row, from_text, later
+from replay.storage.event import is_pruned, read_event
 from replay.tools.audit import Audit as Auditor
 from replay.tools.tables import Tables
 from tests.simulation.backend import Backend
@@ -47,7 +47,7 @@ class Audit:
         self.tick = 0
         self._backend = backend
         self._programs = programs
-        self._rows: dict[int, object] = {}
+        self._rows: dict[int, Sequence[object]] = {}
         self._version = -1
         self._answers: dict[str, set[str]] = {}  # their keys, by target
         self._ended: list[Event] = []  # iterations whose next has not been looked for
@@ -55,6 +55,12 @@ class Audit:
         self._newest: dict[tuple[str, ...], tuple[int, int]] = {}  # iterations: begun, ended
         self._cancels: dict[str, list[Event]] = {}  # by the key of their iteration
         self.freed: set[int] = set()  # awaits whose signals others may take
+        #: All signals that there were, by id: for which run, its type, its external id, its time.
+        self.signals: dict[int, tuple[tuple[str, ...], int, str, datetime]] = {}
+        self.gone: set[int] = set()  # ids of events that were pruned
+        self.pruned: set[str] = set()  # keys of iterations that were
+        self._turn = ""
+        self._converted: set[int] = set()  # of those, what became a no-op as it went
 
     def look(self) -> None:
         """Check everything; called after each step."""
@@ -63,6 +69,7 @@ class Audit:
             return
         self._version = version
         self._read()
+        self._prunes()
         self._cursors()
         self._restarts()
         self._signals()
@@ -95,7 +102,60 @@ class Audit:
     def knows_all(self) -> bool:
         """Whether there are no events but those that it has seen."""
         count = "SELECT COUNT(*) FROM replay_events WHERE type <> 0"
-        return bool(self._backend.query(count)[0][0] == len(self.by_key))
+        return bool(self._backend.query(count)[0][0] + len(self.gone) == len(self.by_key))
+
+    # Retention.
+
+    def _prunes(self) -> None:
+        """L9: what is gone was over, all had passed it, and it went as a whole."""
+        ((turn,),) = self._backend.query("SELECT value FROM replay_meta WHERE name = ?", (TURN,))
+        if turn == self._turn:
+            return
+        self._turn = turn
+        rows = {row[0]: row for row in self._backend.query(_EVENTS, (0,))}
+        for (type, text), event in self.by_key.items():
+            row = rows.get(event.id)
+            gone = row is None or row[1] == 0 or is_pruned(row[4])
+            if type is EventType.RUN_COMPLETED and text not in self.pruned and gone:
+                self.pruned.add(text)
+                self._was_over(event.key, rows)
+
+    def _was_over(self, key: Key, rows: Mapping[int, Sequence[object]]) -> None:
+        begun, ended = self._newest[key[:3]]
+        assert key.iteration < begun or begun == ended, f"L9: {key} is the newest iteration"
+        events = [each for each in self.by_key.values() if each.key[:4] == key[:4]]
+        ends = (EventType.RUN_CREATED, EventType.RUN_COMPLETED)
+        stay = {each.id for each in events if each.type in ends and not key.iteration}
+        ids = {each.id for each in events}
+        left = {id for id in ids if id in rows and rows[id][1] != 0}
+        assert left == stay, f"L9: of {key} {left} is left"
+        if key.iteration == begun == ended:  # the mark of iteration 0 says when the run ended
+            text = str(key._replace(iteration=0))
+            stay = {self.by_key[type, text].id for type in ends}
+        for id in stay:
+            assert is_pruned(rows[id][4]), f"L9, R1: {id} of {key} is not emptied"  # type: ignore[arg-type]
+            self._rows[id] = rows[id]
+        self.gone |= ids - stay
+        self._converted |= {id for id in ids - left if id in rows}
+        asked = {e.text: e for e in events if e.type is EventType.ACTIVITY_REQUEST}
+        answered = {e.text for e in events if e.type is EventType.ACTIVITY_RESPONSE}
+        for text, each in asked.items():
+            open = text not in answered and each.key.target != "replay_signal"
+            assert not open, f"L9: {text} waits, and was pruned"
+        query = "SELECT id, last_event_id FROM replay_cursors WHERE id <> 'replay_signal/seen'"
+        for name, position in self._backend.query(query):
+            known = name in self.cursors
+            assert not known or position >= max(ids), f"L9: {key} was pruned before {name} saw it"
+        for consumer, id in self._backend.query("SELECT consumer, event_id FROM replay_parked"):
+            assert id not in ids, f"L9: {key} was pruned while {consumer} has parked {id}"
+
+    def is_gone(self, text: str) -> bool:
+        """Whether the iteration of this key was pruned."""
+        return str(Key.parse(text).iteration_key()) in self.pruned
+
+    def all(self) -> list[Event]:
+        """All events that there were."""
+        return sorted(self.by_key.values(), key=lambda event: event.id)
 
     def _cursors(self) -> None:
         """L1, L5: nobody has read past a gap, and no cursor goes back unless it is put back."""
@@ -269,14 +329,18 @@ class Audit:
 
     def _signals(self) -> None:
         """S2, E8: await and answer change together; only what came too late is freed."""
-        query = "SELECT id, check_id FROM replay_signals WHERE namespace <> ''"
+        query = (
+            "SELECT id, check_id, namespace, workflow, run, type, external_id, created_at"
+            " FROM replay_signals WHERE namespace <> ''"
+        )
         signals = self._backend.query(query)
-        for id, _ in signals:
+        for id, _, *run, type, name, at in signals:
             self.signal_seen_at.setdefault(id, self.tick)
+            self.signals.setdefault(id, (tuple(run), type, name, from_text(at)))
         awaits = self._backend.query("SELECT id, `key`, status FROM replay_signal_awaits")
         took = {id: key for id, key, status in awaits if status == 3}
-        self.freed = took.keys() - {check for _, check in signals}
-        answers = self.answers("replay_signal")
+        self.freed = took.keys() - {row[1] for row in signals}
+        answers = {key for key in self.answers("replay_signal") if not self.is_gone(key)}
         # The Go system marks an await only some time after its answer, so no audit says this.
         assert answers <= {key for _, key, status in awaits if status != 1}, "S2: await and answer"
 
@@ -292,12 +356,18 @@ class Audit:
     def _sleeps(self) -> None:
         """R7: a sleep is marked when its answer is there.  The Go system marks none."""
         rows = self._backend.query("SELECT `key` FROM replay_sleeps WHERE completed = 1")
-        assert {key for (key,) in rows} == self.answers("replay_sleep"), "R7: sleep and answer"
+        answered = {key for key in self.answers("replay_sleep") if not self.is_gone(key)}
+        assert {key for (key,) in rows} == answered, "R7: sleep and answer"
 
     def unchanged(self) -> None:
-        """L1: the log is append-only."""
-        rows = {row[0]: row for row in self._backend.query(_EVENTS, (0,))}
-        assert rows == self._rows, "L1: an event was changed or removed"
+        """L1, L9: the log is append-only, but for what was pruned."""
+        rows = {
+            row[0]: row for row in self._backend.query(_EVENTS, (0,)) if row[0] not in self.gone
+        }
+        left = {row[0] for row in self._backend.query(_EVENTS, (0,))} & self.gone
+        assert left <= self._converted, f"L9: {left} were pruned, and somebody has filled them"
+        kept = {id: row for id, row in self._rows.items() if id not in self.gone}
+        assert rows == kept, "L1: an event was changed or removed"
 
     def timed_out(self) -> set[str]:
         """S3: the awaits that ended without a signal, each of which rightly did."""
@@ -325,10 +395,6 @@ class Audit:
 
     def _sent(self) -> dict[tuple[tuple[str, ...], str], list[tuple[int, datetime]]]:
         found: dict[tuple[tuple[str, ...], str], list[tuple[int, datetime]]] = {}
-        for id, namespace, workflow, run, type, at in self._backend.query(
-            "SELECT id, namespace, workflow, run, type, created_at FROM replay_signals"
-            " WHERE namespace <> '' ORDER BY id"
-        ):
-            place = ((namespace, workflow, run), str(type))
-            found.setdefault(place, []).append((id, from_text(at)))
+        for id, (run, type, _, at) in sorted(self.signals.items()):
+            found.setdefault((run, str(type)), []).append((id, at))
         return found

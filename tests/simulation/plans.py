@@ -18,6 +18,8 @@ from tests.simulation.program import ACTIVITIES, FOREVER, LIMIT, RISKY, Op, Prog
 RUNS = [(namespace, run) for namespace in "nm" for run in ("r1", "r2", "R1")]
 #: From here on four of five seeds draw what only `_Endings` draws.
 ENDINGS_FROM = 100_000
+#: From here on plans are those of the seeds from 0 on, with prunes.
+PRUNES_FROM = 1_000_000_000
 SMALL = 1000  # bytes: a limit of messages that costs little to reach
 _MOMENTS = [1, 400, 400, 2000, 15_000, -700]  # ms
 _PORTS = [0, 0, 0, 1, USER, SERVER]
@@ -194,8 +196,26 @@ class _Endings(_Draw):
         return action
 
 
+def _with_prunes(plan: Plan, chance: Random) -> Plan:
+    """The plan, and what is over is pruned now and then, some of it before new consumers come."""
+    schedule = list(plan.schedule)
+    for _ in range(chance.randint(1, 4)):
+        prune = Action("prune", USER, chance.choice([0, 0, 400, 2000]))
+        schedule.insert(chance.randint(0, len(schedule)), prune)
+    if chance.random() < 0.5:
+        rounds = [Action("round", number) for number in (0, 1, SERVER)] * 3
+        again = Action("reshard", n=chance.choice([0, 2]))
+        schedule += [*rounds, Action("prune", USER), again]
+    return plan._replace(schedule=tuple(schedule))
+
+
 def draw(seed: int) -> Plan:
-    """The plan of a seed.  Small ones keep the plans that they had before there were endings."""
+    """The plan of a seed.  Small ones keep the plans that they had before there were endings.
+
+    And those before there was retention keep theirs.
+    """
+    if seed >= PRUNES_FROM:
+        return _with_prunes(draw(seed - PRUNES_FROM), Random(seed))
     return (_Draw if seed < ENDINGS_FROM or seed % 5 == 0 else _Endings)(seed).plan()
 
 

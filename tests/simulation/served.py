@@ -23,7 +23,7 @@ from replay.server.options import Options
 from tests.simulation.faults import Faults, Killed, Port
 
 #: Calls that store something: they take the faults of transactions.
-WRITING = ("Commit", "Claim", "Release", "RunWorkflow", "SignalRun")
+WRITING = ("Commit", "Claim", "Release", "RunWorkflow", "SignalRun", "Prune")
 
 
 class Broken(grpc.RpcError):

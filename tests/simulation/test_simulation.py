@@ -18,13 +18,14 @@ from replay.workflow import WorkflowConsumer
 from tests.simulation.backend import opened
 from tests.simulation.faults import AT_CALLS
 from tests.simulation.plan import Action, Plan
-from tests.simulation.plans import ENDINGS_FROM, draw, from_token, readable, token
+from tests.simulation.plans import ENDINGS_FROM, PRUNES_FROM, draw, from_token, readable, token
 from tests.simulation.program import DONE, FOREVER, Cancelling, Facts, Op, Program, predict
 from tests.simulation.run import many, once, quiet, sweep
 from tests.simulation.world import HAPPENINGS, simulate
 
 HISTORIES = 100
 SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
+SEEDS += [pytest.param(PRUNES_FROM, marks=pytest.mark.slow), PRUNES_FROM + ENDINGS_FROM]
 SEEDS += [ENDINGS_FROM, pytest.param(ENDINGS_FROM + HISTORIES, marks=pytest.mark.slow)]
 
 #: These find what a transaction is for; the others are for a longer test.
@@ -69,6 +70,7 @@ def test_url(url: str) -> None:
     """The same promises, where locks, ids and transactions that stay open are a server's."""
     with opened(url) as backend:
         many(backend, url, 1000, 25, Counter())
+        many(backend, url, PRUNES_FROM + ENDINGS_FROM + 1000, 10, Counter())
 
 
 def test_busy(url: str) -> None:

@@ -32,7 +32,7 @@ from replay import (
     Unavailable,
 )
 from replay.client import NotOurs
-from replay.log import LostOwnership
+from replay.log import EventsPruned, LostOwnership
 from replay.server.remote import RemoteLog
 from replay.signal import signal_hash
 from replay.storage.database import from_text, to_text
@@ -49,7 +49,7 @@ from tests.simulation.faults import (
 )
 from tests.simulation.invariants import Audit
 from tests.simulation.plan import SERVER, USER, Action, Plan
-from tests.simulation.process import Embedded, Process, Remote, Serving, staffed
+from tests.simulation.process import READER, Embedded, Process, Remote, Serving, staffed
 from tests.simulation.program import (
     ACTIVITIES,
     ATTEMPTS,
@@ -106,8 +106,10 @@ HAPPENINGS = (
     "handler fails",
     "late commit",
     "message beyond the limit",
+    "iteration pruned",
     "outage of several calls",
     "rolled back late",
+    "run pruned",
     "session expelled",
     "shards changed",
     "signal freed",
@@ -573,14 +575,52 @@ class World:
             return  # it would wait for that transaction
         number = int(external_id) if external_id.isdecimal() else 3
         message = None if number % 4 == 0 else Int(value=number)
-        new = place not in self._sent
-        self._count("" if new else "signal sent twice")
         to = (run[0], WORKFLOW, run[1])
+        new = not self._is_stored(place)
+        self._count("" if new else "signal sent twice")
         stored, once = self._insist(
             lambda client: client.signal_run(*to, type, message, external_id)
         )
         self._sent[place] = None if message is None else message.value
         assert stored == new or not once, f"S1: {place}: {stored} instead of {new}"
+
+    def _is_stored(self, place: tuple[tuple[str, str], int, str]) -> bool:
+        """Whether a signal is there, and was not pruned."""
+        (namespace, run), type, name = place
+        query = (
+            "SELECT 1 FROM replay_signals"
+            " WHERE namespace = ? AND run = ? AND type = ? AND external_id = ?"
+        )
+        return bool(self.backend.query(query, (namespace, run, type, name)))
+
+    # Retention.
+
+    def _do_prune(self, action: Action) -> None:
+        """L9: what ended `n` ms ago goes, as far as all have passed it."""
+        if f"consumer/{READER}" not in self.audit.cursors:
+            return  # it has to see everything
+        for number, process in [*self.processes.items()]:
+            for consumer in process.consumers:
+                consumer._eager = True
+            self._do_round(Action("round", number))
+        before = len(self.audit.pruned)
+        with self._user():
+            self._client.prune(timedelta(milliseconds=action.n))
+        self.audit.look()
+        self._count("iteration pruned" * (len(self.audit.pruned) > before))
+        self._count("run pruned" * any(map(self._is_pruned, self.programs)))
+
+    def _is_pruned(self, run: tuple[str, str]) -> bool:
+        """Whether a run has ended, and was pruned."""
+        iteration, over = self.audit.newest(run)
+        return over and str(Key(run[0], WORKFLOW, run[1], iteration)) in self.audit.pruned
+
+    def _prune_all(self) -> None:
+        """L9: all goes in the end, and consumers that are new then do nothing again."""
+        if any(action.what == "prune" for action in self.plan.schedule):
+            self.do(Action("prune", USER))
+            self.do(Action("reshard", n=2 if self._shard_count != 2 else 0))
+            self._rest({})
 
     # Cancels.
 
@@ -686,6 +726,7 @@ class World:
                 self._send_all()
         assert self._parked() == [], "R4: parked for ever"
         assert self._all_done(), "R2: not all runs have come to their end"
+        self._prune_all()
         self._compare()
 
     def _calm(self) -> None:
@@ -785,7 +826,9 @@ class World:
         self.audit.audit()
         self.audit.unchanged()
         self.audit.all_freed()
-        shown = list(self._client.stream(to_head=True))
+        shown = self.audit.all()
+        left = [event.id for event in shown if event.id not in self.audit.gone]
+        assert [e.id for e in self._client.stream(to_head=True)] == left, "L9: what is left"
         facts = self.audit.facts(self._signals())
         for run, program in self.programs.items():
             wanted = predict(program, facts, self.longest)
@@ -859,6 +902,11 @@ class World:
         """E1, E2: what the user is told of the end; and E9: which patches a run has."""
         (namespace, run), *_, last = program.run, wanted.lines[-2]
         found: object
+        if self._is_pruned(program.run):
+            with contextlib.suppress(EventsPruned):
+                self._client.result(namespace, WORKFLOW, run, 0)
+                raise AssertionError(f"L9: {program.run} was pruned, and has a result")
+            return
         try:
             message = self._client.result(namespace, WORKFLOW, run, 0)
             found = None if message is None else message.value
@@ -909,16 +957,15 @@ class World:
         while known < len(self._read):  # a server's replies are bounded
             known = len(self._read)
             self._do_read(Action("read"))
-        assert self._read == [*range(1, len(self.audit.events) + 1)], "L1: the reader"
+        missing = {*range(1, len(self.audit.events) + 1)} - {*self._read}
+        assert self._read == sorted(self._read), "L1: the reader"
+        assert missing <= self.audit.gone, "L1: the reader"
 
     def _signals(self) -> dict[tuple[str, str], dict[int, list[int | None]]]:
         """The signals as they were received, which is in the order of their ids."""
-        query = (
-            "SELECT namespace, run, type, external_id FROM replay_signals"
-            " WHERE namespace <> '' ORDER BY id"
-        )
-        stored = [((ns, run), type, name) for ns, run, type, name in self.backend.query(query)]
-        assert sorted(stored) == sorted(self._sent), "S1: the signals stored are those sent"
+        known = sorted(self.audit.signals.items())
+        stored = [((run[0], run[2]), type, name) for _, (run, type, name, _) in known]
+        assert {*stored} == {*self._sent}, "S1: the signals stored are those sent"
         found: dict[tuple[str, str], dict[int, list[int | None]]] = {}
         for place in stored:
             queue = found.setdefault(place[0], {}).setdefault(place[1], [])

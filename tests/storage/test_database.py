@@ -382,8 +382,10 @@ def test_an_empty_database_gets_its_tables(url: str) -> None:
     with stepped(url) as client, raw(url) as other:
         assert columns(client.log.database) == EXPECTED
         assert {(table, name) for table, name, *_ in INDEXES} <= indexes(other)
-        assert rows(client, "SELECT * FROM replay_meta") == [
-            ("schema_version", str(SCHEMA_VERSION))
+        assert sorted(rows(client, "SELECT * FROM replay_meta")) == [
+            ("retention_floor", "0"),
+            ("retention_turn", "0"),
+            ("schema_version", str(SCHEMA_VERSION)),
         ]
 
 
@@ -499,11 +501,12 @@ def test_a_newer_schema_is_refused(url: str) -> None:
         pass
     with raw(url) as other:
         newer = SCHEMA_VERSION + 1
-        other.run("UPDATE replay_meta SET value = ?", str(newer))
+        where = "WHERE name = 'schema_version'"
+        other.run(f"UPDATE replay_meta SET value = ? {where}", str(newer))
         expected = f"has schema version {newer}, this library knows {SCHEMA_VERSION}: install"
         with pytest.raises(SchemaTooNew, match=expected):
             connect(url)
-        assert other.run("SELECT value FROM replay_meta") == [(str(newer),)]
+        assert other.run(f"SELECT value FROM replay_meta {where}") == [(str(newer),)]
 
 
 def test_a_database_that_failed_to_open_is_closed(

@@ -559,3 +559,36 @@ def test_a_closed_tail_does_not_begin_to_poll() -> None:
     tail.close()
     tail.keep_polling(lambda grace: pytest.fail("polled"))
     assert tail._poller is None
+
+
+# What was pruned.
+
+
+@pytest.mark.parametrize(
+    ("floor", "left"), [(0, [5, 6, 7]), (4, [5, 6, 7]), (5, [6, 7]), (7, []), (9, [])]
+)
+def test_l9_the_tail_forgets_what_may_have_been_pruned(floor: int, left: list[int]) -> None:
+    """L9: and goes on where it was; readers of older events ask the database."""
+    tail = Tail(4)
+    tail.extend(events(5, 6, 7))
+    tail.drop(floor)
+    assert tail.end == 7
+    assert ids(tail.slice(7 - len(left), 100)) == left
+    assert ids(tail.slice(6 - len(left), 100)) is None
+    assert tail._bytes == sum(event.size for event in tail._events)
+    tail.extend(events(8))
+    assert ids(tail.slice(7, 100)) == [8]
+
+
+def test_l9_the_tail_begins_anew_where_ids_were_pruned() -> None:
+    """L9: it stays without a gap, and wakes readers, who ask the database for what is left."""
+    tail, waiter = Tail(4), Waiter(anything)
+    tail.extend(events(5, 6))
+    assert asleep(tail, waiter, 6) is None
+    tail.extend(events(9, 12))
+    assert waiter.woken
+    assert tail.end == 12
+    assert [ids(tail.slice(after, 100)) for after in (6, 9, 10, 11)] == [None] * 4
+    assert ids(tail.slice(12, 100)) == []
+    tail.extend(events(13))
+    assert ids(tail.slice(12, 100)) == [13]

@@ -73,16 +73,18 @@ class ReadRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class ReadReply(_message.Message):
-    __slots__ = ("events", "end", "newest", "now_us")
+    __slots__ = ("events", "end", "newest", "now_us", "pruned")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIELD_NUMBER: _ClassVar[int]
     NOW_US_FIELD_NUMBER: _ClassVar[int]
+    PRUNED_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[Event]
     end: int
     newest: int
     now_us: int
-    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., end: _Optional[int] = ..., newest: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
+    pruned: bool
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., end: _Optional[int] = ..., newest: _Optional[int] = ..., now_us: _Optional[int] = ..., pruned: bool = ...) -> None: ...
 
 class Move(_message.Message):
     __slots__ = ("consumer", "old", "new", "parked", "unparked", "attempts")
@@ -161,10 +163,12 @@ class ClaimRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class ClaimReply(_message.Message):
-    __slots__ = ("cursor",)
+    __slots__ = ("cursor", "floor")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
     cursor: int
-    def __init__(self, cursor: _Optional[int] = ...) -> None: ...
+    floor: int
+    def __init__(self, cursor: _Optional[int] = ..., floor: _Optional[int] = ...) -> None: ...
 
 class ReleaseRequest(_message.Message):
     __slots__ = ("session", "consumer", "old", "new")
@@ -460,3 +464,85 @@ class ParkedInfo(_message.Message):
     consumer: str
     id: int
     def __init__(self, parked: _Optional[_Union[Parked, _Mapping]] = ..., consumer: _Optional[str] = ..., id: _Optional[int] = ...) -> None: ...
+
+class FloorRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
+
+class FloorReply(_message.Message):
+    __slots__ = ("floor",)
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    floor: int
+    def __init__(self, floor: _Optional[int] = ...) -> None: ...
+
+class Policy(_message.Message):
+    __slots__ = ("before_us", "namespace", "forget", "shared_with_go_passed")
+    BEFORE_US_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    SHARED_WITH_GO_PASSED_FIELD_NUMBER: _ClassVar[int]
+    before_us: int
+    namespace: str
+    forget: bool
+    shared_with_go_passed: int
+    def __init__(self, before_us: _Optional[int] = ..., namespace: _Optional[str] = ..., forget: bool = ..., shared_with_go_passed: _Optional[int] = ...) -> None: ...
+
+class FindPrunableRequest(_message.Message):
+    __slots__ = ("session", "policy", "after")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    policy: Policy
+    after: int
+    def __init__(self, session: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., after: _Optional[int] = ...) -> None: ...
+
+class FindPrunableReply(_message.Message):
+    __slots__ = ("keys", "next", "last")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    next: int
+    last: bool
+    def __init__(self, keys: _Optional[_Iterable[str]] = ..., next: _Optional[int] = ..., last: bool = ...) -> None: ...
+
+class PruneRequest(_message.Message):
+    __slots__ = ("session", "policy", "keys")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    policy: Policy
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PruneReply(_message.Message):
+    __slots__ = ("runs", "iterations", "events", "signals", "again")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
+    runs: int
+    iterations: int
+    events: int
+    signals: int
+    again: bool
+    def __init__(self, runs: _Optional[int] = ..., iterations: _Optional[int] = ..., events: _Optional[int] = ..., signals: _Optional[int] = ..., again: bool = ...) -> None: ...
+
+class ForgetRequest(_message.Message):
+    __slots__ = ("session", "consumer")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ...) -> None: ...
+
+class ForgetReply(_message.Message):
+    __slots__ = ("behind",)
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    behind: int
+    def __init__(self, behind: _Optional[int] = ...) -> None: ...

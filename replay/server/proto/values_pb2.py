@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n replay/server/proto/values.proto\x12\treplay.v1\x1a\x19google/protobuf/any.proto\"\"\n\x04Json\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\"]\n\x07\x46\x61ilure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06\x64\x65tail\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\"+\n\x06\x43\x61ncel\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\tterminate\x18\x02 \x01(\x08\"\x17\n\x07\x45ncoded\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n replay/server/proto/values.proto\x12\treplay.v1\x1a\x19google/protobuf/any.proto\"\"\n\x04Json\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\"]\n\x07\x46\x61ilure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06\x64\x65tail\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\"+\n\x06\x43\x61ncel\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\tterminate\x18\x02 \x01(\x08\"\x17\n\x07\x45ncoded\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1a\n\x06Pruned\x12\x10\n\x08\x65nded_ms\x18\x01 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,4 +40,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCEL']._serialized_end=248
   _globals['_ENCODED']._serialized_start=250
   _globals['_ENCODED']._serialized_end=273
+  _globals['_PRUNED']._serialized_start=275
+  _globals['_PRUNED']._serialized_end=301
 # @@protoc_insertion_point(module_scope)

@@ -39,3 +39,9 @@ class Encoded(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class Pruned(_message.Message):
+    __slots__ = ("ended_ms",)
+    ENDED_MS_FIELD_NUMBER: _ClassVar[int]
+    ended_ms: int
+    def __init__(self, ended_ms: _Optional[int] = ...) -> None: ...
