@@ -41,13 +41,7 @@ class Command(Protocol):
 log = logging.getLogger("replay")
 
 #: The commands that need a client, each in a module of its own.
-_COMMANDS: dict[str, tuple[str, Command]] = {
-    "prune": ("remove what ended long ago from a log", prune),
-    "export": (
-        "write the histories of a log as JSON lines; they hold your users' messages",
-        export,
-    ),
-}
+_COMMANDS: dict[str, Command] = {"prune": prune, "export": export}
 _SWITCH = 0.0002  # seconds that a thread of a server computes while others wait for their turn
 
 
@@ -127,15 +121,19 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--access", choices=("read", "write"), default="write", help="default: %(default)s"
     )
-    for name, (help, module) in _COMMANDS.items():
-        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        command.add_argument(
-            "--url",
-            default=os.environ.get("REPLAY_URL"),
-            help="the log: sqlite:///FILE, mysql://…, grpc://HOST:PORT (default: REPLAY_URL)",
-        )
-        module.add_arguments(command)
+    _mount(commands.add_parser("prune", help="remove what ended long ago from a log"), prune)
+    _mount(commands.add_parser("export", help="write a log's histories as JSON lines"), export)
     return parser
+
+
+def _mount(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Give a command that needs a client its options and the log's URL."""
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("REPLAY_URL"),
+        help="the log: sqlite:///FILE, mysql://…, grpc://HOST:PORT (default: REPLAY_URL)",
+    )
+    command.add_arguments(parser)
 
 
 def databases(arguments: Sequence[str]) -> dict[str, str]:
@@ -228,7 +226,7 @@ def _with_client(args: argparse.Namespace) -> int:
     if args.url is None:
         raise BadSetup(f"replay {args.command}: which log? Give --url, or set REPLAY_URL")
     with connect(args.url, loops=False) as client:
-        return _COMMANDS[args.command][1].run(client, args)
+        return _COMMANDS[args.command].run(client, args)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
