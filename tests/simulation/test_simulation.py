@@ -89,7 +89,7 @@ def test_failure_tells_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None
         return [True] * len(events)
 
     monkeypatch.setattr(Log, "commit", without_events)
-    with opened("sqlite://") as backend, pytest.raises(AssertionError, match="L6 ") as caught:
+    with opened("sqlite://") as backend, pytest.raises(AssertionError, match="L6: ") as caught:
         many(backend, "sqlite://", 0, 50, Counter())
     whole, history, command = caught.value.__notes__
     assert re.search(r"./dev simulate --seed \d+ --histories 1$", whole)
@@ -97,7 +97,7 @@ def test_failure_tells_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(history.splitlines()) < 8  # it has been made small
     plan = from_token(command.split()[-1])
     assert readable(plan) in history
-    with opened("sqlite://") as backend, pytest.raises(AssertionError, match="L6 "):
+    with opened("sqlite://") as backend, pytest.raises(AssertionError, match="L6: "):
         once(backend, plan, "sqlite://")
 
 
