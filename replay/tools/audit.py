@@ -307,15 +307,14 @@ class Audit:
     def _count(
         self, promise: str, line: _Line, iteration: _Iteration, what: str, number: str
     ) -> None:
-        """A5, O1: the uses of a name are counted from 0."""
+        """A5, O1: the numbers of a name grow.  A call that was refused has used up a number."""
         expected = iteration.counts.get(what, 0)
-        if number == str(expected):
-            iteration.counts[what] = expected + 1
-        elif not _is_count(number):
+        if not _is_count(number):
             self._break("L3", line, f"The {what} has {number!r} for a number.")
-        elif int(number) > expected:
+        elif int(number) >= expected:
             iteration.counts[what] = int(number) + 1
-            self._break(promise, line, f"The {what} has number {number}, not {expected}.")
+        elif self._tables.find(line.type, line.key) == line.id:  # else it is a duplicate
+            self._break(promise, line, f"The {what} has number {number} after {expected - 1}.")
 
     def _output(self, line: _Line, iteration: _Iteration) -> None:
         target = line.target
@@ -367,17 +366,17 @@ class Audit:
         if iteration is None:
             opened = self._left.pop(line.key, None)  # without a request it is legal (R9)
         elif (opened := iteration.open.pop(line.rest, None)) is None:
-            self._unasked(line, iteration)
+            self._unasked(line)
             return
         if line.target == SLEEP:
             self._woken(line, opened, wait)
         elif line.target == SIGNAL:
             self._heard(line, iteration, opened, wait)
 
-    def _unasked(self, line: _Line, iteration: _Iteration) -> None:
+    def _unasked(self, line: _Line) -> None:
         """A1: a response has a request before it.  A second one is a duplicate."""
-        what, number = line.counted
-        if not _is_count(number) or int(number) >= iteration.counts.get(f"request {what}", 0):
+        asked = self._tables.find(_REQUEST, line.key)
+        if asked is None or asked > line.id:
             text = f"The response of {line.target}/{line.sequence} has no request before it."
             self._break("A1", line, text)
 

@@ -176,7 +176,7 @@ DONE = b"\n$type.googleapis.com/replaypb.SleepDone".hex()  # no signal
 #: By name, the promises that it breaks, and how it is done: SQL, or an index to drop.
 DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
     # The log.
-    "an event is lost": ("L1 O1", [lost("events", 70)]),
+    "an event is lost": ("L1", [lost("events", 70)]),
     "the end of a run is lost": ("L1 E2", [lost("events", 84)]),
     "several events are lost": (
         "L1",
@@ -300,8 +300,8 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
         "A2",
         ["UPDATE replay_parked SET event_id = 500 WHERE consumer = 'activity/ns/trip'"],
     ),
-    "a call is not counted": ("A5", renamed("b/0/work/1", "b/0/work/3")),
-    "an await is not counted": ("A5", renamed("a/1/replay_signal/1:1", "a/1/replay_signal/1:4")),
+    "a call is not counted": ("A5", renamed("b/0/work/0", "b/0/work/3")),
+    "an await is not counted": ("A5", renamed("a/1/replay_signal/1:0", "a/1/replay_signal/1:4")),
     # Ends.
     "a result and no end": (
         "E1",
@@ -404,7 +404,7 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
             change(1, "created_at = '2030-01-01 00:20:00.000'", "signals"),
         ],
     ),
-    "an output is not counted": ("O1", [change(73, "`key` = 'ns/full/b/0/heard/5'")]),
+    "an output is not counted": ("O1", [change(61, "`key` = 'ns/full/b/0/heard/5'")]),
 }
 
 
@@ -537,6 +537,13 @@ def restore(other: Raw, table: str, rows: Sequence[Sequence[Any]], definition: s
 
 
 # No false alarms.
+
+def test_a5_a_call_that_was_refused_has_used_up_a_number(whole: Path, tmp_path: Path) -> None:
+    """A5: code may catch that a message is too large, and call again."""
+    with raw(url := f"sqlite:///{shutil.copy(whole, tmp_path / 'replay.db')}") as other:
+        do(other, renamed("b/0/work/1", "b/0/work/2"))
+    assert show(url) == ""
+
 
 #: Scenarios in which another program writes what it should not, and what is to be found there.
 WRITTEN = {
