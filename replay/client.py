@@ -492,7 +492,8 @@ class Client:
     ) -> RunDescription:
         """Return the state of a run, its result or failure, and what it waits for (Q1).
 
-        Raises `UnknownRun`, `InvalidName`, or `MessageError` if its result cannot be read.
+        Raises `UnknownRun`, `EventsPruned` (L9), `InvalidName`, or `MessageError` if its result
+        cannot be read.
         """
         names = (namespace, workflow_name(workflow), run)
         kind = ANY if isinstance(workflow, str) else signature(workflow, WORKFLOW).returns

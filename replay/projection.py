@@ -37,7 +37,7 @@ from .storage.database import (
     placeholders,
     to_text,
 )
-from .storage.event import Event, EventType, Key
+from .storage.event import Event, EventType, Key, is_over
 from .storage.tail import BATCH
 
 TARGET = "replay_runs"
@@ -138,8 +138,8 @@ def ending(kind: str) -> str:
 
 
 def begins(event: Event) -> bool:
-    """Whether a run begins with this event."""
-    return event.type is _CREATED and event.key.iteration == 0
+    """Whether a run begins with this event, and is not pruned: then it is in no list (L9)."""
+    return event.type is _CREATED and event.key.iteration == 0 and not is_over(event.raw)
 
 
 def matters(event: Event) -> bool:
@@ -301,10 +301,11 @@ class Projection(Consumer):
         self._load(set(runs).difference(self._states), events, self._position or 0)
         touched: dict[Run, State] = {}
         for run, event in zip(runs, events, strict=True):
-            if (state := self._states.get(run)) is None:
-                if not begins(event):
-                    continue  # its run has no row, since another program has begun it in the middle
+            state, first = self._states.get(run), begins(event)
+            if first and (state is None or state.id != event.id):  # a forgotten id is used again
                 state = self._states[run] = State(event.id, run, event.timestamp)
+            elif state is None:
+                continue  # its run has no row: it is pruned, or another program has begun it
             if state.fold(event):
                 touched[run] = state
         self._store(touched, batch)

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .failure import FAILURE, RESULT, RunFailed, read_failure
-from .log import Log, checked_cursor, first_gap
+from .log import EventsPruned, Log, checked_cursor, first_gap
 from .projection import (
     CANCELLED,
     COLUMNS,
@@ -57,6 +57,7 @@ from .storage.event import (
     Unreadable,
     check_name,
     check_run,
+    is_over,
     read_event,
 )
 from .storage.tail import BATCH
@@ -270,6 +271,10 @@ class _Behind:
     events: dict[Run, list[Event]] = field(default_factory=lambda: defaultdict(list))
 
 
+#: What may stand in a created event instead of a pruned message (L9); other messages do not matter.
+_MARK = "CASE WHEN type = 1 AND LENGTH(message) < 100 THEN message END"
+
+
 class Queries:
     """Asks one log."""
 
@@ -297,7 +302,7 @@ class Queries:
         behind = _Behind(self._cursor())
         after, count = behind.cursor, 0
         while rows := self._log.database.query(
-            "SELECT id, type, `key`, timestamp, NULL FROM replay_events"
+            f"SELECT id, type, `key`, timestamp, {_MARK} FROM replay_events"
             " WHERE id > ? ORDER BY id LIMIT ?",
             (after, BATCH),
         ):
@@ -517,7 +522,10 @@ class Queries:
     def describe(
         self, namespace: str, workflow: str, run: str, decode: Callable[[Event], Any]
     ) -> RunDescription:
-        """Return what a run's own events say.  Raises `UnknownRun`, or what `decode` raises."""
+        """Return what a run's own events say.
+
+        Raises `UnknownRun`, `EventsPruned`, or what `decode` raises.
+        """
         check_run(namespace, workflow, run)
         first = Key(namespace, workflow, run)
         created = self._log.find(EventType.RUN_CREATED, first)
@@ -527,6 +535,8 @@ class Queries:
             history = self._log.history(first._replace(iteration=begun))
         if created is None or not history:
             raise UnknownRun(f"the log of {self._log.name} has no run {namespace}/{workflow}/{run}")
+        if is_over(created.raw):
+            raise EventsPruned(f"run {namespace}/{workflow}/{run} has ended, and was pruned")
         key = first._replace(iteration=begun)
         completed = [event for event in history if event.type is EventType.RUN_COMPLETED]
         open = [] if completed else _open(history)

@@ -158,6 +158,50 @@ def test_l9_a_pruned_run_is_reported_as_pruned(cluster: Cluster, client: Client)
     assert not client.cancel_run("trip", "journey", "r")
 
 
+def listed(client: Client) -> list[tuple[str, int, str]]:
+    return [(each.run, each.iteration, each.status) for each in client.runs()]
+
+
+def unlist(client: Client) -> None:
+    """Have the table of runs made again from the first event."""
+    write = database(client).write
+    write([Statement("DELETE FROM replay_runs", ())])
+    write([Statement("UPDATE replay_cursors SET last_event_id = 0 WHERE id = 'replay_runs'", ())])
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_l9_q1_a_pruned_run_is_in_no_list(cluster: Cluster, client: Client, again: bool) -> None:
+    """L9, Q1: neither by the table of runs, nor by one that is made again, nor by the overlay."""
+    cluster.run("r", "s")
+    journey.begin(client, "open", 1)
+    assert [run for run, _, _ in listed(client)] == ["open", "s", "r"]
+    assert client.prune(NOW).runs == 2
+    assert [run for run, _, _ in listed(client)] == ["open"]
+    with pytest.raises(EventsPruned, match="run trip/journey/r has ended, and was pruned"):
+        client.describe("trip", "journey", "r")
+    assert [event.message for event in client.history("trip", "journey", "r")] == [None, None]
+    if again:
+        for consumer in cluster.consumers:
+            consumer.stop()
+        unlist(client)
+        assert [run for run, _, _ in listed(client)] == ["open"]
+        drain(*cluster.consumers)
+    assert [run for run, _, _ in listed(client)] == ["open"]
+    assert sum(client.count().values()) == 1
+
+
+def test_l9_q1_a_forgotten_id_is_listed_anew(cluster: Cluster, client: Client) -> None:
+    """L9, Q1: by a process that remembers its first run."""
+    cluster.run("r")
+    (first,) = client.runs()
+    client.prune(NOW, forget=True)
+    assert client.runs() == []
+    cluster.run("r")
+    (second,) = client.runs()
+    assert second.id > first.id
+    assert (second.run, second.status) == (first.run, first.status)
+
+
 def test_l9_a_result_that_is_there_is_returned(client: Client, clock: Clock) -> None:
     """L9: an iteration of its own that is left, and a run that returned nothing."""
     consumer = register_workflow(client, "ns", lambda ctx, m: None, name="flow", start=False)
@@ -270,6 +314,7 @@ def test_l9_iterations_of_a_run_that_goes_on_are_pruned(client: Client, clock: C
         "RUN_CREATED ns/ticks/r/3 value: 2",
         "ACTIVITY_REQUEST ns/ticks/r/3/replay_sleep/0 duration { seconds: 10 }",
     ]
+    assert listed(client) == [("r", 3, "waiting")]
     consumers[0].stop()
     set_back(client, consumers[0].name)
     tick(clock, consumers, 1)

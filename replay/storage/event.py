@@ -289,6 +289,11 @@ def is_pruned(raw: bytes | None) -> bool:
     return raw is not None and raw.startswith(PRUNED)
 
 
+def is_over(raw: bytes | None) -> bool:
+    """Whether retention has removed not just this iteration, but the whole run."""
+    return is_pruned(raw) and bool(read(raw).ended_ms)
+
+
 @lru_cache(maxsize=1000)
 def message_class(type_url: str) -> Any:
     """Return the message class of a type URL.  Raises `UnknownMessageType`."""

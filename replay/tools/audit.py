@@ -38,6 +38,7 @@ from ..storage.event import (
     InvalidName,
     Key,
     MessageError,
+    is_pruned,
     pack,
     read_message,
 )
@@ -45,7 +46,6 @@ from .tables import FLOOR, Tables, Wait, open_log
 
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = map(int, EventType)
 _SEEN = "replay_signal/seen"  # the cursor that counts signals
-_PRUNED = b"\n$type.googleapis.com/replay.v1.Pruned"  # stands instead of a pruned message (L9)
 _NO_SIGNAL = pack(SleepDone(), 1000, "no signal")
 _CHUNK = 500  # values in a statement
 _CLOSED = 100_000  # ended iterations that are remembered, until their restart comes
@@ -671,7 +671,7 @@ def _duration(head: Any) -> tuple[timedelta, timedelta] | None:
 
 
 def _is_pruned(head: object) -> bool:
-    return isinstance(head, bytes) and head.startswith(_PRUNED)
+    return isinstance(head, bytes) and is_pruned(head)
 
 
 def _is_parked(consumer: Any, id: Any, key: Any, attempts: Any, next_at: Any) -> bool:

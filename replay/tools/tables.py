@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
 from ..storage.database import (
+    FLOOR,
     SCHEMA_VERSION,
     Database,
     DatabaseError,
@@ -31,7 +32,6 @@ from ..storage.event import read_message
 from ..storage.open import open_unprepared, parse_url
 from ..storage.sqlite import Sqlite
 
-FLOOR = "retention_floor"  # in replay_meta: up to this id gaps are final (L9)
 _COMPLETED, _RESPONSE = 2, 5  # types of events
 _PAGE = 5000  # events of a page, and ids of other tables
 _CHUNK = 500  # values in a statement

@@ -538,6 +538,7 @@ def restore(other: Raw, table: str, rows: Sequence[Sequence[Any]], definition: s
 
 # No false alarms.
 
+
 def test_a5_a_call_that_was_refused_has_used_up_a_number(whole: Path, tmp_path: Path) -> None:
     """A5: code may catch that a message is too large, and call again."""
     with raw(url := f"sqlite:///{shutil.copy(whole, tmp_path / 'replay.db')}") as other:
