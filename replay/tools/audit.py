@@ -30,7 +30,7 @@ from ..signal import SUCCESS, TIMED_OUT
 from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
-from ..storage.database import Row, chunks, from_text, later, to_text
+from ..storage.database import FLOOR, Row, chunks, from_text, later, to_text
 from ..storage.event import (
     UNKNOWN,
     Event,
@@ -42,7 +42,7 @@ from ..storage.event import (
     pack,
     read_message,
 )
-from .tables import FLOOR, Tables, Wait, open_log
+from .tables import Tables, Wait, open_log
 
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = map(int, EventType)
 _SEEN = "replay_signal/seen"  # the cursor that counts signals
