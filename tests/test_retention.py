@@ -206,7 +206,7 @@ def test_l9_q1_a_forgotten_id_is_listed_anew(client: Client) -> None:
     assert listed(client) == [("r", 0, "completed")]
     assert client.prune(NOW, forget=True).runs == 1
     client.run_workflow("ns", flow, "r", Int(value=1))
-    drain(*others)
+    store(*others)
     assert listed(client) == [("r", 0, "completed")]
 
 
