@@ -99,6 +99,8 @@ class Batch:
 
     def attempts(self, parked: Mapping[int, Parked]) -> Attempts:
         """Count the attempts that ended; `parked` is what was parked before this step."""
+        if not (self.parked or self.unparked):  # as nearly always: this runs in each step
+            return Attempts(self.seconds, self.failed, self.retried)
         failed = [each.attempts for each in self.parked if each.attempts]
         ended = (parked.get(id) for id in self.unparked)
         again = sum(row is not None and row.attempts > 0 for row in ended)

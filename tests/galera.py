@@ -69,7 +69,7 @@ class Node(ProcessServer):
             "--wsrep-sst-method=rsync",
             f"--wsrep-sst-receive-address=127.0.0.1:{free_port()}",
             f"--wsrep-provider-options={_provider_options(port)}",
-            # What docs/operations.md advises.
+            # What docs/deployment.md advises.
             "--wsrep-auto-increment-control=OFF",
             "--innodb-autoinc-lock-mode=2",
             "--binlog-format=ROW",

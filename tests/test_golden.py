@@ -465,7 +465,7 @@ def test_the_go_system_migrates_on_after_we_have_added_our_tables(server_url: st
 
 
 def test_the_rows_of_our_database_move_into_one_of_the_go_system(server_url: str) -> None:
-    """R2: as docs/operations.md says it is done: a run goes on there, and no id comes twice."""
+    """R2: as docs/deployment.md says it is done: a run goes on there, and no id comes twice."""
     calls = list[str]()
     with raw(server_url) as other, fresh_database(server_url) as theirs:
         with stepped(server_url) as client:

@@ -113,7 +113,7 @@ def test_close_in_a_handler_is_refused_or_done(url: str) -> None:
     assert done == {True, False}
 
 
-# What docs/operations.md tells programs to do.
+# What docs/deployment.md tells programs to do.
 PROGRAM = """
 import signal, sys
 from replay import connect, consume

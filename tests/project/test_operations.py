@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import oncall
 from tests.exposition import OF_CONSUMERS, OF_LOGS, OF_SERVERS, labels
 from tests.servers import free_port
 
@@ -119,3 +120,33 @@ def test_q5_a_program_serves_its_metrics(tmp_path: Path) -> None:
     ours = {name: of for name, of in labels(done.stdout).items() if name.startswith("replay_")}
     down = {name: of for name, of in OF_LOGS.items() if name.startswith("replay_database")}
     assert ours == OF_CONSUMERS | down
+
+
+SITUATIONS = [
+    "A run is stuck",
+    "A poison input",
+    "The lag grows",
+    "A worker hangs",
+    "The disk is full",
+    "The database failed over",
+    "Wrong code was deployed",
+    "A token leaked",
+    "The log is too large",
+    "Moving to another server",
+]
+
+
+def test_each_situation_has_its_section_and_commands() -> None:
+    """The person on call finds each in the list at the top, and a command to type in each."""
+    sections = re.split(r"^## ", OPERATIONS, flags=re.MULTILINE)
+    titles = {section.partition("\n")[0]: section for section in sections[1:]}
+    assert list(titles) == ["What to watch", *SITUATIONS]
+    for title in SITUATIONS:
+        assert "```console\n$ replay " in titles[title], title
+        assert f"- [{title}](#{title.lower().replace(' ', '-')})" in sections[0]
+
+
+def test_the_commands_print_what_the_page_shows() -> None:
+    """Each command of the page runs, in the situation that it is for."""
+    for block, now in oncall.shown(OPERATIONS):
+        assert oncall.plain(now) == oncall.plain(block.text), block.stage
