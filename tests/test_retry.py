@@ -234,7 +234,7 @@ def pay(ctx: ActivityContext, backends: None, name: str) -> str:
     return "paid"
 
 def told(name, what, figure):
-    if what == "parked" and figure:
+    if what == "failed" and figure:
         print("parked", flush=True)
 
 with connect(sys.argv[1]) as client:
