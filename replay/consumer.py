@@ -444,12 +444,10 @@ class Consumer:
 
     def _until_due(self) -> float | None:
         moments = [each.next_at for each in self._parked.values() if self.can_retry(each)]
-        moments += [own for own in (self.due(), self._store_at) if own is not None]
-        if self._parked:
+        if moments:  # somebody may make them due at once (Q2)
             moments.append(self._looked + LOOK)
-        if not moments:
-            return None
-        return self._seconds_to(min(moments))
+        moments += [own for own in (self.due(), self._store_at) if own is not None]
+        return self._seconds_to(min(moments)) if moments else None
 
     def _seconds_to(self, moment: datetime) -> float:
         """The time to wait for a moment, bounded, since the clock may step or the machine sleep."""

@@ -130,15 +130,11 @@ def _export(args: argparse.Namespace) -> int:
         if args.output is None:
             return _write(client, args, sys.stdout)
         try:
-            file = args.output.open("x", encoding="utf-8", opener=_private)
+            number = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise BadArgument(f"--output {args.output}: there is such a file") from None
-        with file:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
             return _write(client, args, file)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _write(client: Client, args: argparse.Namespace, file: TextIO) -> int:

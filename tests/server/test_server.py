@@ -1124,7 +1124,6 @@ BAD_OPTIONS = [
         "two databases for all namespaces: keep one",
     ),
     (["--db", "a=sqlite://", "--db", "a=sqlite://"], "two databases for a: keep one"),
-    (["--db", "sqlite:///no/such/place/replay.db"], "no/such/place"),
     (["--db", "sqlite://", "--listen", "7654"], "--listen 7654: expected host:port"),
     (
         ["--db", "sqlite://", "--listen", "0.0.0.0:0"],

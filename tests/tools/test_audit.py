@@ -417,7 +417,7 @@ GONE = [
     f"UPDATE replay_events SET message = X'{PRUNED}' WHERE workflow = 'full'",
     *(lost(each, "INSTR(`key`, 'ns/full/') = 1") for each in ("sleeps", "signal_awaits")),
     lost("signals", "workflow = 'full'"),
-    "INSERT INTO replay_meta (name, value) VALUES ('retention_floor', '77')",
+    "UPDATE replay_meta SET value = '77' WHERE name = 'retention_floor'",
 ]
 OF_PRUNED: dict[str, tuple[str, Sequence[str]]] = {
     "the floor is lost": ("L1", ["UPDATE replay_meta SET value = '0' WHERE value = '77'"]),

@@ -111,6 +111,6 @@ def test_without_a_url_it_says_what_to_do(
     """It exits with 2; the environment may have the URL."""
     monkeypatch.delenv("REPLAY_URL", raising=False)
     assert cli.main(command) == 2
-    assert "Give --url, or set REPLAY_URL" in capsys.readouterr().err
+    assert "say which log: --url URL, or set REPLAY_URL" in capsys.readouterr().err
     monkeypatch.setenv("REPLAY_URL", old)
     assert cli.main(command) == 0
