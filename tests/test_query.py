@@ -359,6 +359,7 @@ def test_q1_a_query_writes_nothing_and_waits_for_no_gap(url: str) -> None:
         assert rows(client, "SELECT id FROM replay_events") == before
 
 
+@pytest.mark.damages
 def test_q1_rows_that_nobody_can_read_are_passed_over(url: str) -> None:
     """Q1, L3: in the table of runs, among the parked rows and in the log."""
     with stepped(url) as client:
@@ -374,6 +375,7 @@ def test_q1_rows_that_nobody_can_read_are_passed_over(url: str) -> None:
         assert client.runs() == []
 
 
+@pytest.mark.damages
 def test_q1_a_run_that_somebody_has_begun_in_the_middle_is_no_run(url: str) -> None:
     """Q1, R9: a request or a response without a run, and an iteration without the first one."""
     with stepped(url) as client:
@@ -387,6 +389,7 @@ def test_q1_a_run_that_somebody_has_begun_in_the_middle_is_no_run(url: str) -> N
             client.describe("ns", "flow", "b")
 
 
+@pytest.mark.damages
 def test_q1_a_late_response_wakes_nothing(url: str) -> None:
     """Q1, R9: of an older iteration, of a run that has ended, and without a request."""
     with stepped(url) as client:
@@ -402,6 +405,7 @@ def test_q1_a_late_response_wakes_nothing(url: str) -> None:
         ]
 
 
+@pytest.mark.damages
 def test_q1_a_run_is_parked_only_in_its_newest_iteration(url: str) -> None:
     """Q1, R5: and until the next attempt; a row that was left behind says nothing."""
     clock = Clock()
@@ -875,6 +879,7 @@ def test_q1_a_run_is_read_by_the_index_alone(url: str) -> None:
         assert counted.count < 40
 
 
+@pytest.mark.damages
 def test_q1_the_head_of_a_run_has_no_gap(url: str) -> None:
     """Q1, L1: what is missing is filled first, as for every reader."""
     with stepped(url) as client:

@@ -739,6 +739,7 @@ def test_l9_a_backup_from_before_the_prune(
     assert client.prune(NOW) == Removed(1, 2, 26, 2)
 
 
+@pytest.mark.damages
 @pytest.mark.embedded
 def test_l9_a_floor_that_is_no_id_is_an_error_that_says_so(client: Client) -> None:
     """L9: nobody guesses."""

@@ -157,6 +157,7 @@ def test_q2_what_is_not_there_is_not_retried(url: str) -> None:
                 client.retry(**wrong)
 
 
+@pytest.mark.damages
 def test_q2_a_request_that_is_executed_is_left_alone(url: str) -> None:
     """Q2, A3: its row says `running`; a retry neither counts it nor executes it twice."""
     with stepped(url, clock := Clock()) as client:
@@ -209,6 +210,7 @@ def test_q2_an_owner_looks_again_after_its_clock_went_back(url: str) -> None:
         assert shop.tried == ["a", "a"]
 
 
+@pytest.mark.damages
 def test_q2_more_than_a_page_is_retried(url: str) -> None:
     """Q2: a consumer may have parked more events than one query or call takes."""
     with stepped(url, clock := Clock()) as client:

@@ -419,6 +419,7 @@ def test_q5_a_consumer_that_nobody_owns_shows_it(url: str) -> None:
         assert of(values(shown(registry)), "replay_owned")["workflow/ns/flow"] == 0
 
 
+@pytest.mark.damages
 @pytest.mark.embedded
 def test_q5_the_mark_of_signals_is_no_consumer(url: str) -> None:
     """Q5: the row has no owner and never will, so it would alarm for ever."""
@@ -430,6 +431,7 @@ def test_q5_the_mark_of_signals_is_no_consumer(url: str) -> None:
         assert of(values(shown(registry)), "replay_owned") == {"workflow/ns/flow": 1}
 
 
+@pytest.mark.damages
 @pytest.mark.embedded
 def test_q5_rows_that_nobody_can_read_stop_no_scrape(url: str) -> None:
     """Q5, L3: other programs' rows are left out; the others are shown."""
