@@ -132,7 +132,7 @@ def _export(args: argparse.Namespace) -> int:
         try:
             number = os.open(args.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise BadArgument(f"--output {args.output}: there is such a file") from None
+            raise BadArgument(f"--output {args.output} exists: name a new file") from None
         with os.fdopen(number, "w", encoding="utf-8") as file:
             return _write(client, args, file)
 
