@@ -103,7 +103,7 @@ class ActivityContext:
     def heartbeat(self) -> None:
         """Say that this attempt is alive: its timeout begins again (E4).
 
-        Raises `Abandoned` if the timeout is over.  What the attempt returns is then discarded.
+        Raises `Abandoned` if the timeout is over.  Then the result of the attempt is discarded.
         """
         if self._abandoned:
             raise Abandoned(f"attempt {self.attempt} of {self.idempotency_key} has timed out")
@@ -153,7 +153,7 @@ class _Workers:
         self._threads = 0
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        #: What runs in threads that nobody waits for any more.
+        #: The executions that nobody waits for any more.
         self._abandoned: set[Future[Any]] = set()
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:

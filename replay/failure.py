@@ -177,7 +177,7 @@ def _is_error(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
-#: What applies to an activity without a policy: it is tried until it succeeds (A2).
+#: The policy of an activity that has none: it is tried until it succeeds (A2).
 FOR_EVER = Retry()
 
 

@@ -271,7 +271,7 @@ class _Behind:
     events: dict[Run, list[Event]] = field(default_factory=lambda: defaultdict(list))
 
 
-#: What may stand in a created event instead of a pruned message (L9); other messages do not matter.
+#: The mark that may stand in a created event instead of a message (L9); no other message matters.
 _MARK = "CASE WHEN type = 1 AND LENGTH(message) < 100 THEN message END"
 
 

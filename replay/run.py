@@ -346,7 +346,7 @@ class Run:
         self._asked: Counter[tuple[EventType, str]] = Counter()
         #: Responses that the function has not received.
         self._responses: dict[tuple[str, str], _Given] = {}
-        #: What the responses to open requests hold, and responses that no request is made for yet.
+        #: The kinds of responses to open requests, and responses that no request is made for yet.
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._unasked: dict[tuple[str, str], Event] = {}
         self._waiting: set[tuple[str, str]] = set()

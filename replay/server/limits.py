@@ -31,9 +31,9 @@ except ModuleNotFoundError:  # Windows, which has no such limit
 
 log = logging.getLogger("replay")
 
-#: What a batch holds before its last event, what that adds, and what comes with it.
+#: A batch before its last event, the step of that event, and what comes with it.
 LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
-#: The same in events.  What comes with them is the end of a run; the rest is a margin.
+#: The same in events.  The end of a run comes with them; the rest is a margin.
 MOST_EVENTS = LONGEST_STEP + FULL + 500
 OVERHEAD = 256  # bytes that an event takes beside its own
 _MOST_FIELDS = 3_000  # events, keys or parked events of a request
@@ -106,7 +106,7 @@ class Limits:
         part = streams + calls // 4
         self.begun = Limit("calls in flight", 2 * calls, part, part)
         self.calls = Limit("calls in flight", calls, calls // 4, calls // 4)
-        #: What waits: streams, sessions, long polls.  It takes no place of the calls above.
+        #: All that waits: streams, sessions, long polls.  It takes no place of the calls above.
         self.streams = Limit("streams and waiting calls", calls, streams, streams // 10)
         locks = min(files // 4, 10_000)
         self.claims = Limit("consumers", locks, locks // 2, locks // 4)

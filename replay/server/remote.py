@@ -469,7 +469,7 @@ class RemoteLog(Log):
 
 
 class RemoteQueries(Queries):
-    """What a client of a server asks about one of its logs."""
+    """Queries of a server's client about one of its logs."""
 
     _log: RemoteLog
 

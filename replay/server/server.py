@@ -292,7 +292,7 @@ class _Dispatcher:
 
 
 def _encoded(answer: Message | bytes) -> bytes:
-    """What a method answers: a message, or one that it has encoded itself."""
+    """The answer of a method: a message, or one that it has encoded itself."""
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
@@ -345,7 +345,7 @@ def _certificates(options: Options) -> Any:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a server counts of its clients."""
+    """Counts of a server's clients."""
 
     sessions: int
     #: Streams, sessions and calls that wait.
@@ -477,7 +477,7 @@ class Server:
         return {host.name: host.log for host in self._hosts.all()}
 
     def counts(self) -> Counts:
-        """What it counts of its clients, just now."""
+        """The counts of its clients, just now."""
         waiting = self._limits.streams.held[("server", "")]
         sessions = sum(len(host.sessions) for host in self._hosts.all())
         return Counts(sessions, waiting, dict(self._limits.refused))

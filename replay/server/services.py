@@ -733,7 +733,7 @@ class LogService:
     async def FindParked(
         self, who: Principal, request: log_pb2.FindParkedRequest
     ) -> log_pb2.FindParkedReply:
-        """What consumers have parked (Q1)."""
+        """Parked events, of all consumers (Q1)."""
         host = (await self._session(who, request.session)).host
         queries = Queries(host.log)
         if request.keys:
@@ -842,7 +842,7 @@ def _sees(who: Principal, consumer: str) -> bool:
 
 
 def _shown(who: Principal, consumer: ConsumerInfo) -> ConsumerInfo:
-    """What a caller sees of a consumer.  A token for some namespaces learns of no host (G4)."""
+    """Return a consumer as a caller sees it: a token for some namespaces learns of no host (G4)."""
     if who.namespaces is None or not consumer.owner:
         return consumer
     return replace(consumer, owner="hidden")
@@ -880,7 +880,7 @@ def _move(session: Session, move: log_pb2.Move) -> Move:
 
 
 def _attempts(told: log_pb2.Attempts) -> Attempts:
-    """What a client says of its attempts.  Its figures reach the server's metrics only."""
+    """Read what a client says of its attempts.  Its figures reach the server's metrics only."""
     numbers = (told.failed, told.retried, len(told.seconds))
     if not all(0 <= number <= MOST_EVENTS for number in numbers):
         raise BadRequest(f"a commit with more than {MOST_EVENTS} attempts")

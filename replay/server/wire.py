@@ -185,13 +185,13 @@ def consumer_from(each: pb.ConsumerInfo) -> ConsumerInfo:
 
 
 def info_to(info: ParkedInfo) -> pb.ParkedInfo:
-    """What is parked, as it goes over the wire."""
+    """Write a parked event for the wire."""
     parked = Parked(info.event_id, info.key, info.attempts, info.next_at, info.error)
     return pb.ParkedInfo(parked=parked_to(parked), consumer=info.consumer, id=info.id)
 
 
 def info_from(info: pb.ParkedInfo) -> ParkedInfo:
-    """What `info_to` wrote."""
+    """Read what `info_to` wrote."""
     parked = parked_from(info.parked)
     return ParkedInfo(
         info.consumer,

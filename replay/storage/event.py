@@ -148,7 +148,7 @@ class Key(NamedTuple):
 
 
 class Seal(Protocol):
-    """What reads encoded messages: see `replay.storage.codec`."""
+    """Reads encoded messages: see `replay.storage.codec`."""
 
     def open(self, event: Event) -> bytes | None:
         """Return the bytes that the codec was given.  Raises `MessageError`."""

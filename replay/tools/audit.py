@@ -5,8 +5,8 @@ events in the order of their ids, then through the other tables.
 
 Invariants:
 
-- Memory holds open iterations, open requests and a page.  What has ended is forgotten.  So an event
-  that fits no open iteration is looked up.
+- Memory holds open iterations, open requests and a page.  An iteration that has ended is forgotten.
+  So an event that fits no open iteration is looked up.
 - No alarm for what is legal: a late response or cancel, a cancel without a request, requests that
   an iteration leaves open (E8), rows of the Go system, and whatever a crash leaves.
 
@@ -83,7 +83,7 @@ class _Line(NamedTuple):
 
     @property
     def counted(self) -> tuple[str, str]:
-        """What is counted, and its number: awaits are counted by type (A5)."""
+        """The name that is counted, and its number: awaits are counted by type (A5)."""
         if self.target != SIGNAL:
             return self.target, self.sequence
         type, _, number = self.sequence.partition(":")

@@ -41,7 +41,7 @@ class Exporter:
     def __init__(self, listen: str) -> None:
         self._listen = listen
         self._registry = CollectorRegistry()
-        #: What the server reports to.
+        #: The figures that the server reports to.
         self.figures = Prometheus(self._registry)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="replay-scrape")
         self._open = 0
@@ -119,7 +119,7 @@ def _response(status: str, body: bytes) -> bytes:
 
 
 class _Served:
-    """What a server counts, and what its databases say: a collector, as in `Backlog`."""
+    """The counts of a server and of its databases: a collector, as in `Backlog`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

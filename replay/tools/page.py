@@ -49,7 +49,7 @@ _GLYPHS = {
     "cancelled": "⊘",
 }
 _MENU = (("runs", "/", "Runs"), ("consumers", "/consumers", "Consumers"), ("log", "/log", "Log"))
-#: What a page says after an action, by the word in the address.
+#: The sentence of a page after an action, by the word in the address.
 DONE = {
     "cancelled": "The cancel is recorded. The run sees it at its next wait.",
     "not-cancelled": "There was nothing to cancel: the run has ended or was cancelled before.",
@@ -64,11 +64,11 @@ DONE = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands around every page."""
+    """The frame of every page."""
 
     #: The log in words, without a password.
     log: str
-    #: What a form has to send so that it is accepted; None if the page is for reading only.
+    #: The secret that makes a form accepted; None if the page is for reading only.
     token: str | None = None
     #: A key of `DONE`.
     done: str = ""
@@ -76,7 +76,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which runs are listed."""
+    """The choice of runs that are listed."""
 
     namespace: str = ""
     workflow: str = ""
@@ -103,7 +103,7 @@ class RunView:
 
     run: RunDescription
     events: Sequence[Event]
-    #: Which iteration is shown; None for all.
+    #: The iteration that is shown; None for all.
     iteration: int | None
     #: The lowest cursor of the workflow's consumers; None if there are none.
     handled: int | None

@@ -41,7 +41,7 @@ _STEPS = (
     *(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 12 * 3600),
 )
 _DAY = 86400.0
-#: What the response holds, near its beginning, when the timeout of an await is over.
+#: The response holds this, near its beginning, when the timeout of an await is over.
 _NO_SIGNAL = b"/replaypb.SleepDone"
 _OUTPUTS = {RESULT: "result", FAILURE: "failure", PATCH: "patch"}
 _CALLS = {SLEEP: "sleep", SIGNAL: "signal"}
@@ -111,10 +111,10 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What `draw` needs beside the rows."""
+    """All that `draw` needs beside the rows."""
 
     now: datetime
-    #: What the run waits for, by the key of the request.
+    #: All that the run waits for, by the key of the request.
     waiting: Mapping[str, Waiting]
     #: The address of a row, and of an opened fold.
     to_row: Callable[[Row], str]

@@ -319,7 +319,7 @@ def _value(form: Mapping[str, str]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """What the server asks of a request."""
+    """The checks of a request."""
 
     #: Names that lead here; None in it stands for every IP address.
     hosts: frozenset[str | None]
