@@ -29,11 +29,12 @@ def add_parsers(commands: Commands) -> None:
         "audit",
         parents=[on_log()],
         help="check what a log promises",
-        description="Read a log, also one that another system wrote, and report each promise of"
-        " docs/semantics.md that it shows to be broken.  It writes nothing, and the log may be in"
-        " use.  It reads the database itself, because a server shows its clients no rows of"
-        " sleeps, awaits, signals and parked events.  It exits with 1 if a promise is broken.  In JSON it prints an object"
-        " for each finding, with promise, event, run and problem.",
+        description="Read a log, also one that another system wrote, and report each"
+        " promise of docs/semantics.md that it shows to be broken.  It writes nothing, and the"
+        " log may be in use.  It reads the database itself, because a server shows its clients no"
+        " rows of sleeps, awaits, signals and parked events.  It exits with 1 if a promise is"
+        " broken.  In JSON it prints an object for each finding, with promise, event, run and"
+        " problem.",
     )
     parser.set_defaults(call=_audit)
     _add_export(commands)
