@@ -119,6 +119,7 @@ def take(url: str, folder: Path) -> None:
         browser.opened() as chromium,
     ):
         workers = trade(client, url)
+        client.log.database.name = "sqlite:///shop.db"  # nobody wants to see a temporary path
         tab = chromium.page()
         tab.scheme("light")
         for name, path in (("page-run", "run/shop/order/order-1042"), ("page-runs", "")):
