@@ -180,7 +180,8 @@ def _fields(descriptor: Any, raw: bytes, at: int, end: int) -> int:
                 length, at = _varint(raw, at)
                 if field is not None and field.is_packed:
                     # At least: a number may take one byte only.  A double takes no more than here.
-                    count += 0 if field.type == field.TYPE_DOUBLE else length // 8
+                    held = min(length, end - at)
+                    count += 0 if field.type == field.TYPE_DOUBLE else held // 8
                 elif field is not None and _holds_many(field.message_type):
                     count += _fields(field.message_type, raw, at, at + length)
                 at += length

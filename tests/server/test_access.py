@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from replay import Client, EventType, Key, RunContext, connect, consume, register_workflow
@@ -1421,6 +1421,7 @@ def test_g5_a_request_of_very_many_parts_is_refused_unread(
 
 
 @given(st.binary(max_size=60), st.sampled_from(["CommitRequest", "FindRequest", "Move"]))
+@example(b"*\x80\x80\x02", "Move")
 def test_g5_whatever_a_request_is_its_parts_are_counted(raw: bytes, name: str) -> None:
     """G5: what is malformed passes, and the decoder refuses it."""
     descriptor = pb.DESCRIPTOR.message_types_by_name[name]
