@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
 SEMANTICS = ROOT / "docs" / "semantics.md"
 PROGRAM = ROOT / "examples" / "hello.py"
-IDS = {"L": 9, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 2, "Q": 2, "T": 3}
+IDS = {"L": 9, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 2, "Q": 3, "T": 3}
 IDS |= {"G": 6}
 NOT_KEPT = ["L9"]
 
