@@ -221,7 +221,7 @@ def test_q3_the_gap_of_a_killed_worker(place: str, tab: Page) -> None:
         tab.wait("document.querySelector('.chip.completed') !== null")
         assert tab.js("document.querySelector('#row-2 ~ [id^=silence]') !== null")
         shown = tab.js("document.querySelectorAll('.row.silence').length")
-        assert tab.js("document.querySelectorAll('rect.silence').length") == shown
+        assert tab.js("document.querySelectorAll('#timeline rect.silence').length") == shown
 
 
 def test_q3_the_page_comes_back_after_a_restart(client: Client, tab: Page) -> None:
