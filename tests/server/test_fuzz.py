@@ -52,6 +52,7 @@ SOUND = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.ABORTED,
+    grpc.StatusCode.FAILED_PRECONDITION,  # a live process owns the consumer that is to be forgotten
     GONE,  # if that session is not there: see `Target._check_status`
 }
 
