@@ -135,6 +135,10 @@ class Page:
         """Click on the middle of an element, or of its first line, as a mouse does."""
         place = json.dumps(selector)
         self.wait(f"document.querySelector({place}) !== null")
+        if self._scripts:  # a click before the first frame of a page is lost
+            self.js(
+                "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            )
         box = self.js(
             f"(() => {{ const e = document.querySelector({place});"
             " e.scrollIntoView({block: 'center'}); const b = e.getClientRects()[0];"
