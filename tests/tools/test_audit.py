@@ -634,6 +634,9 @@ def test_nothing_is_written_and_nothing_made(
         assert other.run("SELECT name FROM sqlite_master") == [("t",)]
     with pytest.raises(NoLog, match="name the database that has one"):
         list(audited(f"sqlite:///{tmp_path / 'empty.db'}"))
+    with pytest.raises(NoLog, match="is no file"):
+        list(audited(missing))
+    assert not (tmp_path / "missing.db").exists()
     with pytest.raises(BadUrl):
         list(audited("grpc://localhost:1"))
 

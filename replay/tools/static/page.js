@@ -59,7 +59,9 @@
 
   function load(then) {
     clearTimeout(timer);
-    if (request) request.abort();
+    const old = request;
+    request = null; // so that nobody takes its end for an answer
+    if (old) old.abort();
     const asked = (request = new XMLHttpRequest()), began = performance.now();
     asked.open("GET", location.pathname + location.search);
     asked.responseType = "document";
