@@ -260,5 +260,6 @@ def test_q2_an_owner_in_another_process_retries(url: str) -> None:
         client.run_workflow("shop", "order", "a", "a")
         assert worker.stdout.readline() == "parked\n"
         assert client.retry(consumer=PAY) == 1
-        assert client.result("shop", "order", "a", LIMIT) == "paid"
+        # Every thread looks at the clock once a minute: that must not be what notices.
+        assert client.result("shop", "order", "a", LIMIT / 2) == "paid"
         worker.communicate(timeout=LIMIT)
