@@ -166,8 +166,8 @@ def read_state(log: Log, row: Row) -> State | None:
     return state
 
 
-def load(log: Log, runs: Collection[Run]) -> dict[Run, State]:
-    """Read the rows of these runs."""
+def ids_of(log: Log, runs: Collection[Run]) -> dict[int, Run]:
+    """Find the rows of these runs: a row has the id of its run's first created event."""
     names = {str(Key(*run)): run for run in runs}
     found: dict[int, Run] = {}
     for some in chunks(list(names)):
@@ -176,6 +176,19 @@ def load(log: Log, runs: Collection[Run]) -> dict[Run, State]:
         for id, text in log.database.query(sql, some):
             if text in names:
                 found[id] = names[text]
+    return found
+
+
+def unlist(log: Log, runs: Collection[Run]) -> Iterator[Statement]:
+    """Remove the rows of runs that are pruned, in the transaction that prunes them (L9)."""
+    for some in chunks(list(ids_of(log, runs))):
+        sql = f"DELETE FROM replay_runs WHERE id IN ({placeholders(len(some))})"
+        yield Statement(sql, some)
+
+
+def load(log: Log, runs: Collection[Run]) -> dict[Run, State]:
+    """Read the rows of these runs."""
+    found = ids_of(log, runs)
     return {
         state.run: state for state in with_ids(log, list(found)) if found[state.id] == state.run
     }

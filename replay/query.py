@@ -36,6 +36,7 @@ from .projection import (
     State,
     begins,
     ending,
+    ids_of,
     load,
     load_failures,
     load_open,
@@ -343,13 +344,7 @@ class Queries:
         """The ids of runs that are parked, if a page of the table would not show them."""
         if PARKED not in ask.statuses or ask.statuses.issuperset(UNFINISHED):
             return set()
-        keys = {f"{key.namespace}/{key.workflow}/{key.run}/0" for key in self._parked_keys(ask)}
-        found: set[int] = set()
-        for some in chunks(list(keys)):
-            sql = "SELECT id, `key` FROM replay_events WHERE type = 1 AND `key` IN"
-            rows = self._log.database.query(f"{sql} ({placeholders(len(some))})", some)
-            found |= {id for id, text in rows if text in keys}
-        return found
+        return set(ids_of(self._log, {key[:3] for key in self._parked_keys(ask)}))
 
     def _parked_keys(self, ask: RunsQuery) -> Iterator[Key]:
         for start in _prefixes(ask.namespaces, ask.workflow):

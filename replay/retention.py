@@ -31,6 +31,7 @@ from typing import NamedTuple, Self
 
 from .export import write_history
 from .log import Log, checked_cursor
+from .projection import unlist
 from .signal import SEEN, noop
 from .signal import TARGET as SIGNAL
 from .sleep import TARGET as SLEEP
@@ -249,7 +250,8 @@ class Retention:
     def remove(self, policy: Policy, over: Sequence[Over]) -> Removed | None:
         """Remove these iterations in one transaction; None if something has changed meanwhile."""
         signals = list(dict.fromkeys(id for each in over for id in self._signals(each)))
-        statements = [*self._events(over), *self._signals_gone(signals), *self._unlisted(over)]
+        statements = [*self._events(over), *self._signals_gone(signals)]
+        statements += unlist(self.log, {each.key[:3] for each in over if each.last})
         for each in over:
             statements += beside(each)
         try:
@@ -288,16 +290,6 @@ class Retention:
             yield Statement(sql, some, must_find=len(some))
         sql = "UPDATE replay_meta SET value = ? WHERE name = ? AND value + 0 < ?"
         yield Statement(sql, (str(last), FLOOR, last))
-
-    def _unlisted(self, over: Sequence[Over]) -> Iterator[Statement]:
-        """Remove runs from the table of runs (Q1) with their last iterations."""
-        keys = {str(Key(*each.key[:3])) for each in over if each.last}
-        for some in chunks(list(keys)):
-            sql = "SELECT id, `key` FROM replay_events WHERE type = 1 AND `key` IN"
-            rows = self.log.database.query(f"{sql} ({placeholders(len(some))})", some)
-            if ids := [id for id, text in rows if text in keys]:
-                sql = f"DELETE FROM replay_runs WHERE id IN ({placeholders(len(ids))})"
-                yield Statement(sql, ids)
 
     def _signals(self, over: Over) -> Iterator[int]:
         """Yield the signals that its awaits have taken, or all of its run."""
