@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from ..failure import CANCEL, FAILURE, PATCH, RESULT
 from ..server.proto.replaypb_pb2 import SleepDone
 from ..shard import Shard
-from ..signal import SUCCESS, TIMED_OUT
+from ..signal import SEEN, SUCCESS, TIMED_OUT
 from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
@@ -45,9 +45,7 @@ from ..storage.event import (
 from .tables import Tables, Wait, open_log
 
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = map(int, EventType)
-_SEEN = "replay_signal/seen"  # the cursor that counts signals
 _NO_SIGNAL = pack(SleepDone(), 1000, "no signal")
-_CHUNK = 500  # values in a statement
 _CLOSED = 100_000  # ended iterations that are remembered, until their restart comes
 _ANSWERED = "has its response"
 _NEVER = 1 << 63  # an id that no cursor reaches
@@ -240,7 +238,7 @@ class Audit:
     def _gap(self, ids: range) -> None:
         """L1: nobody reads past a missing id, unless retention has removed it (L9)."""
         first = max(ids.start, self._floor + 1)
-        passed = [name for name, at in self._cursors.items() if at >= first and name != _SEEN]
+        passed = [name for name, at in self._cursors.items() if at >= first and name != SEEN]
         if first < ids.stop and passed:
             some = f"Event {first} is" if first + 1 == ids.stop else f"{first} to {ids[-1]} are"
             self._say("L1", first, "", f"{some} missing, and {passed[0]} has read past it.")
@@ -444,11 +442,9 @@ class Audit:
                 if problem:
                     text = f"Signal {id} counts as taken by await {taker}, {problem}."
                     self._say("S2", 0, run, text)
-        seen = min(self._cursors.get(_SEEN, 0), self._tables.newest()[1])
+        seen = min(self._cursors.get(SEEN, 0), self._tables.newest()[1])
         if not self._floor and (missing := seen - self._tables.count_signals(seen)) > 0:
-            text = (
-                f"{missing} of the signals up to {seen} are missing, and {_SEEN} has passed them."
-            )
+            text = f"{missing} of the signals up to {seen} are missing, and {SEEN} has passed them."
             self._say("L1", 0, "", text)
 
     # The other tables.
@@ -466,13 +462,13 @@ class Audit:
         """L5: no consumer has read what is not there."""
         events, signals = self._tables.newest()
         for name, at in self._tables.cursors():
-            newest = signals if name == _SEEN else events
+            newest = signals if name == SEEN else events
             if not isinstance(name, str) or not isinstance(at, int) or at < 0:
                 self._say("L5", 0, "", f"The cursor of {name!r} is {at!r:.100}.")
                 continue
             self._cursors[name] = at
             if at > newest:
-                what = "signal" if name == _SEEN else "event"
+                what = "signal" if name == SEEN else "event"
                 text = f"The cursor of {name} is {at}, beyond the newest {what}, {newest}."
                 self._say("L5", 0, "", text)
             parts = name.split("/")
@@ -589,7 +585,7 @@ class Audit:
         }
         found |= {key: opened for key, opened in self._left.items() if mark in key}
         done, promise = (1, "R7") if target == SLEEP else (SUCCESS, "S2")
-        for some in chunks(list(found), _CHUNK):
+        for some in chunks(list(found)):
             rows = self._tables.waits(table, some)
             for key in some:
                 opened, place = found[key], key.rpartition(mark)[0]

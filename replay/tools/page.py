@@ -86,10 +86,15 @@ class Filter:
     #: The id of the last run of the page before.
     after: int = 0
 
+    @property
+    def place(self) -> str:
+        """The namespace and the workflow, as they are typed."""
+        return "/".join(each for each in (self.namespace, self.workflow) if each)
+
     def address(self, **changes: object) -> str:
         """Return the address of this list with some changes."""
         values = {
-            "q": "/".join(each for each in (self.namespace, self.workflow) if each),
+            "q": self.place,
             "status": self.status,
             "since": self.since,
             "after": self.after,
@@ -237,6 +242,15 @@ def _form(frame: Frame, address: str, *content: Content, **attributes: object) -
     return tag("form", secret, content, method="post", action=address, **attributes)
 
 
+def _table(name: str, heads: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    return tag(
+        "table",
+        tag("thead", tag("tr", [tag("th", head, scope="col") for head in heads])),
+        tag("tbody", rows, id=name),
+        class_=name,
+    )
+
+
 def _field(words: str, field: Markup) -> Markup:
     return tag("label", tag("span", words), field)
 
@@ -264,12 +278,7 @@ def runs_page(
     """
     rows = [_run_row(run, words.get(run.id, ""), now) for run in runs]
     heads = ("Run", "Status", "Started (UTC)", "Took", "Result or error")
-    table = tag(
-        "table",
-        tag("thead", tag("tr", [tag("th", head, scope="col") for head in heads])),
-        tag("tbody", rows, id="runs"),
-        class_="runs",
-    )
+    table = _table("runs", heads, rows)
     empty = tag("p", "There are no runs like this.", class_="empty")
     older = chosen.address(after=runs[-1].id) if runs and more else None
     pages = tag(
@@ -285,7 +294,6 @@ def runs_page(
 
 
 def _search(chosen: Filter) -> Markup:
-    place = "/".join(each for each in (chosen.namespace, chosen.workflow) if each)
     since = [
         tag("option", words, value=key, selected=key == chosen.since)
         for key, words in SINCE.items()
@@ -294,7 +302,7 @@ def _search(chosen: Filter) -> Markup:
     hint = "namespace/workflow/run"
     return tag(
         "form",
-        _field("Find", _input("q", place, type="search", placeholder=hint, id="find")),
+        _field("Find", _input("q", chosen.place, type="search", placeholder=hint, id="find")),
         _field("Started", tag("select", since, name="since")),
         status if chosen.status else None,
         tag("button", "Show"),
@@ -323,11 +331,9 @@ def last_words(run: RunDescription) -> str:
         return "" if run.result is None else clipped(as_json(run.result, indent=None))
     some = [f"{each.kind} {each.name}".strip() for each in run.waiting_for[:3]]
     more = len(run.waiting_for) - len(some)
-    return (
-        clipped("waits for " + ", ".join(some) + (f" and {more} more" if more else ""))
-        if (some)
-        else ""
-    )
+    if not some:
+        return ""
+    return clipped("waits for " + ", ".join(some) + (f" and {more} more" if more else ""))
 
 
 def _run_row(run: RunInfo, words: str, now: datetime) -> Markup:
@@ -402,9 +408,7 @@ def _ending(run: RunDescription, now: datetime) -> Content:
         words = {"parked": "Parked", "cancelled": "Cancelled"}.get(run.status, "Failed")
         again = ""
         if run.status == "parked":
-            again = f"attempt {run.attempts + 1}"
-            if run.next_at is not None and run.next_at > now:
-                again += f", again in {timeline.left(run.next_at, now)}"
+            again = timeline.attempt(run.attempts, run.next_at, now)
         title = tag("h2", words, " ", tag("small", again))
         detail = getattr(run.failure, "detail", None)
         more = None if detail is None else tag("pre", clipped(as_json(detail), LONGEST))
@@ -592,12 +596,7 @@ def consumers_page(
     """Return the consumers, and what they have parked."""
     heads = ("Consumer", "Owner", "Cursor", "Lag", "Parked")
     rows = [_consumer(each, now) for each in consumers]
-    table = tag(
-        "table",
-        tag("thead", tag("tr", [tag("th", head, scope="col") for head in heads])),
-        tag("tbody", rows, id="consumers"),
-        class_="consumers",
-    )
+    table = _table("consumers", heads, rows)
     empty = tag("p", "No consumer has run on this log.", class_="empty")
     section: Content = None
     if parked:
@@ -625,9 +624,7 @@ def _consumer(consumer: ConsumerInfo, now: datetime) -> Markup:
 
 def _parked(frame: Frame, parked: ParkedInfo, now: datetime) -> Markup:
     names = (parked.namespace, parked.workflow, parked.run)
-    state = f"attempt {parked.attempts + 1}"
-    if parked.next_at > now:
-        state += f", again in {timeline.left(parked.next_at, now)}"
+    state = timeline.attempt(parked.attempts, parked.next_at, now)
     retry = None
     if frame.token is not None:
         retry = _form(frame, run_address(*names) + "/retry", tag("button", "Retry now"))
@@ -649,16 +646,11 @@ def log_page(frame: Frame, events: Iterable[Event], chosen: Filter) -> str:
     """Return the newest events, newest first."""
     rows = [_logged(event) for event in events]
     heads = ("Id", "Time (UTC)", "Type", "Key")
-    table = tag(
-        "table",
-        tag("thead", tag("tr", [tag("th", head, scope="col") for head in heads])),
-        tag("tbody", rows, id="events"),
-        class_="events",
-    )
-    place = "/".join(each for each in (chosen.namespace, chosen.workflow) if each)
+    table = _table("events", heads, rows)
+    hint = "namespace/workflow"
     search = tag(
         "form",
-        _field("Find", _input("q", place, type="search", placeholder="namespace/workflow")),
+        _field("Find", _input("q", chosen.place, type="search", placeholder=hint)),
         tag("button", "Show"),
         method="get",
         action="/log",

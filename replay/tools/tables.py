@@ -34,7 +34,6 @@ from ..storage.sqlite import Sqlite
 
 _COMPLETED, _RESPONSE = 2, 5  # types of events
 _PAGE = 5000  # events of a page, and ids of other tables
-_CHUNK = 500  # values in a statement
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _TABLES_OF_MYSQL = (
     "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
@@ -131,7 +130,7 @@ class Tables:
         """The rows of some sleeps or awaits, by key."""
         columns = "complete_at, completed" if table == "replay_sleeps" else "timeout_at, status"
         found: dict[str, Wait] = {}
-        for some in chunks(keys, _CHUNK):
+        for some in chunks(keys):
             sql = (
                 f"SELECT `key`, id, created_at, {columns} FROM {table}"
                 f" WHERE `key` IN ({placeholders(len(some))})"
@@ -153,7 +152,7 @@ class Tables:
             namespace, workflow, run = key.split("/")[:3]
             of.setdefault((namespace, workflow), {})[run, _type(key), wait.id] = wait
         for workflow_of, keyed in of.items():
-            for some in chunks(list(keyed), _CHUNK):
+            for some in chunks(list(keyed)):
                 runs, types = sorted({run for run, _, _ in some}), sorted({t for _, t, _ in some})
                 where = (
                     f"namespace = ? AND workflow = ? AND run IN ({placeholders(len(runs))})"
@@ -217,7 +216,7 @@ class Tables:
     def found(self, type: int, keys: Sequence[str]) -> set[str]:
         """Those of these keys that an event of a type has."""
         found: set[str] = set()
-        for some in chunks(keys, _CHUNK):
+        for some in chunks(keys):
             listed = placeholders(len(some))
             sql = f"SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ({listed})"
             found |= {key for (key,) in self._query(sql, (type, *some))}
@@ -248,7 +247,7 @@ class Tables:
             rows = self._query(sql, (first, first + _PAGE))
             ids = [row[1] for row in rows]
             events: dict[int, tuple[int, str]] = {}
-            for some in chunks(ids, _CHUNK):
+            for some in chunks(ids):
                 listed = placeholders(len(some))
                 query = f"SELECT id, type, `key` FROM replay_events WHERE id IN ({listed})"
                 events |= {id: (type, key) for id, type, key in self._query(query, some)}
@@ -295,7 +294,7 @@ class Tables:
         for first in self._windows("replay_signals"):
             rows = self._query(sql, (first, first + _PAGE))
             takers: dict[int, str] = {}
-            for some in chunks([row[5] for row in rows], _CHUNK):
+            for some in chunks([row[5] for row in rows]):
                 listed = placeholders(len(some))
                 query = f"SELECT id, `key` FROM replay_signal_awaits WHERE id IN ({listed})"
                 takers |= dict(self._query(query, some))

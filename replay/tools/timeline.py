@@ -293,13 +293,19 @@ def state(row: Row, waiting: Waiting | None, now: datetime) -> str:
     return wait(waiting, now) if waiting is not None else f"open {duration(now - row.start)}"
 
 
+def attempt(failed: int, next_at: datetime | None, now: datetime) -> str:
+    """Say which attempt comes next, and in which time if it is not due."""
+    words = f"attempt {failed + 1}"
+    if next_at is None or next_at <= now:
+        return words
+    return f"{words}, again in {left(next_at, now)}"
+
+
 def wait(waiting: Waiting, now: datetime) -> str:
     """Say in a few words what an open request waits for."""
     if waiting.attempts or waiting.next_at is not None:
-        attempt = f"attempt {waiting.attempts + 1}"
-        if waiting.next_at is None or waiting.next_at <= now:
-            return f"{attempt}, now"
-        return f"{attempt}, again in {left(waiting.next_at, now)}"
+        due = waiting.next_at is None or waiting.next_at <= now
+        return attempt(waiting.attempts, waiting.next_at, now) + (", now" if due else "")
     if waiting.until is not None and waiting.until <= now:
         return "due"
     if waiting.until is not None:

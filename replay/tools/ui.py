@@ -43,7 +43,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..client import Client
 from ..query import QueryBehind, RunDescription, RunInfo, UnknownRun
-from ..server.options import BadSetup, exposed
+from ..server.options import BadSetup, address, exposed
 from ..server.wire import is_loopback
 from ..storage.database import Error, Unavailable
 from ..storage.event import Event
@@ -606,14 +606,6 @@ def add_parsers(commands: Commands) -> None:
     parser.set_defaults(call=run)
 
 
-def check_listen(listen: str) -> tuple[str, int]:
-    """Return host and port.  Raises `BadSetup`."""
-    host, colon, port = listen.rpartition(":")
-    if not (colon and host and re.fullmatch(r"\d{1,5}", port, re.ASCII)) or int(port) > 65535:
-        raise BadSetup(f"--listen {listen}: expected host:port or [address]:port")
-    return host.strip("[]"), int(port)
-
-
 def make_edge(host: str, names: Sequence[str], token: str | None) -> Edge:
     """Return the rules for a page that listens on a host.  Raises `BadSetup`."""
     if token is None and not is_loopback(host):
@@ -645,7 +637,7 @@ def _read_token(path: Path | None) -> str | None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until the process gets SIGTERM or SIGINT."""
-    host, port = check_listen(args.listen)
+    host, port = address("listen", args.listen)
     edge = make_edge(host, args.host, _read_token(args.token_file))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -38,8 +38,8 @@ pytestmark = pytest.mark.damages
 
 def full(ctx: RunContext, left: int) -> str:
     """Two iterations of all that there is; the first leaves an await open."""
-    ctx.emit_output("step", ctx.exec_activity(work, left))
-    ctx.emit_output("step", ctx.exec_activity(work, left))
+    ctx.emit_output("step", ctx.exec_activity(toil, left))
+    ctx.emit_output("step", ctx.exec_activity(toil, left))
     ctx.sleep(timedelta(milliseconds=1500))
     for type in (1, 1, 2):
         heard = ctx.await_signal(type, timedelta(seconds=10))
@@ -52,7 +52,7 @@ def full(ctx: RunContext, left: int) -> str:
 
 
 def fail(ctx: RunContext, left: int) -> None:
-    ctx.exec_activity(work, left)
+    ctx.exec_activity(toil, left)
     raise Failed("no")
 
 
@@ -66,7 +66,7 @@ def hold(ctx: RunContext, left: int) -> None:
 
 
 def wait(ctx: RunContext, left: int) -> None:
-    both: list[Pending[Any]] = [ctx.begin(ctx.call(work, left))]
+    both: list[Pending[Any]] = [ctx.begin(ctx.call(toil, left))]
     both.append(ctx.begin(ctx.timer(timedelta(days=1))))
     both.append(ctx.begin(ctx.signal(1)))
     ctx.first(*both)
@@ -78,7 +78,7 @@ def stumble(ctx: RunContext, left: int) -> None:
     raise ValueError("a bug")
 
 
-def work(ctx: ActivityContext, backends: None, left: int) -> int:
+def toil(ctx: ActivityContext, backends: None, left: int) -> int:
     return left + 1
 
 
@@ -92,7 +92,7 @@ def make(url: str) -> None:
         for each in (full, fail, hold, wait, stumble):
             register_workflow(client, "ns", each, start=False)
         register_activity(client, "ns", trip, start=False)
-        working = register_activity(client, "ns", work, start=False)
+        working = register_activity(client, "ns", toil, start=False)
         for n in range(7):
             client.signal_run("ns", "full", "a", 1 + n // 6, f"s{n}", f"{n}")
         runs = [("full", "a", 1), ("full", "b", 0), ("fail", "a", 1), ("hold", "a", 1)]
@@ -212,12 +212,12 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
     "a cursor beyond the log": ("L5", [cursor("workflow/ns/fail", 1000)]),
     "a cursor below it": ("L5", [cursor("workflow/ns/fail", -1)]),
     "a cursor beyond the signals": ("L5", [SEEN.format(8)]),
-    "a request is passed over": ("L6", [cursor("activity/ns/work", 89)]),
+    "a request is passed over": ("L6", [cursor("activity/ns/toil", 89)]),
     "a shard passes a request over": (
         "L6",
         [
-            "UPDATE replay_cursors SET id = 'activity/ns/work/2_of_2', last_event_id = 89"
-            " WHERE id = 'activity/ns/work'"
+            "UPDATE replay_cursors SET id = 'activity/ns/toil/2_of_2', last_event_id = 89"
+            " WHERE id = 'activity/ns/toil'"
         ],
     ),
     "a failed request is forgotten": (
@@ -269,7 +269,7 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
     "an iteration begins before the last one ends": ("R6", swap(43, 44)),
     "a request of an iteration that never began": (
         "R6",
-        [copy(88, 90, key="ns/wait/a/1/work/0", iteration=1)],
+        [copy(88, 90, key="ns/wait/a/1/toil/0", iteration=1)],
     ),
     "a sleep ends early": ("R7", [change(30, "timestamp = '2030-01-01 00:00:01.499'")]),
     "a sleep counts as over": ("R7", [change(7, "completed = 1", "sleeps")]),
@@ -283,11 +283,11 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "a sleep that has ended has no row": ("R7", [lost("sleeps", 3)]),
     "an output after the end": ("R9", [copy(73, 90, key="ns/full/b/0/heard/3")]),
-    "a request after the end": ("R9", [copy(20, 90, key="ns/full/b/0/work/2")]),
+    "a request after the end": ("R9", [copy(20, 90, key="ns/full/b/0/toil/2")]),
     # Activities.
     "a response to nothing": (
         "A1",
-        [copy(49, 90, key="ns/wait/a/0/work/5", workflow="wait", iteration=0)],
+        [copy(49, 90, key="ns/wait/a/0/toil/5", workflow="wait", iteration=0)],
     ),
     "a response before its request": ("A1 L6", swap(49, 48)),
     "a second response": ("A1", [KEYS, copy(14, 90)]),
@@ -300,7 +300,7 @@ DAMAGES: dict[str, tuple[str, Sequence[str]]] = {
         "A2",
         ["UPDATE replay_parked SET event_id = 500 WHERE consumer = 'activity/ns/trip'"],
     ),
-    "a call is not counted": ("A5", renamed("b/0/work/0", "b/0/work/3")),
+    "a call is not counted": ("A5", renamed("b/0/toil/0", "b/0/toil/3")),
     "an await is not counted": ("A5", renamed("a/1/replay_signal/1:0", "a/1/replay_signal/1:4")),
     # Ends.
     "a result and no end": (
@@ -427,7 +427,7 @@ OF_PRUNED: dict[str, tuple[str, Sequence[str]]] = {
         ["UPDATE replay_meta SET value = '90' WHERE value = '77'"],
     ),
     "an event above the floor is lost": ("L1", [lost("events", 80)]),
-    "an event of a pruned run is left": ("L9", [copy(2, 20, key="ns/full/b/0/work/1", type=4)]),
+    "an event of a pruned run is left": ("L9", [copy(2, 20, key="ns/full/b/0/toil/1", type=4)]),
     "only one end is pruned": ("L9", [change(77, "message = NULL")]),
     "a parked event is pruned": (
         "L9",
@@ -542,7 +542,7 @@ def restore(other: Raw, table: str, rows: Sequence[Sequence[Any]], definition: s
 def test_a5_a_call_that_was_refused_has_used_up_a_number(whole: Path, tmp_path: Path) -> None:
     """A5: code may catch that a message is too large, and call again."""
     with raw(url := f"sqlite:///{shutil.copy(whole, tmp_path / 'replay.db')}") as other:
-        do(other, renamed("b/0/work/1", "b/0/work/2"))
+        do(other, renamed("b/0/toil/1", "b/0/toil/2"))
     assert show(url) == ""
 
 

@@ -22,10 +22,10 @@ from urllib.parse import urlencode
 import pytest
 
 from replay import Client, connect, register_workflow
-from replay.server.options import BadSetup
+from replay.server.options import BadSetup, address
 from replay.storage.database import Unavailable
 from replay.tools import ui
-from replay.tools.ui import check_listen, make_edge
+from replay.tools.ui import make_edge
 from tests.serving import serving
 from tests.tools.served import FORM, Served
 from tests.tools.test_cli import bare
@@ -410,7 +410,7 @@ def test_q3_names_of_the_page_are_given_or_are_addresses() -> None:
 def test_q3_a_bad_address_to_listen_on_is_refused(listen: str) -> None:
     """Q3: with what is expected."""
     with pytest.raises(BadSetup, match="expected host:port"):
-        check_listen(listen)
+        address("listen", listen)
 
 
 # Limits.
