@@ -61,7 +61,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("built")
     checkout = folder / "checkout"
     copytree(ROOT, checkout, ignore=ignore_patterns(".*", "*.egg-info", "__pycache__", "build"))
-    build = [sys.executable, "-W", "error", "-c", BUILD]
+    build: list[str | Path] = [sys.executable, "-W", "error", "-c", BUILD]
     run([*build, "sdist", folder], checkout)
     (sdist,) = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -79,7 +79,15 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site,) = folder.glob("lib/python*/site-packages")
     # What it needs is in the environment of the tests, so this needs no network.
     (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-q"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        folder / "bin" / "python",
+        "install",
+        "-q",
+    ]
     run([*pip, "--no-index", "--ignore-installed", "--no-deps", built.wheel], folder)
     return folder / "bin"
 
@@ -113,14 +121,28 @@ def test_what_is_installed_works(installed: Path, tmp_path: Path) -> None:
     where = run([installed / "python", "-c", "import replay; print(replay.__file__)"], tmp_path)
     assert Path(where).is_relative_to(installed.parent)
     (tmp_path / "typed.py").write_text("import replay\n\nreplay.connect(1)\n")
-    checked = [sys.executable, "-m", "mypy", "--python-executable", installed / "python"]
+    checked: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--python-executable",
+        installed / "python",
+    ]
     done = subprocess.run([*checked, "typed.py"], cwd=tmp_path, capture_output=True, text=True)
     assert 'Argument 1 to "connect" has incompatible type "int"' in done.stdout
 
 
 def test_the_extras_can_be_added_later(installed: Path) -> None:
     """The lines in our errors hold before a release, too: pip takes what is installed."""
-    pip = [sys.executable, "-m", "pip", "--python", installed / "python", "install", "--no-index"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        installed / "python",
+        "install",
+        "--no-index",
+    ]
     said = run([*pip, "--dry-run", "replay-workflows[grpc,metrics]"], installed)
     assert "Requirement already satisfied: replay-workflows[grpc,metrics]" in said
     assert "Would install" not in said
