@@ -156,7 +156,8 @@ class _Client(Client):
 
     def restart(self, log: Log) -> None:
         """Go on with another log object: no consumer remembers anything."""
-        self.log, self._loops = log, self._serving()
+        self.log = log
+        self._loops = self._serving()
         for consumer in self._consumers.values():
             consumer.restart(log)
         self._older = set(self._consumers)
@@ -206,7 +207,7 @@ class _Client(Client):
 
     def _sleep_until_old(self, log: Log, event: Event, lag: timedelta) -> None:
         if lag and (left := event.timestamp + lag - log.now()) > timedelta(0):
-            raise Idle(f"event {event.id} is not {lag} old yet{_HINT.format(left)}")
+            raise Idle(f"event {event.id} is not {lag} old yet{_HINT.format(_shown(left))}")
 
     def _unfinished(self) -> str:
         """What the first runs wait for that have not ended."""
@@ -316,7 +317,7 @@ class World:
         self.live()
         end = later(self.now, duration)
         self.until_idle()
-        while (due := self._next_due()) is not None and due < end:
+        while (due := self._survive(self._next_due, self.now)) is not None and due < end:
             self._database.moment = due
             self.until_idle()
         self._database.moment = max(end, self.now)
@@ -367,14 +368,22 @@ class World:
 
     def round(self) -> int:
         """Step each consumer once that rests not and is not in a step.  Returns how much it did."""
+        return self._survive(self._round, 1)
+
+    def _round(self) -> int:
+        self._client.log.poll()
+        return sum([self._step(each) for each in self._client.stepped()])
+
+    def _survive(self, call: Callable[[], T], crashed: T) -> T:
+        """Return what `call` returns, or `crashed` if the process dies in it."""
         self.live()
         try:
-            self._client.log.poll()
-            return sum([self._step(each) for each in self._client.stepped()])
+            return call()
         except Crashed:
             if self._stepping:
                 raise
-            return 1
+            self.live()
+            return crashed
 
     def _step(self, consumer: Consumer) -> int:
         until = consumer.blocked()
