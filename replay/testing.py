@@ -18,6 +18,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from .activity import ActivityConsumer, ActivityContext
@@ -32,12 +33,12 @@ from .storage.sqlite import Sqlite
 from .storage.tail import Waiter
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 #: When a world begins, unless you say otherwise.
 START = datetime(2030, 1, 1, tzinfo=UTC)
 _MOST = 20_000  # rounds at one moment, before a world counts as one that never becomes idle
 _SHOWN = 10  # runs and requests that an error describes
-_HINT = "; world.advance({}) reaches the next of these times"
 
 
 class Idle(Error, TimeoutError):
@@ -117,20 +118,24 @@ class _Tempo(Tempo):
 class _Attempt(ActivityContext):
     """An attempt whose timeout counts the world's time (E4)."""
 
-    __slots__ = ("_database", "_timeout", "_until")
+    __slots__ = ("_now", "_timeout", "_until")
 
     def __init__(
-        self, database: _Memory, request: Event, attempt: int, timeout: timedelta | None
+        self,
+        now: Callable[[], datetime],
+        request: Event,
+        attempt: int,
+        timeout: timedelta | None,
     ) -> None:
         super().__init__(request, attempt)
-        self._database, self._timeout = database, timeout
+        self._now, self._timeout = now, timeout
         self._until = self._end()
 
     def _end(self) -> datetime | None:
-        return None if self._timeout is None else later(self._database.now(), self._timeout)
+        return None if self._timeout is None else later(self._now(), self._timeout)
 
     def _is_late(self) -> bool:
-        return self._until is not None and self._until <= self._database.now()
+        return self._until is not None and self._until <= self._now()
 
     def heartbeat(self) -> None:
         """As in `ActivityContext`."""
@@ -146,121 +151,166 @@ class _Attempt(ActivityContext):
             raise TimeoutError(f"the attempt has taken longer than {self._timeout}")
 
 
-class _Client(Client):
-    """A client that steps its world instead of waiting."""
+class _Process(Client):
+    """The world's process: a client that steps its consumers instead of waiting for them."""
 
-    def __init__(self, world: World, log: Log) -> None:
-        self._world = world
+    def __init__(self, database: _Memory, codec: Codec | None, seed: int) -> None:
+        self._database, self._codec, self._tempo = database, codec, _Tempo(seed)
+        self.stepping: list[Consumer] = []  # those in a step just now
         self._older: set[str] = set()  # names of consumers that were registered before a crash
-        super().__init__(log)
+        super().__init__(Log(database, codec))
 
-    def restart(self, log: Log) -> None:
-        """Go on with another log object: no consumer remembers anything."""
-        self.log = log
-        self._loops = self._serving()
-        for consumer in self._consumers.values():
-            consumer.restart(log)
-        self._older = set(self._consumers)
+    def _adopt(self, consumer: Consumer) -> Consumer:
+        consumer.tempo = self._tempo
+        if isinstance(consumer, ActivityConsumer):
+            consumer.run_inline(partial(_Attempt, self._database.now))
+        return consumer
 
-    def stepped(self) -> list[Consumer]:
-        """All consumers, in the order of steps."""
-        return [*self._consumers.values(), *self._loops]
-
-    def log_of(self, namespace: str) -> Log:
-        """As in `Client`."""
-        self._world.live()
-        return self.log
+    def _serving(self) -> list[Consumer]:
+        return [self._adopt(each) for each in super()._serving()]
 
     def add(self, consumer: Consumer, start: bool) -> Consumer:
-        """As in `Client`, without a thread.  After a crash, code may be registered again."""
+        """As in `Client`, without a thread.  After a crash, a name may be registered again."""
         if consumer.name in self._older:
             self._older.remove(consumer.name)
             del self._consumers[consumer.name]
-        return super().add(self._world.adopt(consumer), False)
+        return super().add(self._adopt(consumer), False)
+
+    # Steps.
+
+    def _all(self) -> list[Consumer]:
+        return [*self._consumers.values(), *self._loops]
+
+    def round(self) -> int:
+        """Step each consumer that has anything to do once.  Returns how much it did."""
+        return self._survive(lambda: sum([self._step(each) for each in self._all()]), 1)
+
+    def _step(self, consumer: Consumer) -> int:
+        until = consumer.blocked()
+        if consumer in self.stepping or (until is not None and self._database.moment < until):
+            return 0
+        if not consumer.is_ready():
+            return 0
+        self.stepping.append(consumer)
+        try:
+            return consumer.step()
+        finally:
+            self.stepping.remove(consumer)
+
+    def next_due(self) -> datetime | None:
+        """When something is to do that is not yet."""
+        return self._survive(self._next_due, self._database.moment)
+
+    def _next_due(self) -> datetime | None:
+        moments = [each.blocked() or each.next_due() for each in self._all()]
+        ahead = (each for each in moments if each is not None and self._database.moment < each)
+        return min(ahead, default=None)
+
+    # Crashes.
+
+    def live(self) -> None:
+        """Begin as a new process, if the old one is dead."""
+        if self._database.connection.is_dead() and not self.stepping:
+            self._database.connection.dies_at = 0
+            self.log = Log(self._database, self._codec)
+            self._loops = self._serving()
+            for consumer in self._consumers.values():
+                consumer.restart(self.log)
+            self._older = set(self._consumers)
+
+    def _survive(self, call: Callable[[], T], crashed: D) -> T | D:
+        """Return what `call` returns, or `crashed` if the process dies in it."""
+        self.live()
+        try:
+            return call()
+        except Crashed:
+            if self.stepping:
+                raise
+            self.live()
+            return crashed
+
+    def log_of(self, namespace: str) -> Log:
+        """As in `Client`."""
+        self.live()
+        return self.log
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        self.live()
+        return super()._patiently(call)
+
+    # Waits.
 
     def store_cursors(self) -> None:
         """As in `Client`."""
         super().store_cursors()
-        for consumer in self.stepped():
+        for consumer in self._all():
             consumer.step()
 
-    def _serving(self) -> list[Consumer]:
-        return [self._world.adopt(each) for each in super()._serving()]
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        self._world.live()
-        return super()._patiently(call)
-
     def _wait(self, log: Log, waiter: Waiter, position: int, timeout: float | None) -> None:
-        # After a crash this stream still reads with the log of the process that has died.
-        if not (self._world.round() or log.poll()):
-            raise Idle(self._unfinished())
+        # After a crash the caller still has the log of the process that has died: so poll.
+        if not (self.round() or log.poll()):
+            runs = self.runs(status=UNFINISHED, limit=_SHOWN)
+            lines = [self._reason(each.namespace, each.workflow, each.run) for each in runs]
+            raise Idle("\n".join(["no further event comes", *lines]))
 
     def _await_end(
         self, namespace: str, workflow: str, run: str, timeout: float | timedelta | None
     ) -> Key:
-        self._world.live()
         try:
             return super()._await_end(namespace, workflow, run, None)
         except Idle:
-            raise Idle(self._waits_for(namespace, workflow, run)) from None
+            raise Idle(self._reason(namespace, workflow, run)) from None
 
     def _sleep_until_old(self, log: Log, event: Event, lag: timedelta) -> None:
         if lag and (left := event.timestamp + lag - log.now()) > timedelta(0):
-            raise Idle(f"event {event.id} is not {lag} old yet{_HINT.format(_shown(left))}")
+            raise Idle(f"event {event.id} is not {lag} old yet{_hint(left)}")
 
-    def _unfinished(self) -> str:
-        """What the first runs wait for that have not ended."""
-        runs = self.runs(status=UNFINISHED, limit=_SHOWN)
-        lines = [self._waits_for(each.namespace, each.workflow, each.run) for each in runs]
-        return "\n".join(["no further event comes", *lines])
-
-    def _waits_for(self, namespace: str, workflow: str, run: str) -> str:
+    def _reason(self, namespace: str, workflow: str, run: str) -> str:
         """Why a run goes no further, and what to do."""
         name = f"run {namespace}/{workflow}/{run}"
         try:
             found = self.describe(namespace, workflow, run)
         except UnknownRun:
             return f"{name} has not begun: call client.run_workflow"
-        times = [each.next_at or each.until for each in found.waiting_for] + [found.next_at]
-        ahead = [each - self.log.now() for each in times if each is not None]
-        hint = _HINT.format(_shown(min(ahead))) if ahead else ""
-        return f"{name} {'; '.join(_reasons(found))}{hint}"
+        times = [found.next_at, *(each.next_at or each.until for each in found.waiting_for)]
+        ahead = [each - self._database.moment for each in times if each is not None]
+        return f"{name} {'; '.join(_reasons(found))}{_hint(min(ahead)) if ahead else ''}"
 
 
-def _shown(duration: timedelta) -> str:
-    return repr(duration).removeprefix("datetime.")
+def _hint(duration: timedelta) -> str:
+    shown = repr(duration).removeprefix("datetime.")
+    return f"; world.advance({shown}) reaches the next of these times"
 
 
 def _reasons(found: RunDescription) -> Iterator[str]:
     """Say what a run waits for."""
     if found.status == PARKED:
-        tried = f"{found.attempts} times, and again at {found.next_at:%F %T}"
-        yield f"is parked: its code has failed {tried}: {found.error}"
+        yield f"is parked: {_tried(found)}"
     elif not found.waiting_for:
         yield f"waits for its code: call register_workflow for {found.workflow}"
-    yield from map(_reason, found.waiting_for[:_SHOWN])
-    if len(found.waiting_for) > _SHOWN:
-        yield f"and for {len(found.waiting_for) - _SHOWN} more"
+    for each in found.waiting_for[:_SHOWN]:
+        until = f" until {each.until:%F %T}" if each.until is not None else ""
+        if each.kind == "sleep":
+            yield f"sleeps{until}"
+        elif each.kind == "signal":
+            yield f"waits for signal {each.name}{until}: call client.signal_run"
+        elif each.next_at is not None:
+            yield f"waits for activity {each.name}: {_tried(each)}"
+        else:
+            yield f"waits for activity {each.name}: call register_activity, unless it is at work"
 
 
-def _reason(each: Waiting) -> str:
-    until = f" until {each.until:%F %T}" if each.until is not None else ""
-    if each.kind == "sleep":
-        return f"sleeps{until}"
-    if each.kind == "signal":
-        return f"waits for signal {each.name}{until}: call client.signal_run"
-    if each.next_at is not None:
-        tried = f"{each.attempts} times, and is tried again at {each.next_at:%F %T}"
-        return f"waits for activity {each.name}, which has failed {tried}: {each.error}"
-    return f"waits for activity {each.name}: call register_activity, unless it is at work"
+def _tried(found: RunDescription | Waiting) -> str:
+    """Say which attempt has failed and why, and when the next one is."""
+    next_at = f"the next is at {found.next_at:%F %T}"
+    return f"attempt {found.attempts} has failed, {next_at}: {found.error}"
 
 
 class World:
     """A log in memory with a client, and a clock that jumps; a context manager (V1).
 
     `start` is the time at which it begins, `seed` decides the jitter of backoffs, and `codec` is
-    that of `replay.connect`.  Use it from one thread.
+    that of `replay.connect`.  Use it from one thread.  Raises `BadTime`.
     """
 
     def __init__(
@@ -269,9 +319,7 @@ class World:
         if start.tzinfo is None:
             raise BadTime(f"start={start!r} has no time zone: use datetime(..., tzinfo=UTC)")
         self._database = _Memory(cut(start.astimezone(UTC)))
-        self._tempo, self._codec = _Tempo(seed), codec
-        self._stepping: list[Consumer] = []
-        self._client = _Client(self, Log(self._database, codec))
+        self._process = _Process(self._database, codec, seed)
 
     @property
     def client(self) -> Client:
@@ -280,16 +328,16 @@ class World:
         `result`, `await_completion` and `stream` step the world, and raise `Idle` where they would
         wait for ever.  They do not move the clock.
         """
-        return self._client
+        return self._process
 
     @property
     def now(self) -> datetime:
         """The world's time, in UTC."""
-        return self._database.now()
+        return self._database.moment
 
     @property
     def statements(self) -> int:
-        """How many statements the database has executed so far: see `crash`."""
+        """How many statements the database has got so far: see `crash`."""
         return self._database.connection.statements
 
     def events(self) -> list[Event]:
@@ -299,7 +347,7 @@ class World:
     def until_idle(self) -> None:
         """Step all consumers until nothing is left to do now.  Raises `NeverIdle`."""
         for _ in range(_MOST):
-            if not self.round():
+            if not self._process.round():
                 return
         raise NeverIdle(
             f"the consumers are still busy after {_MOST} rounds at {self.now}: does a run restart"
@@ -314,90 +362,36 @@ class World:
         """
         if duration < timedelta(0):
             raise BadTime(f"advance({duration!r}): the clock never goes back")
-        self.live()
         end = later(self.now, duration)
         self.until_idle()
-        while (due := self._survive(self._next_due, self.now)) is not None and due < end:
+        while (due := self._process.next_due()) is not None and due < end:
             self._database.moment = due
             self.until_idle()
-        self._database.moment = max(end, self.now)
+        self._database.moment = max(end, self.now)  # an activity may have gone further
         self.until_idle()
 
     def crash(self, *, at: int = 0) -> None:
-        """Let the process die: all memory is lost, and a transaction that has begun is undone.
+        """Let the process die: it loses its memory, and a transaction that has begun is undone.
 
-        Another process starts at once with all that is registered; you may register other code
-        under the same names.  With `at`, the process dies instead of executing the `at`-th
-        statement from now on.  A call of the client that dies raises `Crashed`: repeat it.  The
-        world's own steps go on in the new process.  In an activity, `crash` ends what it is called
-        by.
+        A new process begins at once, with all that is registered; you may register other code
+        under the same names.  In an activity, `crash` ends the step in which it is executed.  With
+        `at`, the process dies later: instead of executing the `at`-th statement from now on.  A
+        call of the client in which it dies raises `Crashed`, and you may repeat it.
+        `until_idle` and `advance` survive.
         """
         connection = self._database.connection
         connection.dies_at = connection.statements + at
-        if not at:
-            connection.dies_at = max(1, connection.statements)
-            if self._stepping:
-                raise Crashed("world.crash()")
-            self.live()
+        if not at and self._process.stepping:
+            raise Crashed("world.crash()")
+        self._process.live()
 
     def close(self) -> None:
-        """Close the client and forget the log."""
+        """Close the client, and forget the log."""
         self._database.connection.dies_at = 0
-        self._client.close()
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # For its client.
-
-    def adopt(self, consumer: Consumer) -> Consumer:
-        """Let a consumer live in this world.  Returns it."""
-        consumer.tempo = self._tempo
-        if isinstance(consumer, ActivityConsumer):
-            consumer.run_inline(lambda *attempt: _Attempt(self._database, *attempt))
-        return consumer
-
-    def live(self) -> None:
-        """Start the process again if it is dead."""
-        if self._database.connection.is_dead() and not self._stepping:
-            self._database.connection.dies_at = 0
-            self._client.restart(Log(self._database, self._codec))
-
-    def round(self) -> int:
-        """Step each consumer once that rests not and is not in a step.  Returns how much it did."""
-        return self._survive(self._round, 1)
-
-    def _round(self) -> int:
-        self._client.log.poll()
-        return sum([self._step(each) for each in self._client.stepped()])
-
-    def _survive(self, call: Callable[[], T], crashed: T) -> T:
-        """Return what `call` returns, or `crashed` if the process dies in it."""
-        self.live()
-        try:
-            return call()
-        except Crashed:
-            if self._stepping:
-                raise
-            self.live()
-            return crashed
-
-    def _step(self, consumer: Consumer) -> int:
-        until = consumer.blocked()
-        if consumer in self._stepping or (until is not None and self.now < until):
-            return 0
-        if not consumer.is_ready():
-            return 0
-        self._stepping.append(consumer)
-        try:
-            return consumer.step()
-        finally:
-            self._stepping.remove(consumer)
-
-    def _next_due(self) -> datetime | None:
-        """When something is to do that is not yet."""
-        moments = [each.blocked() or each.next_due() for each in self._client.stepped()]
-        return min((each for each in moments if each is not None and self.now < each), default=None)
