@@ -208,7 +208,9 @@ def types_of(activity: typed.Activity) -> Types:
     function = _function_of(activity)
     try:
         check_signature(function, _SIGNATURE)
-        hints = typing.get_type_hints(inspect.unwrap(function))
+        if not inspect.isroutine(plain := inspect.unwrap(function)):  # Python 3.14 finds no hints
+            raise TypeError(f"{plain!r:.100} is no function that can be imported by its name")
+        hints = typing.get_type_hints(plain)
     except (BadSignature, NameError, TypeError, AttributeError) as error:
         raise _refused(activity, str(error)) from None
     names = [*list(inspect.signature(function).parameters)[1:3], "return"]

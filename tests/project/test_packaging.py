@@ -158,7 +158,8 @@ def test_what_is_imported_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module or "")
     homes = packages_distributions()
-    modules = {each.partition(".")[0] for each in imported} - sys.stdlib_module_names - {"replay"}
+    modules = {each.partition(".")[0] for each in imported} - sys.stdlib_module_names
+    modules -= {"replay", "pytest"}  # only pytest imports its plugin
     # All of google/ that is imported is protobuf's; other distributions share that folder.
     needed = {
         name(homes[each][0]) for each in modules - {"google", "grpc_health", "grpc_reflection"}
