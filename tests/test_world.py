@@ -198,12 +198,14 @@ def test_v1_attempts_follow_their_backoff() -> None:
 
 
 def test_v1_attempts_come_to_an_end(world: World) -> None:
-    """V1, E3: after the last attempt the call fails, also here."""
+    """V1, E3, L7: after the last attempt the call fails; the owner's lease is renewed meanwhile."""
     register_workflow(world.client, "ns", call)
     activity = failing(*[OSError("no")] * 9)
-    register_activity(world.client, "ns", activity, retry=Retry(attempts=2))
+    register_activity(world.client, "ns", activity, retry=Retry(first=MINUTE, attempts=2))
     world.client.run_workflow("ns", call, "r", 4)
-    world.advance(MINUTE)
+    with LogLines() as logged:
+        world.advance(MINUTE)
+    assert not logged.of("nobody serves")
     with pytest.raises(RunFailed, match="no") as failure:
         world.client.result("ns", call, "r")
     assert failure.value.kind == "OSError"
