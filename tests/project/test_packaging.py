@@ -78,7 +78,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run([sys.executable, "-m", "venv", "--without-pip", folder], ROOT)
     (site,) = folder.glob("lib/python*/site-packages")
     # What it needs is in the environment of the tests, so this needs no network.
-    (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "needs.pth").write_text("\n".join(map(sysconfig.get_path, ["purelib", "platlib"])))
     pip: list[str | Path] = [
         sys.executable,
         "-m",
