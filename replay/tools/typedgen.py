@@ -16,6 +16,7 @@ Left to `typed`: the parts of a definition, and the base of the code.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import inspect
 import keyword
@@ -208,8 +209,9 @@ def types_of(activity: typed.Activity) -> Types:
     function = _function_of(activity)
     try:
         check_signature(function, _SIGNATURE)
-        if not inspect.isroutine(plain := inspect.unwrap(function)):  # Python 3.14 finds no hints
-            raise TypeError(f"{plain!r:.100} is no function that can be imported by its name")
+        plain = inspect.unwrap(function)
+        if isinstance(plain, functools.partial):  # Python 3.14 would say that it has no hints
+            raise TypeError(f"{plain!r:.100} is no function: expected one with annotations")
         hints = typing.get_type_hints(plain)
     except (BadSignature, NameError, TypeError, AttributeError) as error:
         raise _refused(activity, str(error)) from None

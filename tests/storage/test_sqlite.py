@@ -208,7 +208,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> type[Locked]:
     real = sqlite3.connect
     monkeypatch.setattr(Locked, "left", 3)
     monkeypatch.setattr(
-        sqlite3, "connect", lambda *given, **named: real(*given, factory=Locked, **named)
+        sqlite3, "connect", lambda *given, **named: real(*given, **named | {"factory": Locked})
     )
     return Locked
 
