@@ -330,7 +330,7 @@ class Stage:
     def do_prune(self, rest: str) -> Iterator[str]:
         seconds, *forget = rest.split()
         for process in self._processes.values():  # an idle one stores its cursor now and then
-            process.consumer._eager = True
+            process.consumer._store_at = process.consumer._log.now()
         self.do_drain("")
         age = timedelta(seconds=float(seconds.removesuffix("s")))
         removed = self._caller.prune(age, forget=forget == ["forget"])

@@ -91,7 +91,7 @@ def store(*consumers: Consumer) -> None:
     """Bring consumers up to date, and have them store their cursors."""
     drain(*consumers)
     for consumer in consumers:
-        consumer._eager = True
+        consumer._store_at = consumer._log.now()
         consumer.step()
 
 
