@@ -51,7 +51,13 @@ def refuse(ctx: ActivityContext, backends: None, message: Any) -> str:
 
 
 #: No process executes the activity `open`.
-SERVED: dict[str, Flow] = {"pack": answer, "ship": answer, "fly": answer, "refuse": refuse}
+SERVED: dict[str, Flow] = {
+    "pack": answer,
+    "drive": answer,
+    "ship": answer,
+    "fly": answer,
+    "refuse": refuse,
+}
 
 
 def exported(client: Client) -> list[str]:
