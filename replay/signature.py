@@ -87,12 +87,15 @@ def _resolved(function: Callable[..., Any], annotation: Any, what: str) -> Any:
 def context_of(function: Callable[..., Any]) -> Any:
     """Return what the annotation of a function's first parameter names; None if it has none.
 
-    Raises `BadAnnotation` if that cannot be resolved.
+    A name that is imported for type checkers only comes back as text.
     """
     first = next(iter(inspect.signature(function).parameters.values()), None)
     if first is None or first.annotation is inspect.Parameter.empty:
         return None
-    return _resolved(function, first.annotation, f"parameter {first.name} of {function!r}")
+    try:
+        return _resolved(function, first.annotation, first.name)
+    except BadAnnotation:
+        return first.annotation
 
 
 def _globals(function: Any) -> dict[str, Any]:

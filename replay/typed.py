@@ -225,10 +225,7 @@ def takes_flow(context: Any) -> bool:
 
 
 def untyped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a workflow that takes a `Flow` as one that takes a `RunContext`; others as they are.
-
-    Raises `BadAnnotation`.
-    """
+    """Return a workflow that takes a `Flow` as one that takes a `RunContext`."""
     flow = context_of(function)
     if not takes_flow(flow):
         return function

@@ -104,8 +104,10 @@ def _iterations(history: Any, codec: Codec | None) -> Iterator[Iteration]:
     if isinstance(history, str | bytes | Mapping):
         history = read_history(history)
     if isinstance(history, Iteration):
-        for event in history.events if codec is not None else ():
-            event.seal = Sealer(codec)
+        if codec is not None:
+            sealer = Sealer(codec)
+            for event in history.events:
+                event.seal = sealer
         yield history
         return
     groups: dict[Key, list[Event]] = {}

@@ -28,7 +28,6 @@ from replay import (
     register_workflow,
 )
 from replay.export import BadHistory, iterations, read_history, write_history
-from replay.query import ParkedInfo
 from replay.run import StepTooLarge
 from replay.storage.event import UnknownMessageType
 from replay.verify import Difference, verify
@@ -51,13 +50,8 @@ def refuse(ctx: ActivityContext, backends: None, message: Any) -> str:
 
 
 #: No process executes the activity `open`.
-SERVED: dict[str, Flow] = {
-    "pack": answer,
-    "drive": answer,
-    "ship": answer,
-    "fly": answer,
-    "refuse": refuse,
-}
+SERVED: dict[str, Flow] = dict.fromkeys(("pack", "drive", "ship", "fly"), answer)
+SERVED["refuse"] = refuse
 
 
 def exported(client: Client) -> list[str]:
@@ -553,7 +547,8 @@ def test_v2_a_scenario_fits_its_own_program(path: Path, tmp_path: Path) -> None:
     scenario.perform(url, path.read_text())
     with stepped(url) as client:
         lines = exported(client)
-        parked = {(each.key.workflow, each.key.run) for each in client.parked() if is_run(each)}
+        rows = client.parked()
+    parked = {(each.workflow, each.run) for each in rows if each.consumer.startswith("workflow/")}
     found = set()
     for line in lines:
         key = read_history(line).events[0].key
@@ -562,10 +557,6 @@ def test_v2_a_scenario_fits_its_own_program(path: Path, tmp_path: Path) -> None:
         except Difference:
             found.add((key.workflow, key.run))
     assert found == parked
-
-
-def is_run(parked: ParkedInfo) -> bool:
-    return parked.consumer.startswith("workflow/")
 
 
 def test_v2_a_history_stays_as_it_was() -> None:
@@ -645,6 +636,8 @@ def test_v2_a_pruned_history_is_refused() -> None:
         clock.forward(hours=1)
         drain(*consumers)
         clock.forward(hours=1)
+        for each in consumers:
+            each.stop()
         verify(naps, client.history("ns", "flow", "a"))
         assert client.prune(HOUR / 2).runs == 1
         with pytest.raises(BadHistory, match="was pruned"):

@@ -18,7 +18,6 @@ from ..export import BadHistory, Iteration, read_history, stored_history
 from ..run import RunContext
 from ..signature import context_of
 from ..storage.event import UnknownMessageType
-from ..storage.values import BadAnnotation
 from ..typed import takes_flow
 from ..verify import Difference, verify
 from .console import BadArgument, Commands, load, on_log, opened, print_json, visible
@@ -100,7 +99,8 @@ def _verify(args: argparse.Namespace) -> int:
     if not args.json:
         if (more := differences - len(missing) - _SHOWN) > 0:
             print(f"and {more} more differences")
-        print(f"{count} histories: {differences or 'no'} difference{'s' * (differences != 1)}")
+        histories = "1 history" if count == 1 else f"{count} histories"
+        print(f"{histories}: {differences or 'no'} difference{'s' * (differences != 1)}")
     return 1 if differences else 0
 
 
@@ -178,10 +178,9 @@ def _functions(module: ModuleType, named: Sequence[str]) -> dict[str, Callable[.
 
 def _runs(function: Callable[..., Any]) -> bool:
     """Whether a function is a workflow, by the annotation of its first parameter."""
-    try:
-        context = context_of(function)
-    except BadAnnotation as error:  # imported for the type checker only
-        return "RunContext" in str(error)
+    context = context_of(function)
+    if isinstance(context, str):  # imported for type checkers only
+        return context.rpartition(".")[2] == "RunContext"
     return context is RunContext or takes_flow(context)
 
 
