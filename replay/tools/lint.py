@@ -1,0 +1,569 @@
+"""The command `replay lint`: finds what is not deterministic in workflows, by their text (V3).
+
+Role: `Lint` looks at each function that takes a RunContext, and at the functions of the same
+package that it calls.  What it looks for is in `NAMES`, and in the methods `_check_...`.
+
+Invariant: it reads code and never imports it.
+
+It misses what the text does not show: a call by way of an object, of another package, or of a
+variable.  `replay verify` finds the rest, after the fact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import os
+import re
+import tokenize
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from .console import BadArgument, Commands, visible
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+_LARGEST = 4 * 1024 * 1024  # bytes of a file
+_ALLOW = re.compile(r"#\s*replay:\s*allow\b[\s:]*(.*)")
+_SKIPPED = {"__pycache__", "node_modules", "site-packages"}
+
+_ACTIVITY = "do that in an activity"
+#: What must not be used, by its full name, or its beginning before a dot; why; what to do instead.
+NAMES: list[tuple[str, str, str]] = [
+    (
+        "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter"
+        " time.perf_counter_ns time.localtime time.gmtime time.ctime time.strftime"
+        " datetime.datetime.now datetime.datetime.utcnow datetime.datetime.today"
+        " datetime.date.today",
+        "reads a clock, which each replay reads at another time",
+        "use ctx.now()",
+    ),
+    ("time.sleep", "blocks all runs of the workflow", "use ctx.sleep()"),
+    (
+        "random secrets os.urandom numpy.random",
+        "gives each replay another number",
+        "use ctx.random",
+    ),
+    ("uuid.uuid1 uuid.uuid4", "gives each replay another id", "use ctx.uuid4()"),
+    (
+        "os.environ os.getenv os.environb os.getpid os.getcwd os.cpu_count sys.argv sys.platform"
+        " platform socket.gethostname getpass locale",
+        "differs between processes",
+        "pass it in the input, or read it in an activity",
+    ),
+    (
+        "open io.open input os.open os.listdir os.scandir os.walk os.stat os.remove os.rename"
+        " os.replace os.makedirs os.mkdir os.path.exists os.path.getmtime os.path.getsize shutil"
+        " tempfile glob pathlib.Path.cwd pathlib.Path.home",
+        "reads or changes what is outside of the log",
+        _ACTIVITY,
+    ),
+    (
+        "socket ssl requests httpx aiohttp urllib.request urllib3 http.client smtplib ftplib grpc"
+        " boto3 redis sqlite3 psycopg psycopg2 pymysql sqlalchemy replay.connect",
+        "talks to another system, again in each replay",
+        _ACTIVITY,
+    ),
+    ("subprocess multiprocessing os.system os.popen os.fork", "starts a process", _ACTIVITY),
+    (
+        "threading _thread queue concurrent.futures",
+        "leaves the thread of the run, whose context refuses that",
+        "use ctx.gather() or ctx.begin()",
+    ),
+    (
+        "asyncio trio anyio",
+        "needs an event loop, and a workflow is a plain function",
+        "use ctx.gather() or ctx.begin()",
+    ),
+    ("id hash", "differs between processes", "use a field of the value, or hashlib"),
+]
+_BY_NAME = {name: (why, instead) for names, why, instead in NAMES for name in names.split()}
+_BUILTINS = {"open", "input", "id", "hash"}
+_FILE_METHODS = {"read_text", "write_text", "read_bytes", "write_bytes"}
+_ORDERLESS = {"sorted", "set", "frozenset", "sum", "min", "max", "any", "all", "len"}
+_MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "clear"}
+_MUTATORS |= {"remove", "discard", "appendleft", "popleft", "sort", "reverse"}
+_MUTABLE = {"list", "dict", "set", "defaultdict", "Counter", "deque", "OrderedDict", "bytearray"}
+_MUTABLE_NODES = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+
+
+class Finding(NamedTuple):
+    """A mistake: where, why it is one, and what to do instead."""
+
+    path: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.text}"
+
+
+def add_parsers(commands: Commands) -> None:
+    """Add the command of this module."""
+    parser = commands.add_parser(
+        "lint",
+        help="find what is not deterministic in workflows",
+        description="Read Python files, without importing them, and report what makes a replay of a"
+        " workflow differ (V3).  It looks at each function that takes a RunContext, and at the"
+        " functions of the same package that it calls.  A comment `# replay: allow REASON` on the"
+        " line, or on the line above, allows what is found there.  It exits with 1 if it has found"
+        " anything.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
+    parser.set_defaults(call=_lint)
+
+
+def _lint(args: argparse.Namespace) -> int:
+    linter = Linter()
+    for path in args.paths:
+        for file in _files(Path(path)):
+            linter.check(file)
+    for finding in sorted(linter.findings):
+        print(visible(finding))
+    count, found = linter.looked_at, len(linter.findings)
+    print(f"{count} function{'s' * (count != 1)}: {found or 'no'} mistake{'s' * (found != 1)}")
+    return 1 if found else 0
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif not path.is_dir():
+        raise BadArgument(f"{path} is no file or folder")
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(f for f in folders if f not in _SKIPPED and not f.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+
+
+# Modules.
+
+
+class Module:
+    """A file: its functions, what it imports, and what it changes of its own globals."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tree, self.allowed = _read(path)
+        self.functions: dict[str, Function] = {}
+        self.imports: dict[str, str] = {}  # local name -> full name
+        for node in self.tree.body:
+            if isinstance(node, Function):
+                self.functions[node.name] = node
+            elif isinstance(node, ast.ClassDef):
+                made = (each for each in node.body if isinstance(each, Function))
+                self.functions |= {f"{node.name}.{each.name}": each for each in made}
+        self._import(ast.walk(self.tree))
+        self.changed = self._changed()
+
+    def _import(self, nodes: Iterable[ast.AST]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                for each in node.names:
+                    name = each.name if each.asname else each.name.partition(".")[0]
+                    self.imports[each.asname or name] = name
+            elif isinstance(node, ast.ImportFrom):
+                module = "." * node.level + (node.module or "")
+                dot = "" if module.endswith(".") else "."
+                for each in node.names:
+                    self.imports[each.asname or each.name] = f"{module}{dot}{each.name}"
+
+    def _changed(self) -> set[str]:
+        """The module's variables that functions change."""
+        mutable = {
+            target.id
+            for node in self.tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign) and _is_mutable(node.value)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+        found: set[str] = set()
+        for function in ast.walk(self.tree):
+            if isinstance(function, Function):
+                own = _bound(function)
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Global):
+                        found.update(node.names)
+                    elif (name := _mutated(node)) in mutable and name not in own:
+                        found.add(name)
+        return found
+
+
+def _read(path: Path) -> tuple[ast.Module, dict[int, str]]:
+    """Read a file: its code, and the reasons of the comments that allow something, by line.
+
+    Raises `BadArgument` for one that is no Python, or too much of it.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_LARGEST + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(raw if len(raw) <= _LARGEST else b"")
+        reasons: dict[int, str] = {}
+        for token in tokenize.tokenize(io.BytesIO(raw).readline) if b"replay:" in raw else ():
+            if token.type == tokenize.COMMENT and (match := _ALLOW.match(token.string)):
+                alone = token.line.lstrip().startswith("#")  # it is about the line below
+                reasons[token.start[0] + alone] = match[1].strip()
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise BadArgument(f"{path} is not Python that can be read: {error}") from error
+    except (RecursionError, MemoryError) as error:
+        raise BadArgument(f"{path} is nested too deeply to be read") from error
+    except OSError as error:
+        raise BadArgument(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > _LARGEST:
+        raise BadArgument(f"{path} has more than {_LARGEST} bytes: leave it out")
+    return tree, reasons
+
+
+# Names.
+
+
+def _dotted(node: ast.AST) -> list[str]:
+    """The names of ``a.b.c``; none for any other expression."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []
+
+
+def _parameters(function: Function) -> list[ast.arg]:
+    arguments = function.args
+    some = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [*some, *(each for each in (arguments.vararg, arguments.kwarg) if each)]
+
+
+def _bound(function: Function) -> set[str]:
+    """The names that are a function's own, or those of a function in it."""
+    found, outer = set[str](), set[str]()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, Function) and node is not function:
+            found.add(node.name)
+        elif isinstance(node, ast.Global):
+            outer.update(node.names)
+    return found - outer
+
+
+def _is_mutable(node: ast.AST | None) -> bool:
+    made = isinstance(node, ast.Call) and (_dotted(node.func) or [""])[-1] in _MUTABLE
+    return made or isinstance(node, _MUTABLE_NODES)
+
+
+def _mutated(node: ast.AST) -> str:
+    """The variable whose value a node changes in place; empty if it changes none."""
+    changed: ast.AST | None = None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        changed = node.func.value if node.func.attr in _MUTATORS else None
+    elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        changed = node.value
+    elif isinstance(node, ast.AugAssign):
+        changed = node.target
+    while isinstance(changed, ast.Subscript):
+        changed = changed.value
+    return changed.id if isinstance(changed, ast.Name) else ""
+
+
+# Workflows.
+
+
+class Scope:
+    """A function that is looked at: a workflow, or one that it calls."""
+
+    def __init__(self, module: Module, function: Function, workflow: str) -> None:
+        self.module, self.function, self.workflow = module, function, workflow
+        self.bound = _bound(function)
+        self.contexts = {
+            each.arg
+            for each in _parameters(function)
+            if _names(module, each.annotation, _is_context)
+        }
+        self.sets = self._sets()
+
+    def _sets(self) -> set[str]:
+        """The variables that hold a set, whenever they are assigned or annotated."""
+        found: dict[str, bool] = {
+            each.arg: _is_set_type(each.annotation) for each in _parameters(self.function)
+        }
+        for node in ast.walk(self.function):
+            for target in getattr(node, "targets", [getattr(node, "target", None)]):
+                if isinstance(target, ast.Name) and not isinstance(node, ast.AugAssign):
+                    typed = _is_set_type(getattr(node, "annotation", None))
+                    value = getattr(node, "value", None)
+                    is_set = typed or (value is not None and self.is_set(value, set()))
+                    found[target.id] = found.get(target.id, True) and is_set
+        return {name for name, is_set in found.items() if is_set}
+
+    def is_set(self, node: ast.AST, known: set[str] | None = None) -> bool:
+        """Whether an expression makes a set, as far as its text shows."""
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitAnd | ast.Sub):
+            node = node.left
+        if isinstance(node, ast.Name):
+            return node.id in (self.sets if known is None else known)
+        made = isinstance(node, ast.Call) and _dotted(node.func) in (["set"], ["frozenset"])
+        return made or isinstance(node, ast.Set | ast.SetComp)
+
+    def full_name(self, node: ast.AST) -> str:
+        """The full name of what ``a.b.c`` means; empty if that is a local variable, say."""
+        names = _dotted(node)
+        if not names or names[0] in self.bound:
+            return ""
+        if names[0] in self.module.imports:
+            return ".".join([self.module.imports[names[0]], *names[1:]])
+        own = names[0] in self.module.functions
+        return names[0] if len(names) == 1 and names[0] in _BUILTINS and not own else ""
+
+
+def _names(module: Module, annotation: ast.AST | None, wanted: Callable[[str], bool]) -> bool:
+    """Whether an annotation names such a type."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.Name(annotation.value.rpartition(".")[2], ast.Load())
+    names = _dotted(annotation) if annotation is not None else []
+    return bool(names) and wanted(".".join([module.imports.get(names[0], names[0]), *names[1:]]))
+
+
+def _is_context(name: str) -> bool:
+    module, _, last = name.rpartition(".")
+    generated = last.endswith("Flow") and module.endswith("replay_gen")
+    return last == "RunContext" or generated
+
+
+def _is_activity_context(name: str) -> bool:
+    return name.rpartition(".")[2] == "ActivityContext"
+
+
+def _is_set_type(annotation: ast.AST | None) -> bool:
+    if isinstance(annotation, ast.Subscript):
+        annotation = annotation.value
+    return (_dotted(annotation) if annotation else [""])[-1:] in (["set"], ["frozenset"], ["Set"])
+
+
+class Linter:
+    """Looks at files.  What it has found is in `findings`."""
+
+    def __init__(self) -> None:
+        self.findings: set[Finding] = set()
+        self.looked_at = 0  # functions
+        self._modules: dict[Path, Module] = {}
+        self._seen: set[Function] = set()
+        self._todo: list[Scope] = []
+
+    def check(self, path: Path) -> None:
+        """Look at the workflows of a file, and at what they call.  Raises `BadArgument`."""
+        module = self._module(path)
+        for line, reason in module.allowed.items():
+            if not reason:
+                text = "`# replay: allow` gives no reason: say why each replay does the same"
+                self.findings.add(Finding(str(module.path), line, text))
+        for node in ast.walk(module.tree):
+            if isinstance(node, Function):
+                takes = (each.annotation for each in _parameters(node))
+                if any(_names(module, each, _is_context) for each in takes):
+                    self._add(module, node, node.name)
+        while self._todo:
+            self._look(self._todo.pop())
+
+    def _module(self, path: Path) -> Module:
+        path = Path(os.path.normpath(path.absolute()))
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+        if path not in self._modules:
+            self._modules[path] = Module(path)
+        return self._modules[path]
+
+    def _add(self, module: Module, function: Function, workflow: str) -> None:
+        if function not in self._seen:
+            self._seen.add(function)
+            self._todo.append(Scope(module, function, workflow))
+
+    def _report(self, scope: Scope, node: ast.AST, text: str) -> None:
+        first = getattr(node, "lineno", 0)
+        last = getattr(node, "end_lineno", first) if isinstance(node, ast.expr) else first
+        if not any(scope.module.allowed.get(line) for line in range(first, last + 1)):
+            if scope.workflow != scope.function.name:
+                text += f" ({scope.workflow} calls this)"
+            self.findings.add(Finding(str(scope.module.path), first, text))
+
+    def _look(self, scope: Scope) -> None:
+        self.looked_at += 1
+        if isinstance(scope.function, ast.AsyncFunctionDef):
+            text = "is async, and a run has no event loop: write a plain function"
+            self._report(scope, scope.function, f"{scope.function.name}() {text}")
+        waiting: deque[ast.AST] = deque(scope.function.body)
+        ordered: set[ast.AST] = set()  # what may iterate over a set
+        while waiting:
+            node = waiting.popleft()
+            if isinstance(node, Function) and _is_activity(scope.module, node):
+                continue
+            if isinstance(node, ast.Attribute | ast.Name) and self._check_name(scope, node):
+                continue
+            if isinstance(node, ast.Call):
+                self._check_call(scope, node, ordered)
+            elif isinstance(node, ast.Try):
+                self._check_try(scope, node)
+            elif isinstance(node, ast.Global):
+                text = "global lets a run change what others see: use the function's own variables"
+                self._report(scope, node, text)
+            self._check_sets(scope, node, ordered)
+            waiting.extend(_children(node))
+
+    # The rules.
+
+    def _check_name(self, scope: Scope, node: ast.Attribute | ast.Name) -> bool:
+        """Report a name that must not be used.  Returns whether it is one."""
+        names, full = _dotted(node), scope.full_name(node)
+        if (found := self._meaning(scope, names)) is not None and found[1] in found[0].changed:
+            text = "is a global variable that functions change, so replays see other values"
+            self._report(scope, node, f"{'.'.join(names)} {text}: pass it in the input")
+            return True
+        if full == "random.Random":  # with a seed it is the same in each replay
+            return True
+        parts = full
+        while parts and parts not in _BY_NAME:
+            parts = parts.rpartition(".")[0]
+        if parts:
+            why, instead = _BY_NAME[parts]
+            self._report(scope, node, f"{full} {why}: {instead}")
+        return bool(parts)
+
+    def _check_call(self, scope: Scope, node: ast.Call, ordered: set[ast.AST]) -> None:
+        names, full = _dotted(node.func), scope.full_name(node.func)
+        if full == "random.Random" and not (node.args or node.keywords):
+            self._report(
+                scope, node, "random.Random() has another seed in each replay: use ctx.random"
+            )
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _FILE_METHODS:
+            text = f"{node.func.attr}() reads or changes a file: {_ACTIVITY}"
+            self._report(scope, node, text)
+        if full == "contextlib.suppress" and any(map(_catches_all, node.args)):
+            self._report(scope, node, f"suppress(BaseException) {_SWALLOWS}")
+        if names and names[-1] in _ORDERLESS:
+            ordered.update(node.args)
+        if (found := self._callee(scope, names)) is not None:
+            module, function = found
+            if _is_activity(module, function):
+                text = f"{names[-1]}() is an activity, which a direct call executes in each replay"
+                self._report(scope, node, f"{text}: call it by ctx.exec_activity()")
+            else:
+                self._add(module, function, scope.workflow)
+
+    def _check_try(self, scope: Scope, node: ast.Try) -> None:
+        """Report what swallows the exceptions by which the library ends a run (P18)."""
+        inside = [each for statement in node.body for each in ast.walk(statement)]
+        if not any(isinstance(each, ast.Name) and each.id in scope.contexts for each in inside):
+            return
+        for handler in node.handlers:
+            raises = any(isinstance(each, ast.Raise) for each in ast.walk(handler))
+            if not raises and (handler.type is None or _catches_all(handler.type)):
+                caught = "except" if handler.type is None else "except BaseException"
+                self._report(scope, handler, f"{caught} {_SWALLOWS}")
+        for statement in node.finalbody:
+            for each in ast.walk(statement):
+                if isinstance(each, ast.Return):
+                    self._report(scope, each, f"return in finally {_SWALLOWS}")
+
+    def _check_sets(self, scope: Scope, node: ast.AST, ordered: set[ast.AST]) -> None:
+        """Report what depends on the order of a set."""
+        some: list[ast.AST] = []
+        if isinstance(node, ast.For):
+            some = [node.iter]
+        elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp):
+            some = [each.iter for each in node.generators] if node not in ordered else []
+        elif isinstance(node, ast.Starred):
+            some = [node.value]
+        elif isinstance(node, ast.Call):
+            name = (_dotted(node.func) or [getattr(node.func, "attr", "")])[-1]
+            if name in ("list", "tuple", "enumerate", "iter", "zip", "map", "filter", "join"):
+                some = [*node.args]
+            elif name == "pop" and isinstance(node.func, ast.Attribute) and not node.args:
+                some = [node.func.value]
+        for each in some:
+            if scope.is_set(each):
+                text = "the order of a set differs between processes: use sorted(), or a list"
+                self._report(scope, each, text)
+
+    # What a name means.
+
+    def _meaning(self, scope: Scope, names: Sequence[str]) -> tuple[Module, str] | None:
+        """The module of this package where a name is defined, and its name there."""
+        if not names or (names[0] in scope.bound and names[0] not in ("self", "cls")):
+            return None
+        module, name = scope.module, ".".join(names)
+        if names[0] in ("self", "cls"):
+            owner = next((k for k, f in module.functions.items() if f is scope.function), "")
+            return module, ".".join([owner.rpartition(".")[0], *names[1:]])
+        for _ in range(5):  # modules that pass it on
+            first, dot, rest = name.partition(".")
+            if first not in module.imports:
+                return module, name
+            found = self._imported(module, f"{module.imports[first]}{dot}{rest}")
+            if found is None:
+                return None
+            module, name = found
+        return None
+
+    def _callee(self, scope: Scope, names: Sequence[str]) -> tuple[Module, Function] | None:
+        """The function of this package that a call means."""
+        if (found := self._meaning(scope, names)) is None:
+            return None
+        module, name = found
+        function = module.functions.get(name) or module.functions.get(f"{name}.__init__")
+        return None if function is None else (module, function)
+
+    def _imported(self, module: Module, full: str) -> tuple[Module, str] | None:
+        """The module of a full name, if it is in the same package, and the name in it."""
+        dots = len(full) - len(full.lstrip("."))
+        parts = full[dots:].split(".")
+        for base in _bases(module.path, dots, parts[0]):
+            for n in range(len(parts) - 1, -1, -1):
+                path = base.joinpath(*parts[:n])
+                for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+                    if n + dots and file.is_file():
+                        return self._module(file), ".".join(parts[n:])
+        return None
+
+
+_SWALLOWS = (
+    "swallows the exceptions by which the library ends a run: catch Exception, or raise them again"
+)
+
+
+def _bases(path: Path, dots: int, first: str) -> list[Path]:
+    """The folders in which an import of a file may begin, within its package."""
+    folder = path.absolute().parent
+    if dots:
+        return [folder.joinpath(*[".."] * (dots - 1))]
+    top = folder
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    if top == folder:  # no package: the files beside it
+        return [folder.parent] if first == folder.name else [folder]
+    package = folder.relative_to(top).parts[0]
+    return [top] if first == package else []
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """What is executed of a node: not its annotations, nor the names of caught exceptions."""
+    for name, value in ast.iter_fields(node):
+        unused = isinstance(node, ast.ExceptHandler) and name == "type"
+        if name not in ("annotation", "returns", "decorator_list") and not unused:
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, ast.AST):
+                    yield each
+
+
+def _is_activity(module: Module, function: Function) -> bool:
+    first = next(iter(_parameters(function)), None)
+    return first is not None and _names(module, first.annotation, _is_activity_context)
+
+
+def _catches_all(node: ast.AST) -> bool:
+    some = node.elts if isinstance(node, ast.Tuple) else [node]
+    return any(_dotted(each)[-1:] == ["BaseException"] for each in some)
