@@ -124,21 +124,21 @@ def marked(function: Flow) -> str:
 # Each pair: code that has made a history, and code after a change.
 
 
-def pack_and_ship(ctx: RunContext, message: Any) -> str:
+def pack_and_ship(ctx: RunContext, message: Any) -> Any:
     ctx.exec_activity("pack", message)
     return ctx.exec_activity("ship", message)  # <-
 
 
-def pack_and_fly(ctx: RunContext, message: Any) -> str:
+def pack_and_fly(ctx: RunContext, message: Any) -> Any:
     ctx.exec_activity("pack", message)
     return ctx.exec_activity("fly", message)  # <-
 
 
-def pack_only(ctx: RunContext, message: Any) -> str:
+def pack_only(ctx: RunContext, message: Any) -> Any:
     return ctx.exec_activity("pack", message)  # <-
 
 
-def pack_ship_and_fly(ctx: RunContext, message: Any) -> str:
+def pack_ship_and_fly(ctx: RunContext, message: Any) -> Any:
     pack_and_ship(ctx, message)
     return ctx.exec_activity("fly", message)  # <-
 
