@@ -7,8 +7,8 @@ Invariants:
 
 - Code that a worker would park is found: another request, an end that comes too early, an error.
 - So is code that a worker would never try, because the iteration is over: it must make no further
-  request, and end as the iteration did.  What it returns is not compared, and neither are outputs
-  (O2), nor the messages of requests (R4).
+  request, and end as the iteration did.  Results and outputs are not compared (O2), and neither are
+  the messages of requests (R4).
 - The code that made a history never differs from it.
 
 A run that is over has passed the place of each patch.  So `patched` is False there, unless the
@@ -224,12 +224,10 @@ def _ends(iteration: Iteration) -> Sequence[str]:
     """How an iteration may have ended, by its history."""
     if iteration.restarted:
         return ("restarted",)
-    for event in iteration.events:
-        if event.type is EventType.RUN_OUTPUT and event.key.target == FAILURE:
-            return (_of_failure(event),)
-        if event.type is EventType.RUN_OUTPUT and event.key.target == RESULT:
-            return ("completed",)
-    return ("completed",) if iteration.restarted is False else ("completed", "restarted")
+    end = _end(iteration.events[1:])
+    has_result = any(event.key.target == RESULT for event in iteration.events)
+    known = has_result or end != "completed" or iteration.restarted is False
+    return (end,) if known else (end, "restarted")
 
 
 def _end(added: Sequence[Event]) -> str:
@@ -238,13 +236,9 @@ def _end(added: Sequence[Event]) -> str:
         if event.type is EventType.RUN_CREATED:
             return "restarted"
         if event.type is EventType.RUN_OUTPUT and event.key.target == FAILURE:
-            return _of_failure(event)
+            found = read_failure(event)
+            return "cancelled" if found is not None and found.kind == CANCELLED else "failed"
     return "completed"
-
-
-def _of_failure(event: Event) -> str:
-    found = read_failure(event)
-    return "cancelled" if found is not None and found.kind == CANCELLED else "failed"
 
 
 def _make(type: EventType, key: Key, message: Any = None) -> Event:

@@ -377,6 +377,7 @@ SAFE = {
     "survived": (survives, survives, (cancel,)),
     "restarted-when-cancelled": (starts_anew, starts_anew, (cancel,)),
     "terminated": (waits_for_ever, waits_for_ever, (terminate,)),
+    "terminated-without-being-told": (survives, survives, (terminate,)),
     "terminated-would-go-on": (packs_and_waits, packs_waits_and_naps, (terminate,)),
     "first": (races, races, (later,)),
     "first-in-flight": (races, races, ()),

@@ -1,12 +1,12 @@
 """The command `replay lint`: finds what is not deterministic in workflows, by their text (V3).
 
 Role: `Lint` looks at each function that takes a RunContext, and at the functions of the same
-package that it calls.  What it looks for is in `NAMES`, and in the methods `_check_...`.
+package that it calls.  The rules are in `NAMES`, and in the methods `_check_...`.
 
 Invariant: it reads code and never imports it.
 
-It misses what the text does not show: a call by way of an object, of another package, or of a
-variable.  `replay verify` finds the rest, after the fact.
+The text does not show everything: it misses a call by way of an object or of a variable, and one of
+another package.  `replay verify` finds more, after the fact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 import tokenize
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -27,12 +27,12 @@ from .console import BadArgument, Commands, visible
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
-_LARGEST = 4 * 1024 * 1024  # bytes of a file
+_LARGEST = 1024 * 1024  # bytes of a file
 _ALLOW = re.compile(r"#\s*replay:\s*allow\b[\s:]*(.*)")
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 
 _ACTIVITY = "do that in an activity"
-#: What must not be used, by its full name, or its beginning before a dot; why; what to do instead.
+#: Full names that must not be used, or their beginnings before a dot; why; what to do instead.
 NAMES: list[tuple[str, str, str]] = [
     (
         "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter"
@@ -98,9 +98,6 @@ class Finding(NamedTuple):
     line: int
     text: str
 
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.text}"
-
 
 def add_parsers(commands: Commands) -> None:
     """Add the command of this module."""
@@ -122,8 +119,8 @@ def _lint(args: argparse.Namespace) -> int:
     for path in args.paths:
         for file in _files(Path(path)):
             linter.check(file)
-    for finding in sorted(linter.findings):
-        print(visible(finding))
+    for path, line, text in sorted(linter.findings):
+        print(visible(f"{path}:{line}: {text}"))
     count, found = linter.looked_at, len(linter.findings)
     print(f"{count} function{'s' * (count != 1)}: {found or 'no'} mistake{'s' * (found != 1)}")
     return 1 if found else 0
@@ -156,11 +153,11 @@ class Module:
             elif isinstance(node, ast.ClassDef):
                 made = (each for each in node.body if isinstance(each, Function))
                 self.functions |= {f"{node.name}.{each.name}": each for each in made}
-        self._import(ast.walk(self.tree))
+        self._import()
         self.changed = self._changed()
 
-    def _import(self, nodes: Iterable[ast.AST]) -> None:
-        for node in nodes:
+    def _import(self) -> None:
+        for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 for each in node.names:
                     name = each.name if each.asname else each.name.partition(".")[0]
@@ -181,15 +178,21 @@ class Module:
             if isinstance(target, ast.Name)
         }
         found: set[str] = set()
-        for function in ast.walk(self.tree):
-            if isinstance(function, Function):
-                own = _bound(function)
-                for node in ast.walk(function):
-                    if isinstance(node, ast.Global):
-                        found.update(node.names)
-                    elif (name := _mutated(node)) in mutable and name not in own:
-                        found.add(name)
+        for function in self.functions.values():
+            own = _bound(function)
+            for node in ast.walk(function):
+                if isinstance(node, ast.Global):
+                    found.update(node.names)
+                elif (name := _mutated(node)) in mutable and name not in own:
+                    found.add(name)
         return found
+
+    def names(self, annotation: ast.AST | None) -> str:
+        """The full name of a type; empty if an annotation is more than a name."""
+        if isinstance(annotation, ast.Constant):
+            annotation = ast.Name(str(annotation.value).rpartition(".")[2], ast.Load())
+        first, *rest = (annotation is not None and _dotted(annotation)) or [""]
+        return ".".join([self.imports.get(first, first), *rest])
 
 
 def _read(path: Path) -> tuple[ast.Module, dict[int, str]]:
@@ -200,10 +203,15 @@ def _read(path: Path) -> tuple[ast.Module, dict[int, str]]:
     try:
         with open(path, "rb") as file:
             raw = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise BadArgument(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > _LARGEST:
+        raise BadArgument(f"{path} has more than {_LARGEST} bytes: leave it out")
+    reasons: dict[int, str] = {}
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(raw if len(raw) <= _LARGEST else b"")
-        reasons: dict[int, str] = {}
+            tree = ast.parse(raw)
         for token in tokenize.tokenize(io.BytesIO(raw).readline) if b"replay:" in raw else ():
             if token.type == tokenize.COMMENT and (match := _ALLOW.match(token.string)):
                 alone = token.line.lstrip().startswith("#")  # it is about the line below
@@ -212,10 +220,6 @@ def _read(path: Path) -> tuple[ast.Module, dict[int, str]]:
         raise BadArgument(f"{path} is not Python that can be read: {error}") from error
     except (RecursionError, MemoryError) as error:
         raise BadArgument(f"{path} is nested too deeply to be read") from error
-    except OSError as error:
-        raise BadArgument(f"{path} cannot be read: {error.strerror}") from error
-    if len(raw) > _LARGEST:
-        raise BadArgument(f"{path} has more than {_LARGEST} bytes: leave it out")
     return tree, reasons
 
 
@@ -280,11 +284,7 @@ class Scope:
     def __init__(self, module: Module, function: Function, workflow: str) -> None:
         self.module, self.function, self.workflow = module, function, workflow
         self.bound = _bound(function)
-        self.contexts = {
-            each.arg
-            for each in _parameters(function)
-            if _names(module, each.annotation, _is_context)
-        }
+        self.contexts = _contexts(module, function)
         self.sets = self._sets()
 
     def _sets(self) -> set[str]:
@@ -321,22 +321,14 @@ class Scope:
         return names[0] if len(names) == 1 and names[0] in _BUILTINS and not own else ""
 
 
-def _names(module: Module, annotation: ast.AST | None, wanted: Callable[[str], bool]) -> bool:
-    """Whether an annotation names such a type."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.Name(annotation.value.rpartition(".")[2], ast.Load())
-    names = _dotted(annotation) if annotation is not None else []
-    return bool(names) and wanted(".".join([module.imports.get(names[0], names[0]), *names[1:]]))
-
-
-def _is_context(name: str) -> bool:
-    module, _, last = name.rpartition(".")
-    generated = last.endswith("Flow") and module.endswith("replay_gen")
-    return last == "RunContext" or generated
-
-
-def _is_activity_context(name: str) -> bool:
-    return name.rpartition(".")[2] == "ActivityContext"
+def _contexts(module: Module, function: Function) -> set[str]:
+    """The parameters that are a run's context, or a generated flow."""
+    found = set()
+    for each in _parameters(function):
+        source, _, name = module.names(each.annotation).rpartition(".")
+        if name == "RunContext" or (name.endswith("Flow") and source.endswith("replay_gen")):
+            found.add(each.arg)
+    return found
 
 
 def _is_set_type(annotation: ast.AST | None) -> bool:
@@ -346,7 +338,7 @@ def _is_set_type(annotation: ast.AST | None) -> bool:
 
 
 class Linter:
-    """Looks at files.  What it has found is in `findings`."""
+    """Looks at files, and collects findings."""
 
     def __init__(self) -> None:
         self.findings: set[Finding] = set()
@@ -363,10 +355,8 @@ class Linter:
                 text = "`# replay: allow` gives no reason: say why each replay does the same"
                 self.findings.add(Finding(str(module.path), line, text))
         for node in ast.walk(module.tree):
-            if isinstance(node, Function):
-                takes = (each.annotation for each in _parameters(node))
-                if any(_names(module, each, _is_context) for each in takes):
-                    self._add(module, node, node.name)
+            if isinstance(node, Function) and _contexts(module, node):
+                self._add(module, node, node.name)
         while self._todo:
             self._look(self._todo.pop())
 
@@ -489,7 +479,7 @@ class Linter:
                 text = "the order of a set differs between processes: use sorted(), or a list"
                 self._report(scope, each, text)
 
-    # What a name means.
+    # Names in other modules of the package.
 
     def _meaning(self, scope: Scope, names: Sequence[str]) -> tuple[Module, str] | None:
         """The module of this package where a name is defined, and its name there."""
@@ -550,7 +540,7 @@ def _bases(path: Path, dots: int, first: str) -> list[Path]:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """What is executed of a node: not its annotations, nor the names of caught exceptions."""
+    """The parts of a node that are executed: not annotations, nor names of caught exceptions."""
     for name, value in ast.iter_fields(node):
         unused = isinstance(node, ast.ExceptHandler) and name == "type"
         if name not in ("annotation", "returns", "decorator_list") and not unused:
@@ -560,8 +550,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_activity(module: Module, function: Function) -> bool:
-    first = next(iter(_parameters(function)), None)
-    return first is not None and _names(module, first.annotation, _is_activity_context)
+    names = (module.names(each.annotation) for each in _parameters(function)[:1])
+    return any(name.rpartition(".")[2] == "ActivityContext" for name in names)
 
 
 def _catches_all(node: ast.AST) -> bool:

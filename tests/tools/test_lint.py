@@ -94,7 +94,7 @@ def test_v3_nothing_is_imported(tmp_path: Path) -> None:
         (b"x = a" + b".b" * 100_000 + b"\n", "is nested too deeply to be read"),
         (b"x = 1" + b" + 1" * 100_000 + b"\n", "is nested too deeply to be read"),
         (b"if 1:\n" + b"".join(b" " * n + b"if 1:\n" for n in range(1, 200)), "is not Python"),
-        (b"#" * (4 * 1024 * 1024 + 1), "has more than 4194304 bytes: leave it out"),
+        (b"#" * (1024 * 1024 + 1), "has more than 1048576 bytes: leave it out"),
     ],
 )
 def test_v3_hostile_files_are_refused(content: bytes, problem: str, tmp_path: Path) -> None:
