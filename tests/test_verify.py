@@ -560,6 +560,27 @@ def test_v2_a_scenario_fits_its_own_program(path: Path, tmp_path: Path) -> None:
     assert found == parked
 
 
+@pytest.mark.contract
+def test_v2_histories_of_every_log_can_be_verified(url: str) -> None:
+    """V2: an export of any database, also through a server, says what verification needs."""
+    with stepped(url) as client:
+        consumers = [
+            register_workflow(client, "ns", restarts_twice, name="flow", start=False),
+            register_activity(client, "ns", answer, name="pack", start=False),
+        ]
+        client.run_workflow("ns", "flow", "a", None)
+        drain(*consumers)
+        lines = exported(client)
+        events = list(client.history("ns", "flow", "a"))
+    assert [read_history(line).restarted for line in lines] == [True, True, False]
+    (found,) = differences(restarts_once, lines)
+    assert (found.history, found.code) == ("has restarted", "returns")
+    for line, created in zip(lines, events[::4], strict=True):
+        verify(restarts_twice, line)
+        assert repr(read_history(line).events[0]) == repr(created)
+    verify(restarts_twice, events)
+
+
 def test_v2_a_history_stays_as_it_was() -> None:
     """V2: a verification adds nothing to the events that it is given."""
     (line,) = lived(pack_and_ship)

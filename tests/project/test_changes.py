@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ import pytest
 
 from replay import ActivityContext, register_activity, register_workflow
 from replay.export import Iteration, read_history
+from replay.tools import cli
+from replay.tools.verify import _functions
 from replay.typed import untyped
 from replay.verify import Difference, verify
 from tests.ledger import ROOT
@@ -93,8 +96,8 @@ def solution(lesson: int) -> ModuleType:
     return import_module(f"tutorial.lesson_{LIVES[lesson].lesson}.solution")
 
 
-def history(lesson: int) -> list[Iteration]:
-    """The iterations of a run of the solution."""
+def exports(lesson: int) -> list[str]:
+    """The export of a run of the solution."""
     life, clock = LIVES[lesson], Clock()
     function = getattr(solution(lesson), life.workflow)
     with stepped("sqlite://", clock) as client:
@@ -112,7 +115,11 @@ def history(lesson: int) -> list[Iteration]:
         for _ in range(life.steps):
             drain(*consumers)
             clock.forward(seconds=1)
-        return [read_history(line) for line in exported(client)]
+        return exported(client)
+
+
+def history(lesson: int) -> list[Iteration]:
+    return [read_history(line) for line in exports(lesson)]
 
 
 def changed(lesson: int, old: str, new: str) -> Callable[..., Any]:
@@ -271,6 +278,18 @@ def test_v2_the_way_back_to_the_start_is_not_safe(lesson: int) -> None:
     """V2: what a learner begins with does not make the requests of the solution."""
     found = first_difference(start(lesson), history(lesson))
     assert re.match(r"the history (requests|has) .*, the code (requests|returns|restarts)", found)
+
+
+@pytest.mark.parametrize("lesson", LIVES)
+def test_v2_t1_the_command_finds_the_workflows_of_a_lesson(lesson: int, tmp_path: Path) -> None:
+    """V2, T1: also those that take a flow."""
+    life, file = LIVES[lesson], tmp_path / "lesson.jsonl"
+    named = f"flow={life.workflow}"
+    file.write_text("".join(f"{line}\n" for line in exports(lesson)))
+    for module, code in (("solution", 0), ("start", 1)):
+        path = f"tutorial.lesson_{life.lesson}.{module}"
+        assert life.workflow in _functions(import_module(path), [])
+        assert cli.main(["verify", path, str(file), "--as", named]) == code
 
 
 def of_the_readme(condition: str) -> Callable[..., Any]:

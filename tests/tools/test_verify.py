@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from replay import register_activity, register_workflow
 from replay.tools import cli
 from replay.tools import verify as command
+from tests.ledger import ROOT
 from tests.support import Clock, drain, loops, stepped
 from tests.test_verify import SERVED, lived, pack_and_ship, patched
 
@@ -221,3 +224,12 @@ def test_v2_no_control_sequence_reaches_a_terminal(place: Place) -> None:
     code, out, _ = place.run("rude", place.export(*lived(pack_and_ship)))
     assert code == 1
     assert "raises ValueError: \\x1b[31mred\\x0anews (rude.py:6 in flow)" in out
+
+
+def test_v2_the_workflows_for_github_use_commands_that_exist() -> None:
+    """V2: each command line of docs/deployment.md can be parsed."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    steps = re.findall(r"^ +- run: replay (.*)$", text, re.MULTILINE)
+    assert [shlex.split(step)[0] for step in steps] == ["export", "lint", "verify"]
+    for step in steps:
+        cli.make_parser().parse_args(shlex.split(step))
