@@ -21,67 +21,63 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from .console import BadArgument, Commands, visible
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 _LARGEST = 1024 * 1024  # bytes of a file
+_DEEP = 20  # packages within packages
 _ALLOW = re.compile(r"#\s*replay:\s*allow\b[\s:]*(.*)")
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 
-_ACTIVITY = "do that in an activity"
-#: Full names that must not be used, or their beginnings before a dot; why; what to do instead.
-NAMES: list[tuple[str, str, str]] = [
-    (
-        "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter"
-        " time.perf_counter_ns time.localtime time.gmtime time.ctime time.strftime"
-        " datetime.datetime.now datetime.datetime.utcnow datetime.datetime.today"
-        " datetime.date.today",
-        "reads a clock, which each replay reads at another time",
-        "use ctx.now()",
-    ),
-    ("time.sleep", "blocks all runs of the workflow", "use ctx.sleep()"),
-    (
-        "random secrets os.urandom numpy.random",
-        "gives each replay another number",
-        "use ctx.random",
-    ),
-    ("uuid.uuid1 uuid.uuid4", "gives each replay another id", "use ctx.uuid4()"),
-    (
-        "os.environ os.getenv os.environb os.getpid os.getcwd os.cpu_count sys.argv sys.platform"
-        " platform socket.gethostname getpass locale",
-        "differs between processes",
-        "pass it in the input, or read it in an activity",
-    ),
-    (
-        "open io.open input os.open os.listdir os.scandir os.walk os.stat os.remove os.rename"
-        " os.replace os.makedirs os.mkdir os.path.exists os.path.getmtime os.path.getsize shutil"
-        " tempfile glob pathlib.Path.cwd pathlib.Path.home",
-        "reads or changes what is outside of the log",
-        _ACTIVITY,
-    ),
-    (
-        "socket ssl requests httpx aiohttp urllib.request urllib3 http.client smtplib ftplib grpc"
-        " boto3 redis sqlite3 psycopg psycopg2 pymysql sqlalchemy replay.connect",
-        "talks to another system, again in each replay",
-        _ACTIVITY,
-    ),
-    ("subprocess multiprocessing os.system os.popen os.fork", "starts a process", _ACTIVITY),
-    (
-        "threading _thread queue concurrent.futures",
-        "leaves the thread of the run, whose context refuses that",
-        "use ctx.gather() or ctx.begin()",
-    ),
-    (
-        "asyncio trio anyio",
-        "needs an event loop, and a workflow is a plain function",
-        "use ctx.gather() or ctx.begin()",
-    ),
-    ("id hash", "differs between processes", "use a field of the value, or hashlib"),
-]
-_BY_NAME = {name: (why, instead) for names, why, instead in NAMES for name in names.split()}
+#: Names that must not be used, or their beginnings before a dot.  Then why, and what to do instead.
+NAMES = """
+time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns
+time.localtime time.gmtime time.ctime time.strftime datetime.datetime.now datetime.datetime.utcnow
+datetime.datetime.today datetime.date.today
+    reads a clock, which each replay reads at another time: use ctx.now()
+
+time.sleep
+    blocks all runs of the workflow: use ctx.sleep()
+
+random secrets os.urandom numpy.random
+    gives each replay another number: use ctx.random
+
+uuid.uuid1 uuid.uuid4
+    gives each replay another id: use ctx.uuid4()
+
+id hash
+    differs between processes: use a field of the value, or hashlib
+
+os.environ os.environb os.getenv os.getpid os.getcwd os.cpu_count sys.argv sys.platform platform
+socket.gethostname getpass locale
+    differs between processes: pass it in the input, or read it in an activity
+
+open io.open input os.open os.listdir os.scandir os.walk os.stat os.remove os.rename os.replace
+os.makedirs os.mkdir os.path.exists os.path.getmtime os.path.getsize shutil tempfile glob
+pathlib.Path.cwd pathlib.Path.home
+    reads or changes what is outside of the log: do that in an activity
+
+socket ssl requests httpx aiohttp urllib.request urllib3 http.client smtplib ftplib grpc boto3 redis
+sqlite3 psycopg psycopg2 pymysql sqlalchemy replay.connect
+    talks to another system, again in each replay: do that in an activity
+
+subprocess multiprocessing os.system os.popen os.fork
+    starts a process, again in each replay: do that in an activity
+
+threading _thread queue concurrent.futures
+    leaves the thread of the run, whose context refuses that: use ctx.gather() or ctx.begin()
+
+asyncio trio anyio
+    needs an event loop, and a workflow is a plain function: use ctx.gather() or ctx.begin()
+"""
+_REASONS = {
+    name: reason.strip()
+    for names, reason in (each.rsplit("\n", 1) for each in NAMES.strip().split("\n\n"))
+    for name in names.split()
+}
 _BUILTINS = {"open", "input", "id", "hash"}
 _FILE_METHODS = {"read_text", "write_text", "read_bytes", "write_bytes"}
 _ORDERLESS = {"sorted", "set", "frozenset", "sum", "min", "max", "any", "all", "len"}
@@ -89,14 +85,6 @@ _MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop",
 _MUTATORS |= {"remove", "discard", "appendleft", "popleft", "sort", "reverse"}
 _MUTABLE = {"list", "dict", "set", "defaultdict", "Counter", "deque", "OrderedDict", "bytearray"}
 _MUTABLE_NODES = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-
-
-class Finding(NamedTuple):
-    """A mistake: where, why it is one, and what to do instead."""
-
-    path: str
-    line: int
-    text: str
 
 
 def add_parsers(commands: Commands) -> None:
@@ -153,20 +141,18 @@ class Module:
             elif isinstance(node, ast.ClassDef):
                 made = (each for each in node.body if isinstance(each, Function))
                 self.functions |= {f"{node.name}.{each.name}": each for each in made}
-        self._import()
+        for each in ast.walk(self.tree):
+            self._import(each)
         self.changed = self._changed()
 
-    def _import(self) -> None:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                for each in node.names:
-                    name = each.name if each.asname else each.name.partition(".")[0]
-                    self.imports[each.asname or name] = name
-            elif isinstance(node, ast.ImportFrom):
-                module = "." * node.level + (node.module or "")
-                dot = "" if module.endswith(".") else "."
-                for each in node.names:
-                    self.imports[each.asname or each.name] = f"{module}{dot}{each.name}"
+    def _import(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                name = each.name if each.asname else each.name.partition(".")[0]
+                self.imports[each.asname or name] = name
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (f"{node.module}." if node.module else "")
+            self.imports |= {each.asname or each.name: module + each.name for each in node.names}
 
     def _changed(self) -> set[str]:
         """The module's variables that functions change."""
@@ -338,10 +324,10 @@ def _is_set_type(annotation: ast.AST | None) -> bool:
 
 
 class Linter:
-    """Looks at files, and collects findings."""
+    """Looks at files, and collects findings: the file, its line, why, and what to do instead."""
 
     def __init__(self) -> None:
-        self.findings: set[Finding] = set()
+        self.findings: set[tuple[str, int, str]] = set()
         self.looked_at = 0  # functions
         self._modules: dict[Path, Module] = {}
         self._seen: set[Function] = set()
@@ -353,7 +339,7 @@ class Linter:
         for line, reason in module.allowed.items():
             if not reason:
                 text = "`# replay: allow` gives no reason: say why each replay does the same"
-                self.findings.add(Finding(str(module.path), line, text))
+                self.findings.add((str(module.path), line, text))
         for node in ast.walk(module.tree):
             if isinstance(node, Function) and _contexts(module, node):
                 self._add(module, node, node.name)
@@ -379,7 +365,7 @@ class Linter:
         if not any(scope.module.allowed.get(line) for line in range(first, last + 1)):
             if scope.workflow != scope.function.name:
                 text += f" ({scope.workflow} calls this)"
-            self.findings.add(Finding(str(scope.module.path), first, text))
+            self.findings.add((str(scope.module.path), first, text))
 
     def _look(self, scope: Scope) -> None:
         self.looked_at += 1
@@ -392,7 +378,8 @@ class Linter:
             node = waiting.popleft()
             if isinstance(node, Function) and _is_activity(scope.module, node):
                 continue
-            if isinstance(node, ast.Attribute | ast.Name) and self._check_name(scope, node):
+            if isinstance(node, ast.Attribute | ast.Name):
+                waiting.extend(self._check_name(scope, node))
                 continue
             if isinstance(node, ast.Call):
                 self._check_call(scope, node, ordered)
@@ -406,31 +393,31 @@ class Linter:
 
     # The rules.
 
-    def _check_name(self, scope: Scope, node: ast.Attribute | ast.Name) -> bool:
-        """Report a name that must not be used.  Returns whether it is one."""
-        names, full = _dotted(node), scope.full_name(node)
-        if (found := self._meaning(scope, names)) is not None and found[1] in found[0].changed:
-            text = "is a global variable that functions change, so replays see other values"
-            self._report(scope, node, f"{'.'.join(names)} {text}: pass it in the input")
-            return True
-        if full == "random.Random":  # with a seed it is the same in each replay
-            return True
-        parts = full
-        while parts and parts not in _BY_NAME:
+    def _check_name(self, scope: Scope, node: ast.expr) -> list[ast.expr]:
+        """Report ``a.b.c`` if it must not be used.  Returns what else is to be looked at."""
+        if not (names := _dotted(node)):
+            while isinstance(node, ast.Attribute):
+                node = node.value
+            return [node]
+        if (found := self._meaning(scope, names)) is not None:
+            module, name = found
+            if name.partition(".")[0] in module.changed:
+                shown = ".".join(names[: len(names) - name.count(".")])
+                text = "is a global variable that functions change, so replays see other values"
+                self._report(scope, node, f"{shown} {text}: pass it in the input")
+        parts = full = scope.full_name(node)
+        while parts and parts not in _REASONS:
             parts = parts.rpartition(".")[0]
-        if parts:
-            why, instead = _BY_NAME[parts]
-            self._report(scope, node, f"{full} {why}: {instead}")
-        return bool(parts)
+        if parts and full != "random.Random":  # with a seed it is the same in each replay
+            self._report(scope, node, f"{full} {_REASONS[parts]}")
+        return []
 
     def _check_call(self, scope: Scope, node: ast.Call, ordered: set[ast.AST]) -> None:
         names, full = _dotted(node.func), scope.full_name(node.func)
         if full == "random.Random" and not (node.args or node.keywords):
-            self._report(
-                scope, node, "random.Random() has another seed in each replay: use ctx.random"
-            )
+            self._report(scope, node, "random.Random() draws its seed: use ctx.random")
         if isinstance(node.func, ast.Attribute) and node.func.attr in _FILE_METHODS:
-            text = f"{node.func.attr}() reads or changes a file: {_ACTIVITY}"
+            text = f"{node.func.attr}() reads or changes a file: do that in an activity"
             self._report(scope, node, text)
         if full == "contextlib.suppress" and any(map(_catches_all, node.args)):
             self._report(scope, node, f"suppress(BaseException) {_SWALLOWS}")
@@ -511,8 +498,10 @@ class Linter:
         """The module of a full name, if it is in the same package, and the name in it."""
         dots = len(full) - len(full.lstrip("."))
         parts = full[dots:].split(".")
+        if full.partition(".")[0] == "replay":
+            return None
         for base in _bases(module.path, dots, parts[0]):
-            for n in range(len(parts) - 1, -1, -1):
+            for n in range(min(len(parts) - 1, _DEEP), -1, -1):
                 path = base.joinpath(*parts[:n])
                 for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
                     if n + dots and file.is_file():
