@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TextIO
 
 import msgspec
 
+from .failure import FAILURE
 from .log import Log, unread
 from .storage.database import Error, to_text
 from .storage.event import Event, EventType, Key, is_pruned
@@ -38,7 +39,7 @@ def write_history(log: Log, key: Key, file: TextIO) -> bool:
 
     It holds up to 8 MiB in memory, whatever the history's size.
     """
-    if (found := _stored(log, key)) is None:
+    if (found := _stored(log, key, all_messages=True)) is None:
         return False
     first, rest, restarted = found
     fields = dict(zip(_NAMES, key, strict=False)) | {"restarted": restarted}
@@ -50,19 +51,26 @@ def write_history(log: Log, key: Key, file: TextIO) -> bool:
 
 
 def stored_history(log: Log, key: Key) -> Iteration | None:
-    """Return the history of an iteration; None if it is not there, or pruned."""
-    if (found := _stored(log, key)) is None:
+    """Return the history of an iteration; None if it is not there, or pruned.
+
+    Requests have no messages, and of outputs only the failure has one.
+    """
+    if (found := _stored(log, key, all_messages=False)) is None:
         return None
     first, rest, restarted = found
     return Iteration([first, *rest], restarted)
 
 
-def _stored(log: Log, key: Key) -> tuple[Event, Iterator[Event], bool] | None:
-    """The first event, the others with their messages, and whether the next iteration follows."""
+def _stored(
+    log: Log, key: Key, *, all_messages: bool
+) -> tuple[Event, Iterator[Event], bool] | None:
+    """The first event, the others, and whether the next iteration follows."""
     events = log.history(key)
     if not any(event.type is EventType.RUN_CREATED for event in events):
         return None
-    loaded = log.load(map(unread, events))
+    loaded = log.load(
+        unread(event) if all_messages or event.key.target == FAILURE else event for event in events
+    )
     first = next(loaded)
     if is_pruned(first.raw):
         return None

@@ -38,7 +38,7 @@ from .failure import (
     text_of,
 )
 from .run import History, HistoryMismatch, Run
-from .signature import WORKFLOW, Signature, signature
+from .signature import WORKFLOW, Signature, check_signature
 from .storage.codec import Codec, Sealer
 from .storage.database import MAX_MESSAGE
 from .storage.event import (
@@ -94,7 +94,7 @@ def verify(
     messages are encoded (J4).  Raises `BadHistory`, `UnknownMessageType`, `BadSignature` or
     `BadAnnotation`, too.
     """
-    kinds = signature(function, WORKFLOW)
+    kinds = check_signature(function, WORKFLOW)
     workflow = untyped(function)
     for iteration in _iterations(history, codec):
         _Script(iteration).verify(workflow, kinds)

@@ -27,7 +27,7 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.export import BadHistory, iterations, read_history, write_history
+from replay.export import BadHistory, iterations, read_history, stored_history, write_history
 from replay.run import StepTooLarge
 from replay.storage.event import UnknownMessageType
 from replay.verify import Difference, verify
@@ -571,6 +571,11 @@ def test_v2_histories_of_every_log_can_be_verified(url: str) -> None:
         client.run_workflow("ns", "flow", "a", None)
         drain(*consumers)
         lines = exported(client)
+        for key in iterations(client.stream("ns", to_head=True)):
+            history = stored_history(client.log_of("ns"), key)
+            assert history is not None
+            assert history.restarted == (key.iteration < 2)
+            verify(restarts_twice, history)
         events = list(client.history("ns", "flow", "a"))
     assert [read_history(line).restarted for line in lines] == [True, True, False]
     (found,) = differences(restarts_once, lines)

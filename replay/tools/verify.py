@@ -134,6 +134,8 @@ def _histories(args: argparse.Namespace) -> Iterator[Iteration]:
                 if (found := stored_history(log, key)) is not None:
                     yield found
         return
+    if args.url is not None:
+        raise BadArgument(f"{args.file} or --url: name one of them")
     wanted = [args.namespace, args.workflow, args.run]
     with _open(args.file) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):

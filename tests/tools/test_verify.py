@@ -30,6 +30,8 @@ CODE = """
     if TYPE_CHECKING:
         from replay import RunContext
 
+    LIST = []
+
 
     def flow(ctx: replay.RunContext, message: Any) -> None:
         ctx.exec_activity("pack", message)
@@ -86,7 +88,7 @@ def place(
 
 
 FOUND = (
-    "ns/flow/a/0, event 4: the history requests ship/0, the code requests fly/0 (bad.py:14 in flow)"
+    "ns/flow/a/0, event 4: the history requests ship/0, the code requests fly/0 (bad.py:16 in flow)"
 )
 
 
@@ -102,7 +104,7 @@ def test_v2_a_file_against_a_module(place: Place) -> None:
         {
             "run": "ns/flow/a/0",
             "event": 4,
-            "line": "bad.py:14 in flow",
+            "line": "bad.py:16 in flow",
             "history": "requests ship/0",
             "code": "requests fly/0",
         },
@@ -173,6 +175,8 @@ def test_v2_a_workflow_without_function_is_no_success(place: Place) -> None:
         (["good", "old.jsonl", "--as", "flow=no.such"], "--as no.such: module 'good' has no"),
         (["good", "old.jsonl", "--as", "flow=replay"], "is not a function: expected workflow("),
         (["good", "old.jsonl", "--codec", "none"], "--codec none: module 'good' has no"),
+        (["good", "old.jsonl", "--as", "flow=LIST"], "is not a function: expected workflow("),
+        (["good", "old.jsonl", "--url", "sqlite:///x.db"], "old.jsonl or --url: name one of them"),
         (["good"], "say which log: --url URL, or set REPLAY_URL"),
     ],
 )
