@@ -30,7 +30,7 @@ from replay import (
 from replay.export import BadHistory, iterations, read_history, stored_history, write_history
 from replay.run import StepTooLarge
 from replay.storage.event import UnknownMessageType
-from replay.verify import Difference, verify
+from replay.testing import Difference, verify
 from tests import scenario
 from tests.example_pb2 import Int
 from tests.support import Clock, LogLines, drain, loops, stepped

@@ -17,10 +17,10 @@ import pytest
 
 from replay import ActivityContext, register_activity, register_workflow
 from replay.export import Iteration, read_history
+from replay.testing import Difference, verify
 from replay.tools import cli
 from replay.tools.verify import _functions
 from replay.typed import untyped
-from replay.verify import Difference, verify
 from tests.ledger import ROOT
 from tests.support import START, Clock, drain, loops, stepped
 from tests.test_verify import exported, lived
