@@ -155,6 +155,9 @@ class Consumer:
     seconds), and "lag" (the age of the newest event passed, in seconds).
     """
 
+    #: Events that it passes over without a result before it stores its cursor.
+    stride = BATCH
+
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
         self.name = name
         self._log = events
@@ -173,7 +176,6 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop_by = math.inf  # on the monotonic clock
-        self._eager = False  # whether to store the cursor in any case
 
     # Methods that each kind of consumer defines.
 
@@ -336,8 +338,7 @@ class Consumer:
         old, attempts = self._committed, batch.attempts(self._parked)
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
-        least, self._eager = 1 if self._eager else BATCH, False
-        if not (idle and batch.position - old < least):
+        if not (idle and batch.position - old < self.stride):
             rows = (batch.parked, batch.unparked, batch.also)
             self._log.commit(batch.events, Move(self.name, old, batch.position, *rows, attempts))
             self._committed, self._store_at = batch.position, None
@@ -412,7 +413,7 @@ class Consumer:
         """
         if self._position is not None and self._committed >= end:
             return False
-        self._eager = True
+        self._store_at = self._log.now()
         self.wake()
         return self._thread is not None
 

@@ -31,6 +31,18 @@ from .storage.database import Error, cut, later
 from .storage.event import Event, Key
 from .storage.sqlite import Sqlite
 from .storage.tail import Waiter
+from .verify import Difference, verify
+
+__all__ = [
+    "START",
+    "BadTime",
+    "Crashed",
+    "Difference",
+    "Idle",
+    "NeverIdle",
+    "World",
+    "verify",
+]
 
 T = TypeVar("T")
 D = TypeVar("D")
