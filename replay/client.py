@@ -219,7 +219,7 @@ class Client:
     def stream(
         self,
         namespace: str = "",
-        workflow: str = "",
+        workflow: str | Callable[..., Any] = "",
         run: str = "",
         *,
         after: int = 0,
@@ -236,6 +236,7 @@ class Client:
         `EventsPruned` if events behind `after` were pruned, also while the stream runs; with 0 it
         begins with what is left (L9).
         """
+        workflow = workflow_name(workflow)
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
@@ -774,7 +775,7 @@ def consume(
     handler: Callable[[Event], object],
     *,
     namespace: str = "",
-    workflow: str = "",
+    workflow: str | Callable[..., Any] = "",
     run: str = "",
     start: bool = True,
 ) -> Consumer:
@@ -785,7 +786,7 @@ def consume(
     `InvalidName`, `BadFilter` or `AlreadyRegistered`.
     """
     check_name("consumer", name)
-    wants = event_filter(namespace, workflow, run, DELIVERED)
+    wants = event_filter(namespace, workflow_name(workflow), run, DELIVERED)
     log = client.log_of(namespace)
     consumer = Handler(log, consumer_name("consumer", name), handler, wants)
     return client.add(consumer, start)
