@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from .database import (
     Database,
@@ -63,7 +64,7 @@ class Sqlite(Database):
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
     )
 
-    def __init__(self, path: str, options: dict[str, str]) -> None:
+    def __init__(self, path: str, options: dict[str, str], *, to_read: bool = False) -> None:
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
@@ -73,12 +74,14 @@ class Sqlite(Database):
         self._mutex = threading.RLock()
         self._lockless = False
         self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        if to_read:
+            with self._translated():
+                self._connection = _open_to_read(self._path)
+            return
         if path != ":memory:":
             _make_private(self._path)
         with self._translated():
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
+            self._connection = _connect(path)
             try:
                 self._use_wal()
                 self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -303,6 +306,24 @@ class Sqlite(Database):
         # All tables of a SQLite database share one set of index names.
         kind = "UNIQUE INDEX" if unique else "INDEX"
         self.query(f"CREATE {kind} IF NOT EXISTS {table}_{name} ON {table} ({on})")
+
+
+def _connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=uri
+    )
+
+
+def _open_to_read(path: str) -> sqlite3.Connection:
+    """Open a file so that nothing can be written to it.
+
+    Even a reader needs the -wal and the -shm file, which it cannot make in a read-only directory.
+    If they are not there, no other process has the log open, so this one can do without them.
+    """
+    effective = os.access in os.supports_effective_ids
+    writable = os.access(os.path.dirname(path), os.W_OK, effective_ids=effective)
+    alone = not writable and not os.path.exists(f"{path}-wal")
+    return _connect(f"file:{quote(path)}?mode=ro{'&immutable=1' if alone else ''}", uri=True)
 
 
 def _make_private(path: str) -> None:

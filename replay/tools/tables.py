@@ -1,6 +1,7 @@
 """The tables of a log, as the audit reads them: in pages, and as they are at one moment.
 
-Invariants: nothing is written, not even a missing table, and no query returns more than a page.
+Invariants: nothing is written, not even a missing table, and the file may be read-only.  No query
+returns more than a page.
 
 Left to `replay.tools.audit`: what is wrong with the rows.
 """
@@ -8,12 +9,10 @@ Left to `replay.tools.audit`: what is wrong with the rows.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
@@ -29,7 +28,7 @@ from ..storage.database import (
     placeholders,
 )
 from ..storage.event import read_message
-from ..storage.open import open_unprepared, parse_url
+from ..storage.open import open_database
 from ..storage.sqlite import Sqlite
 
 _COMPLETED, _RESPONSE = 2, 5  # types of events
@@ -331,11 +330,7 @@ def open_log(url: str) -> Iterator[Tables]:
 
     Raises `BadUrl`, `NoLog`, `SchemaTooNew` or `Unavailable`.
     """
-    parts, _ = parse_url(url)
-    file = unquote(parts.path[1:])
-    if parts.scheme == "sqlite" and not os.path.exists(file):
-        raise NoLog(f"{url} is no file: name the database that has the log")
-    database = open_unprepared(url)
+    database = open_database(url, to_read=True)
     try:
         if "key" not in database._columns("replay_events"):
             raise NoLog(f"{database.name} has no log: name the database that has one")
@@ -353,4 +348,4 @@ def _at_one_moment(database: Database) -> None:
         database.query("BEGIN")
         return
     database.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    database.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+    database.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
