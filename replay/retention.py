@@ -380,8 +380,6 @@ class _Look:
         self._log = log
         self._policy = policy
         self._last_of: dict[tuple[str, ...], tuple[int, int]] = {}
-        rows = log.database.query("SELECT event_id FROM replay_parked", ())
-        self._parked = {row[0] for row in rows}
 
     def consider(self, row: Row) -> None:
         """Take the iteration of this completed event, if it may go."""
@@ -405,7 +403,7 @@ class _Look:
         rows = self._events(key)
         ids = {row[0] for row in rows}
         ends = {row[0] for row in rows if row[1] in (1, 2)}
-        if len(ends) < 2 or max(ids) > self.bound or ids & self._parked or self._is_open(rows):
+        if len(ends) < 2 or max(ids) > self.bound or self._is_open(rows) or self._is_parked(key):
             return None
         stay = ends if not key.iteration else self._first(key) if last else set()
         gone, emptied = (ids | stay, set()) if last and self._policy.forget else (ids - stay, stay)
@@ -477,6 +475,12 @@ class _Look:
         text = str(key._replace(iteration=0))
         sql = "SELECT id, `key` FROM replay_events WHERE type IN (1, 2) AND `key` = ?"
         return {id for id, found in self._log.database.query(sql, (text,)) if found == text}
+
+    def _is_parked(self, key: Key) -> bool:
+        """Whether a consumer has parked the iteration, or a request of it."""
+        sql = "SELECT 1 FROM replay_parked WHERE `key` = ? OR (`key` > ? AND `key` < ?) LIMIT 1"
+        # 0 is the character behind the slash.
+        return bool(self._log.database.query(sql, (str(key), f"{key}/", f"{key}0")))
 
     def _is_open(self, rows: Sequence[Row]) -> bool:
         """Whether a request still waits.  An await that its iteration has left open does not."""

@@ -15,13 +15,15 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
+from types import ModuleType
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -29,6 +31,7 @@ import msgspec
 
 from ..client import Client
 from ..connect import connect
+from ..storage.codec import Codec
 from ..storage.database import BadUrl, Error, Unavailable
 from ..storage.open import parse_url
 
@@ -36,6 +39,7 @@ from ..storage.open import parse_url
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _PAGE = 1000  # rows that are laid out together
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NARROW = 12  # cells of a text that is cut, at least
 
 
@@ -47,7 +51,7 @@ class BadArgument(Error, ValueError):
 
 
 def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentParser:
-    """Make the options of a command on a log, for `parents`; with `messages`, also --import.
+    """Make the options of a command on a log, for `parents`; with `messages`, also theirs.
 
     A command that prints nothing for programs has no use for `json`.
     """
@@ -68,6 +72,12 @@ def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentPar
             metavar="MODULE",
             help="import a module with protobuf messages, such as app.messages; repeatable",
         )
+        parser.add_argument(
+            "--codec",
+            metavar="MODULE:NAME",
+            help="the codec that messages are stored with, such as app.storage:CODEC; without it"
+            " they are shown encoded",
+        )
     return parser
 
 
@@ -87,19 +97,29 @@ def log_url(args: argparse.Namespace) -> str:
 
 
 def opened(args: argparse.Namespace) -> Client:
-    """Import the modules that the command line names, and open its log, which must exist."""
+    """Import what the command line names, and open its log, which must exist."""
     for module in getattr(args, "modules", ()):
-        _import(module)
-    return connect(log_url(args), loops=False)
+        _import("--import", module)
+    codec = getattr(args, "codec", None)
+    return connect(log_url(args), loops=False, codec=_codec(codec) if codec else None)
 
 
-def _import(module: str) -> None:
+def _import(option: str, module: str) -> ModuleType:
     if "" not in sys.path:  # as with `python -m`
         sys.path.insert(0, "")
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except Exception as error:
-        raise BadArgument(f"--import {module}: {type(error).__name__}: {error}") from error
+        raise BadArgument(f"{option} {module}: {type(error).__name__}: {error}") from error
+
+
+def _codec(text: str) -> Codec:
+    module, _, name = text.partition(":")
+    codec: Any = getattr(_import("--codec", module), name, None)
+    if not (hasattr(codec, "encode") and hasattr(codec, "decode")):
+        raise BadArgument(f"--codec {text}: expected MODULE:NAME, an object with encode and decode")
+    found: Codec = codec
+    return found
 
 
 def place(text: str, most: int = 3) -> list[str]:
@@ -116,6 +136,12 @@ def run(text: str) -> tuple[str, str, str]:
     if len(names := place(text)) != 3:
         raise BadArgument(f"{text!r}: expected NAMESPACE/WORKFLOW/RUN")
     return names[0], names[1], names[2]
+
+
+def age(text: str) -> timedelta | None:
+    """Read an age such as 30d, 12h or 90m; None if it is none."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
 
 # For people.
