@@ -626,11 +626,9 @@ class Queries:
             " WHERE id > ? ORDER BY id LIMIT ?",
             (after, MOST),
         )
-        parked: dict[str, int] = {}
-        for some in chunks([row[0] for row in rows]):
-            sql = "SELECT consumer, COUNT(*) FROM replay_parked WHERE consumer IN"
-            sql += f" ({placeholders(len(some))}) GROUP BY consumer"
-            parked |= dict(self._log.database.query(sql, some))
+        sql = "SELECT consumer, COUNT(*) FROM replay_parked WHERE consumer IN ? GROUP BY consumer"
+        counted = self._log.database.query_each(sql, [row[0] for row in rows])
+        parked: dict[str, int] = dict(counted)
         newest, now = self._log.newest(), self._log.now()
         found = [
             _consumer(row, newest, now, parked.get(row[0], 0)) for row in rows if row[0] != SEEN
@@ -655,13 +653,9 @@ class Queries:
 
     def parked_at(self, keys: Sequence[str]) -> list[ParkedInfo]:
         """Return what is parked of these keys."""
-        found: list[ParkedInfo] = []
-        for some in chunks(keys):
-            sql = f"{_PARKED} WHERE `key` IN ({placeholders(len(some))})"
-            found += self._readable(self._log.database.query(sql, some))
-        return found
+        return self._readable(self._log.database.query_each(f"{_PARKED} WHERE `key` IN ?", keys))
 
-    def _readable(self, rows: Sequence[Row]) -> list[ParkedInfo]:
+    def _readable(self, rows: Iterable[Row]) -> list[ParkedInfo]:
         return [each for row in rows if (each := self._parked(row)) is not None]
 
     def _parked(self, row: Row) -> ParkedInfo | None:
