@@ -27,6 +27,7 @@ from replay.storage.database import Unavailable
 from replay.tools import ui
 from replay.tools.ui import make_edge
 from tests.serving import serving
+from tests.support import raw
 from tests.tools.served import FORM, Served
 from tests.tools.test_cli import bare
 
@@ -187,6 +188,19 @@ def test_q3_a_bug_is_logged_and_tells_nothing(
     with caplog.at_level(logging.ERROR, "replay"):
         status, _, text = page.ask("GET", "/consumers")
     assert (status, "a secret" in text, "a secret" in caplog.text) == (500, False, True)
+
+
+def test_q3_a_run_is_read_as_far_as_all_shards_of_its_workflow(tmp_path: Path) -> None:
+    """Q3: and not as far as another workflow whose name begins like it."""
+    cursors = {"order/1_of_2": 5, "order/2_of_2": 3, "order": 9, "orders": 1, "orde": 1}
+    with connect(url := f"sqlite:///{tmp_path / 'replay.db'}") as client, raw(url) as other:
+        columns = "(id, last_event_id, owner, updated_at)"
+        for name, at in cursors.items():
+            sql = f"INSERT INTO replay_cursors {columns} VALUES (?, ?, '', '')"
+            other.run(sql, f"workflow/shop/{name}", at)
+        site = ui.Site(client)
+        assert site._handled("shop", "order") == 3
+        assert site._handled("shop", "none") is None
 
 
 def test_q3_it_works_on_a_server(tmp_path: Path) -> None:
