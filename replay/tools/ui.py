@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -37,13 +37,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from io import BufferedReader, RawIOBase
-from itertools import islice
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..client import Client
+from ..log import unread
 from ..projection import Run
 from ..query import QueryBehind, RunDescription, UnknownRun
 from ..server.options import BadSetup, address, exposed
@@ -63,8 +63,10 @@ _MOST_BODY, _MOST_ADDRESS = 1 << 20, 8192
 SECONDS = 10.0
 #: Requests at the same time; more wait for their turn.
 THREADS = 32
-#: Events of a run that are read at most, and of the log.
-MOST_EVENTS, _TAIL, _SHOWN = 20_000, 1000, 200
+#: Events of a run that a page holds at most, and their bytes.
+MOST_EVENTS, MOST_BYTES = 20_000, 32 << 20
+#: The newest events of the log that are read, and those that are shown.
+_TAIL, _SHOWN = 1000, 200
 #: Runs in a list, and what is parked.
 _LIMIT = 50
 #: A run with more iterations shows the newest one first.
@@ -178,15 +180,15 @@ class Site:
     def _run(self, names: Run, query: Mapping[str, str]) -> Reply:
         run = self._describe(names)
         iteration = _iteration(run, query)
-        events = list(islice(self._client.history(*names, iteration), MOST_EVENTS + 1))
+        events, cut = _first(self._client.history(*names, iteration))
         view = RunView(
             run,
-            events[:MOST_EVENTS],
+            events,
             iteration,
             self._handled(*names[:2]),
             chosen=_number(query, "row"),
             opened=_number(query, "fold") if "fold" in query else None,
-            cut=len(events) > MOST_EVENTS,
+            cut=cut,
         )
         return _html(page.run_page(self.frame(query), view, datetime.now(UTC)))
 
@@ -211,7 +213,7 @@ class Site:
         names = (*query.get("q", "").split("/"), "", "")[:3]
         after = max(0, self._client.log_of(names[0]).newest() - _TAIL)
         stream = self._client.stream(*names, after=after, to_head=True)
-        newest: deque[Event] = deque(stream, _SHOWN)
+        newest = deque(map(unread, stream), _SHOWN)  # 200 messages may have 800 MiB
         chosen = Filter(names[0], "/".join(filter(None, names[1:])))
         return _html(page.log_page(self.frame(query), reversed(newest), chosen))
 
@@ -245,6 +247,17 @@ class Site:
             raise Refused(HTTPStatus.BAD_REQUEST, "The type of a signal is a number.")
         external_id = form.get("external_id", "")
         return self._client.signal_run(*run, int(type), _value(form), external_id)
+
+
+def _first(history: Iterator[Event]) -> tuple[list[Event], bool]:
+    """Return the first events of a history, and whether there are more than a page may hold."""
+    events, size = list[Event](), 0
+    for event in history:
+        size += event.size
+        if len(events) == MOST_EVENTS or (events and size > MOST_BYTES):
+            return events, True
+        events.append(event)
+    return events, False
 
 
 def _html(text: str, status: HTTPStatus = HTTPStatus.OK) -> Reply:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from replay import Client, connect, register_workflow
+from replay import Client, Event, connect, register_workflow
 from replay.server.options import BadSetup, address
 from replay.storage.database import Unavailable
+from replay.tools import page as pages
 from replay.tools import ui
+from replay.tools.page import Filter, Frame
 from replay.tools.ui import make_edge
 from tests.serving import serving
 from tests.support import raw
@@ -449,6 +451,36 @@ def test_q3_a_slow_request_has_ten_seconds_in_all(
             assert line.recv(1) == b""
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize(("name", "most"), [("MOST_EVENTS", 1), ("MOST_BYTES", 1000)])
+def test_q3_a_page_holds_a_bounded_part_of_a_run(
+    name: str, most: int, client: Client, page: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q3: in events and in bytes, and it says so."""
+    for event in client.stream("shop"):
+        if event.key.target == "replay_signal":
+            break
+    words = "These are the first 1 events; there are more."
+    assert words not in page.ask("GET", "/run/shop/greet/one")[2]
+    monkeypatch.setattr(ui, name, most)
+    assert words in page.ask("GET", "/run/shop/greet/one")[2]
+
+
+def test_q3_the_log_is_shown_without_its_messages(
+    client: Client, page: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q3: nothing of them is on the page, so none is kept."""
+    shown: list[Event] = []
+    draw = pages.log_page
+
+    def seen(frame: Frame, events: Iterable[Event], chosen: Filter) -> str:
+        shown.extend(events)
+        return draw(frame, shown, chosen)
+
+    monkeypatch.setattr(pages, "log_page", seen)
+    assert page.ask("GET", "/log")[0] == 200
+    assert {event.raw for event in shown} == {None}
 
 
 def test_q3_many_connections_use_few_threads(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
