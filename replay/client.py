@@ -313,9 +313,14 @@ class Client:
                         yield event
                     after, last = event.id, event
                 if not events:
-                    _wait(log, waiter, after, None)
+                    self._wait(log, waiter, after, None)
         finally:
             log.tail.leave(waiter)
+
+    def _wait(self, log: Log, waiter: Waiter, position: int, timeout: float | None) -> None:
+        """Wait for something after the id `position`, at most `timeout` seconds."""
+        log.tail.keep_polling(log.poll)
+        log.tail.wait(waiter, position, timeout)
 
     def _sleep_until_old(self, log: Log, event: Event, lag: timedelta) -> None:
         while lag and not self._closed:
@@ -436,7 +441,7 @@ class Client:
                 if pause:
                     time.sleep(pause if left is None else min(pause, left))
                 else:
-                    _wait(log, waiter, position, left)
+                    self._wait(log, waiter, position, left)
         finally:
             log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
@@ -755,11 +760,6 @@ def _require(log: Log, last: Event | None) -> None:
         f"{log.name} has lost event {last.id}, which this stream has delivered: undo what you did"
         " with it, and stream again from the last event that is there"
     )
-
-
-def _wait(log: Log, waiter: Waiter, position: int, timeout: float | None) -> None:
-    log.tail.keep_polling(log.poll)
-    log.tail.wait(waiter, position, timeout)
 
 
 def _pauses() -> Iterator[float]:

@@ -59,6 +59,8 @@ class Sqlite(Database):
     last few transactions may be missing: that is SQLite's WAL mode with ``synchronous=NORMAL``.
     """
 
+    #: The class of the connection.
+    driver: type[sqlite3.Connection] = sqlite3.Connection
     skip_duplicates = " ON CONFLICT DO NOTHING"
     _types = MappingProxyType(
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
@@ -76,12 +78,12 @@ class Sqlite(Database):
         self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
         if to_read:
             with self._translated():
-                self._connection = _open_to_read(self._path)
+                self._connection = self._open_to_read()
             return
         if path != ":memory:":
             _make_private(self._path)
         with self._translated():
-            self._connection = _connect(path)
+            self._connection = self._connect(path)
             try:
                 self._use_wal()
                 self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -92,6 +94,29 @@ class Sqlite(Database):
             except BaseException:
                 self._connection.close()
                 raise
+
+    def _connect(self, path: str, *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            path,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=self.driver,
+            uri=uri,
+        )
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """Open the file so that nothing can be written to it.
+
+        Even a reader needs the -wal and the -shm file, which it cannot make in a read-only
+        directory.  If they are not there, no other process has the log open, so this one can do
+        without them.
+        """
+        effective = os.access in os.supports_effective_ids
+        writable = os.access(os.path.dirname(self._path), os.W_OK, effective_ids=effective)
+        alone = not writable and not os.path.exists(f"{self._path}-wal")
+        options = "mode=ro&immutable=1" if alone else "mode=ro"
+        return self._connect(f"file:{quote(self._path)}?{options}", uri=True)
 
     def _use_wal(self) -> None:
         # While another process does this, SQLite says that the file is locked, without waiting for
@@ -306,24 +331,6 @@ class Sqlite(Database):
         # All tables of a SQLite database share one set of index names.
         kind = "UNIQUE INDEX" if unique else "INDEX"
         self.query(f"CREATE {kind} IF NOT EXISTS {table}_{name} ON {table} ({on})")
-
-
-def _connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=uri
-    )
-
-
-def _open_to_read(path: str) -> sqlite3.Connection:
-    """Open a file so that nothing can be written to it.
-
-    Even a reader needs the -wal and the -shm file, which it cannot make in a read-only directory.
-    If they are not there, no other process has the log open, so this one can do without them.
-    """
-    effective = os.access in os.supports_effective_ids
-    writable = os.access(os.path.dirname(path), os.W_OK, effective_ids=effective)
-    alone = not writable and not os.path.exists(f"{path}-wal")
-    return _connect(f"file:{quote(path)}?mode=ro{'&immutable=1' if alone else ''}", uri=True)
 
 
 def _make_private(path: str) -> None:

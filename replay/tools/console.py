@@ -75,8 +75,8 @@ def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentPar
         parser.add_argument(
             "--codec",
             metavar="MODULE:NAME",
-            help="the codec that messages are stored with, such as app.storage:CODEC; without it"
-            " they are shown encoded",
+            help="the codec of stored messages, such as app.storage:CODEC; without it they are"
+            " shown encoded, and new ones are not encoded",
         )
     return parser
 
@@ -99,23 +99,26 @@ def log_url(args: argparse.Namespace) -> str:
 def opened(args: argparse.Namespace) -> Client:
     """Import what the command line names, and open its log, which must exist."""
     for module in getattr(args, "modules", ()):
-        _import("--import", module)
-    codec = getattr(args, "codec", None)
-    return connect(log_url(args), loops=False, codec=_codec(codec) if codec else None)
+        load(module, "--import")
+    return connect(log_url(args), loops=False, codec=codec_of(args))
 
 
-def _import(option: str, module: str) -> ModuleType:
+def load(module: str, argument: str) -> ModuleType:
+    """Import a module that the command line names.  Raises `BadArgument`, with the argument."""
     if "" not in sys.path:  # as with `python -m`
         sys.path.insert(0, "")
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise BadArgument(f"{option} {module}: {type(error).__name__}: {error}") from error
+        raise BadArgument(f"{argument} {module}: {type(error).__name__}: {error}") from error
 
 
-def _codec(text: str) -> Codec:
+def codec_of(args: argparse.Namespace) -> Codec | None:
+    """Return the codec that the command line names, if any.  Raises `BadArgument`."""
+    if (text := getattr(args, "codec", None)) is None:
+        return None
     module, _, name = text.partition(":")
-    codec: Any = getattr(_import("--codec", module), name, None)
+    codec: Any = getattr(load(module, "--codec"), name, None)
     if not (hasattr(codec, "encode") and hasattr(codec, "decode")):
         raise BadArgument(f"--codec {text}: expected MODULE:NAME, an object with encode and decode")
     found: Codec = codec

@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
 from ..client import Client
 from ..export import iterations, write_history
+from ..log import Log
 from ..query import ConsumerInfo
+from ..storage.event import Key
 from . import console
 from .audit import Audit
 from .console import (
@@ -58,11 +61,7 @@ def _add_export(commands: Commands) -> None:
         description="Write the histories of a log as JSON lines, one for each iteration.  They"
         " hold your users' messages.  Pruned iterations are left out.",
     )
-    parser.add_argument("--namespace", default="", metavar="NAME", help="only of this namespace")
-    parser.add_argument(
-        "--workflow", default="", metavar="NAME", help="only of this workflow of the namespace"
-    )
-    parser.add_argument("--run", default="", metavar="ID", help="only of this run of the workflow")
+    add_filter(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -70,6 +69,15 @@ def _add_export(commands: Commands) -> None:
         help="write a new file, which only you may read; without it, to standard output",
     )
     parser.set_defaults(call=_export)
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose histories."""
+    parser.add_argument("--namespace", default="", metavar="NAME", help="only of this namespace")
+    parser.add_argument(
+        "--workflow", default="", metavar="NAME", help="only of this workflow of the namespace"
+    )
+    parser.add_argument("--run", default="", metavar="ID", help="only of this run of the workflow")
 
 
 def _add_prune(commands: Commands) -> None:
@@ -150,11 +158,17 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _write(client: Client, args: argparse.Namespace, file: TextIO) -> int:
+    for log, key in chosen(client, args):
+        write_history(log, key, file)
+    return 0
+
+
+def chosen(client: Client, args: argparse.Namespace) -> Iterator[tuple[Log, Key]]:
+    """Yield the iterations that the options of `add_filter` choose, and their log."""
     of = (args.namespace, args.workflow, args.run)
     log = client.log_of(args.namespace)
     for key in iterations(client.stream(*of, to_head=True)):
-        write_history(log, key, file)
-    return 0
+        yield log, key
 
 
 def _prune(args: argparse.Namespace) -> int:
