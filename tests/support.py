@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -15,7 +15,17 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 from google.protobuf.message import Message
 
-from replay import Client, Consumer, Event, EventType, Key, connect
+from replay import (
+    Client,
+    Consumer,
+    Event,
+    EventType,
+    Key,
+    connect,
+    register_activity,
+    register_workflow,
+)
+from replay.activity import ActivityConsumer
 from replay.log import Log
 from replay.server.remote import RemoteClient
 from replay.storage.database import (
@@ -302,6 +312,24 @@ def with_options(url: str, **options: object) -> str:
     if url in SERVING:
         return SERVING[url].beside(**options)
     return servers.add_options(url, **options)
+
+
+def flow_of(client: Client, function: Callable[..., Any], name: str = "flow") -> Consumer:
+    """The consumer of a workflow of the namespace ns, to be stepped."""
+    return register_workflow(client, "ns", function, name=name, start=False)
+
+
+def act_of(client: Client, function: Callable[..., Any], **options: Any) -> ActivityConsumer:
+    """The consumer of the activity act of the namespace ns, to be stepped."""
+    consumer = register_activity(client, "ns", function, name="act", start=False, **options)
+    assert isinstance(consumer, ActivityConsumer)
+    return consumer
+
+
+def respond(client: Client, place: str, message: Any = None, run: str = "a") -> None:
+    """Add a response to a run of flow by hand, as if an activity had: `place` is NAME/NUMBER."""
+    log, key = behind(client), Key.parse(f"ns/flow/{run}/0/{place}")
+    assert log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message))
 
 
 def request(client: Client, key: Key, message: Message | None = None) -> None:

@@ -26,7 +26,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -211,6 +211,16 @@ def insertion(table: str, columns: str, rows: Sequence[Row], ending: str = "") -
     return Statement(sql, [value for row in rows for value in row])
 
 
+def for_each(sql: str, values: Sequence[Any], *before: Any) -> Iterator[Statement]:
+    """Yield a statement for each chunk of `values`, which stand where the SQL says ``IN ?``.
+
+    The parameters `before` stand before it.
+    """
+    for some in chunks(values):
+        listed = f"IN ({placeholders(len(some))})"
+        yield Statement(sql.replace("IN ?", listed), (*before, *some))
+
+
 class Insert(NamedTuple):
     """Rows for a table with automatic ids."""
 
@@ -263,6 +273,11 @@ class Database(ABC):
             except RolledBack as error:
                 self._pause(error, attempt, _ATTEMPTS)
         raise AssertionError
+
+    def query_each(self, sql: str, values: Sequence[Any], *before: Any) -> Iterator[Row]:
+        """Yield the rows of the queries that `for_each` makes."""
+        for each in for_each(sql, values, *before):
+            yield from self.query(each.sql, each.parameters)
 
     def write(
         self,

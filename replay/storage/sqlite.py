@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from .database import (
     Database,
@@ -65,7 +66,7 @@ class Sqlite(Database):
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
     )
 
-    def __init__(self, path: str, options: dict[str, str]) -> None:
+    def __init__(self, path: str, options: dict[str, str], *, to_read: bool = False) -> None:
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
@@ -75,16 +76,14 @@ class Sqlite(Database):
         self._mutex = threading.RLock()
         self._lockless = False
         self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        if to_read:
+            with self._translated():
+                self._connection = self._open_to_read()
+            return
         if path != ":memory:":
             _make_private(self._path)
         with self._translated():
-            self._connection = sqlite3.connect(
-                path,
-                timeout=_BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=self.driver,
-            )
+            self._connection = self._connect(path)
             try:
                 self._use_wal()
                 self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -95,6 +94,29 @@ class Sqlite(Database):
             except BaseException:
                 self._connection.close()
                 raise
+
+    def _connect(self, path: str, *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            path,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=self.driver,
+            uri=uri,
+        )
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """Open the file so that nothing can be written to it.
+
+        Even a reader needs the -wal and the -shm file, which it cannot make in a read-only
+        directory.  If they are not there, no other process has the log open, so this one can do
+        without them.
+        """
+        effective = os.access in os.supports_effective_ids
+        writable = os.access(os.path.dirname(self._path), os.W_OK, effective_ids=effective)
+        alone = not writable and not os.path.exists(f"{self._path}-wal")
+        options = "mode=ro&immutable=1" if alone else "mode=ro"
+        return self._connect(f"file:{quote(self._path)}?{options}", uri=True)
 
     def _use_wal(self) -> None:
         # While another process does this, SQLite says that the file is locked, without waiting for

@@ -38,6 +38,8 @@ from replay.storage.database import (
 )
 from replay.storage.mysql import MySQL
 from replay.storage.open import open_database
+from replay.tools.audit import Audit, audited
+from replay.tools.tables import open_log
 from tests.example_pb2 import Int, String
 from tests.servers import Server
 from tests.support import Raw, listing, raw, rows, stepped, with_options
@@ -294,6 +296,29 @@ def file(request: pytest.FixtureRequest) -> Iterator[Path]:
     yield directory / "replay.db"
     directory.chmod(0o755)
     shutil.rmtree(directory)
+
+
+def test_an_audit_needs_no_right_to_write(file: Path) -> None:
+    """An audit opens a file for reading, also in a directory where nothing can be made."""
+    url, before = f"sqlite:///{file}", file.read_bytes()
+    assert not list(audited(url))
+    with unprivileged():
+        assert not list(audited(url))
+        with open_log(url) as tables, pytest.raises(DatabaseError, match="read-only"):
+            tables._database.query("DELETE FROM replay_events")
+    assert file.read_bytes() == before
+
+
+def test_an_audit_reads_what_a_live_process_has_just_written(file: Path) -> None:
+    """What is only in the -wal file is read too, and stays there."""
+    file.chmod(0o644)
+    with stepped(f"sqlite:///{file}") as client:
+        client.run_workflow("n", "w", "another", None)
+        wal = Path(f"{file}-wal").read_bytes()
+        with unprivileged(), open_log(f"sqlite:///{file}") as tables:
+            assert not list(Audit(tables).run())
+            assert tables.count == client.log.newest()
+        assert Path(f"{file}-wal").read_bytes() == wal
 
 
 def test_a_read_only_file(file: Path) -> None:
