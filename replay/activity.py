@@ -26,12 +26,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from .client import Client, consumer_name, stored_name
+from .client import Client, consumer_name
 from .consumer import Batch, Consumer, Metrics, Window
 from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
 from .log import Log, Parked
 from .shard import Shard
-from .signature import ACTIVITY, Signature, check_signature
+from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
 from .storage.database import Error
 from .storage.event import Event, EventType, MessageError, check_name

@@ -78,6 +78,10 @@ class EventsPruned(Error):
     """Retention has removed what you ask for, or what comes next in your stream (L9)."""
 
 
+class EmbeddedOnly(Error, ValueError):
+    """This needs the log's own database, and the client is one of a server."""
+
+
 class NameCollision(Error):
     """A table that another system made takes two different names for equal (L8)."""
 
@@ -202,6 +206,9 @@ class Unread(Event):
 class Log:
     """The log of one database, as one process sees it.  Safe to use from any thread."""
 
+    #: Whether there is a `database` here, and not at a server.
+    embedded = True
+
     def __init__(self, database: Database, codec: Codec | None = None) -> None:
         self.database = database
         self.sealer = Sealer(codec) if codec is not None else None
@@ -254,6 +261,14 @@ class Log:
     def newest(self) -> int:
         """The largest id of an event, also beyond a gap."""
         return self.database.newest()[0]
+
+    def require_embedded(self, what: str) -> None:
+        """Raise `EmbeddedOnly` if `what` cannot be done through a server."""
+        if not self.embedded:
+            raise EmbeddedOnly(
+                f"{what} needs the log's own database, but {self.name} is a server: connect to the"
+                " database"
+            )
 
     def refuse_reentry(self) -> None:
         """Raise `Reentered` if the calling thread is inside this log already.
@@ -355,6 +370,8 @@ class Log:
                 break
             except Duplicate:
                 before, stored = stored, self._new(rows)
+                if stored == before and move is not None and move.also:
+                    raise  # a row of the consumer's own
                 if stored == before:
                     raise NameCollision(f"two of the new keys are equal {_CONVERT}") from None
             except IdTaken:
@@ -618,7 +635,7 @@ class Log:
         with self._polling:
             self.refresh()
             self._renew()
-            newest, signals = self.database.newest()
+            newest, signals, inbox = self.database.newest()
             if newest > self.tail.end:
                 time.sleep(grace)
             before = self.tail.end
@@ -627,6 +644,7 @@ class Log:
                 self._renew()  # much to read must cost no lease
                 if self.tail.closed:
                     break
+            self.tail.saw_inbox(inbox)
             return self.tail.saw_signals(signals) or newest > before
 
     # Cursors.

@@ -202,7 +202,7 @@ class Outage:
             raise pymysql.err.OperationalError(2003, "Can't connect to the server")
         return self._connect()
 
-    def _broken_newest(self) -> tuple[int, int]:
+    def _broken_newest(self) -> tuple[int, int, bool]:
         with self._database._translated():
             self._check()
         return self._newest()

@@ -723,7 +723,7 @@ def test_the_loops_start_with_the_first_consumer(url: str) -> None:
     """Who registers a workflow has sleeps and signals served; not unless something is started."""
     with connect(url) as client:
         serving = loops(client)
-        names = ["replay_sleep", "replay_signal", "replay_runs"]
+        names = ["replay_sleep", "replay_signal", "replay_runs", "replay_inbox"]
         assert [loop.name for loop in serving] == names
         register_workflow(client, "ns", flow, start=False)
         assert [loop._thread for loop in serving] == [None] * 3

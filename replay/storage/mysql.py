@@ -55,6 +55,7 @@ _TIMEOUT = 30
 class MySQL(Database):
     """MySQL or MariaDB, with one connection for each thread."""
 
+    placeholder = "%s"
     skip_duplicates = " ON DUPLICATE KEY UPDATE `id` = `id`"
     _types = MappingProxyType(
         {
@@ -289,16 +290,17 @@ class MySQL(Database):
             except (pymysql.err.Error, OSError):
                 self._discard()
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> tuple[int, int, bool]:
         """As in `Database`."""
         began = datetime.now(UTC)
-        events, signals, moment = self.query(
+        events, signals, inbox, moment = self.query(
             # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
-            " (SELECT COALESCE(MAX(id), 0) FROM replay_signals), UTC_TIMESTAMP(6)) AS a"
+            " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
+            " EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL), UTC_TIMESTAMP(6)) AS a"
         )[0][0].split("|")
         self._clock.adjust(began, from_text(moment))
-        return int(events), int(signals)
+        return int(events), int(signals), inbox == "1"
 
     def lock(self, name: str, wait: float) -> str:
         """As in `Database`: GET_LOCK, which ends with the connection."""

@@ -72,7 +72,7 @@ class Sqlite(Database):
         self._locks: dict[str, int] = {}
         self._mutex = threading.RLock()
         self._lockless = False
-        self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        self._seen: tuple[int, tuple[int, int, bool]] = (-1, (0, 0, False))
         if path != ":memory:":
             _make_private(self._path)
         with self._translated():
@@ -209,7 +209,7 @@ class Sqlite(Database):
             self._connection.execute(*insertion(table, f"id, {columns}", some)[:2])
         return ids
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> tuple[int, int, bool]:
         """As in `Database`.  It reads the ids only after somebody has committed."""
         with entered(self._mutex), self._translated():
             self._require_files()
@@ -219,7 +219,8 @@ class Sqlite(Database):
             if self._seen[0] != version + own:
                 sql = (
                     "SELECT (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
-                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals)"
+                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
+                    " EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL)"
                 )
                 self._seen = (version + own, self._connection.execute(sql).fetchone())
             return self._seen[1]
