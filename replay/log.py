@@ -28,7 +28,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -48,6 +48,7 @@ from .storage.database import (
     NotFound,
     Row,
     Statement,
+    Step,
     Unavailable,
     chunks,
     entered,
@@ -157,6 +158,8 @@ class Move:
     parked: Sequence[Parked] = ()
     unparked: Sequence[int] = ()
     also: Sequence[Statement] = ()
+    #: By the key of an event: statements that are stored only if this commit adds the event (V5).
+    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     #: Not stored: a server measures them.
     attempts: Attempts = field(default_factory=Attempts)
 
@@ -355,7 +358,7 @@ class Log:
 
         Returns for each event whether it was added; False means that it is a duplicate.  Raises
         `LostOwnership` if this process no longer owns the cursor, or if it is not at ``move.old``;
-        nothing is stored then.
+        `StatementFailed` if the database refuses one of ``move.steps``.  Nothing is stored then.
         """
         now = self.database.now()
         moment = to_text(now)
@@ -365,8 +368,9 @@ class Log:
         while True:
             fresh = [row for row, new in zip(rows, stored, strict=True) if new]
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
+            steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
             try:
-                ids = self.database.write(moved, insert)
+                ids = self.database.write([*moved, *steps], insert)
                 break
             except Duplicate:
                 before, stored = stored, self._new(rows)

@@ -105,6 +105,14 @@ class Duplicate(DatabaseError):
     """A row with this unique key exists.  The modules above handle it."""
 
 
+class StatementFailed(DatabaseError):
+    """The database refused a `Step`.  Nothing was stored.  The text is the database's own."""
+
+    def __init__(self, text: str, step: Step) -> None:
+        super().__init__(text)
+        self.step = step
+
+
 class RolledBack(DatabaseError):
     """The database rolled the transaction back, and it may run again.  This module handles it."""
 
@@ -203,6 +211,12 @@ class Statement(NamedTuple):
     must_find: int | None = None
 
 
+class Step(Statement):
+    """A statement of a user's (V5).  If it fails, `StatementFailed` says that it was this one."""
+
+    __slots__ = ()
+
+
 #: Begins a transaction that takes a cursor, and one that prunes: each sees what the other has done.
 TAKE_TURN = Statement("UPDATE replay_meta SET value = value + 1 WHERE name = ?", (TURN,))
 
@@ -276,8 +290,8 @@ class Database(ABC):
 
         It returns no ids where they are not known (see `mysql`).  If the database rolls the
         transaction back, it runs again from the start, `attempts` times at most.  Raises
-        `NotFound`, `Duplicate`, `IdTaken`, `Unavailable` and other errors of this module.  Nothing
-        is stored then; only after `OutcomeUnknown` may all of it be stored.
+        `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`, `Unavailable` and other errors of
+        this module.  Nothing is stored then; only after `OutcomeUnknown` may all of it be stored.
         """
         for attempt in itertools.count(1):
             try:

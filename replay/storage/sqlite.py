@@ -35,6 +35,8 @@ from .database import (
     ReadOnly,
     Row,
     Statement,
+    StatementFailed,
+    Step,
     Unavailable,
     chunks,
     entered,
@@ -159,10 +161,15 @@ class Sqlite(Database):
         if code == sqlite3.SQLITE_CANTOPEN:
             self.unreachable(error)
             return Unavailable(f"{self.name} cannot be opened: does its directory exist?")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if self._is_away(error):
             self.unreachable(error)
             return Unavailable(f"{self.name}: {error}")
         return DatabaseError(f"{self.name}: {error}")
+
+    @staticmethod
+    def _is_away(error: sqlite3.Error) -> bool:
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         self._require_files(1)
@@ -181,8 +188,14 @@ class Sqlite(Database):
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for sql, parameters, must_find in statements:
-                found = self._connection.execute(sql, parameters).rowcount
+            for statement in statements:
+                sql, parameters, must_find = statement
+                try:
+                    found = self._connection.execute(sql, parameters).rowcount
+                except sqlite3.Error as error:
+                    if not isinstance(statement, Step) or self._is_away(error):
+                        raise
+                    raise StatementFailed(f"{self.name}: {error}", statement) from error
                 if must_find not in (None, found):
                     raise NotFound(f"{found} rows instead of {must_find}")
             ids = self._insert(insert) if insert else []
