@@ -35,7 +35,7 @@ from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
 from .storage.database import Error, StatementFailed
 from .storage.event import Event, EventType, MessageError, check_name
-from .transactional import Cursor, NotTransactional
+from .transactional import STEP, Cursor, NotTransactional
 
 _log = logging.getLogger("replay.activity")
 
@@ -466,8 +466,8 @@ class ActivityConsumer(Consumer):
         else:
             self._respond(response, batch, event.id)
             if self._transactional and context.cursor.steps:
-                batch.steps[event.text] = context.cursor.steps
-                batch.bytes += context.cursor.size
+                batch.steps[event.text] = steps = tuple(context.cursor.steps)
+                batch.bytes += context.cursor.size + STEP * len(steps)
                 self._recorded[event.text] = (event, context.attempt)
         batch.seconds.append(context.seconds())
 

@@ -25,14 +25,15 @@ Value = None | bool | int | float | str | bytes
 
 #: Statements that one attempt may record.
 MOST = 1000
-_OVERHEAD = 600  # bytes for which a statement counts besides its text and its values, as an event
+#: Bytes for which one counts besides its text and its values, as an event does (L6).
+STEP = 600
 _VERBS = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 _REFUSED = re.compile(r"""[;#'"`%\\]|--|/\*""")
 
 
 class BadStatement(Error, ValueError):
-    """A statement that cannot be recorded: the error says why.  The attempt has recorded nothing."""
+    """A statement that cannot be recorded: the error says why."""
 
 
 class NotTransactional(Error, AttributeError):
@@ -51,7 +52,7 @@ class Cursor:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.steps: list[Step] = []
-        #: The bytes for which they count.
+        #: The bytes of their texts and values.
         self.size = 0
         #: Whether the attempt has ended.
         self.closed = False
@@ -60,9 +61,9 @@ class Cursor:
         """Record an INSERT, UPDATE, DELETE or REPLACE.  Nothing is executed yet.
 
         `sql` has a ``?`` for each of the `parameters`, on every database.  They are None, bool, int
-        of 64 bits, finite float, str or bytes.  It holds no comment, ``;``, ``%`` or backslash: pass
-        such characters as parameters.  An attempt records up to 1,000 statements, and as many bytes
-        as a message may have.  Raises `BadStatement`.
+        of 64 bits, finite float, str or bytes.  It holds no comment, ``;``, ``%`` or backslash:
+        pass such characters as parameters.  An attempt records up to 1,000 statements, and as many
+        bytes as a message may have.  Raises `BadStatement`.
         """
         if self.closed:
             raise BadStatement("the attempt has ended, so nothing is recorded any more")
@@ -70,11 +71,10 @@ class Cursor:
         problem = _problem(sql) or _misfit(sql, values)
         if problem:
             raise BadStatement(f"{sql!r:.300}: {problem}")
-        self.size += _OVERHEAD + len(sql.encode()) + sum(map(_size, values))
-        if len(self.steps) >= MOST or self.size - _OVERHEAD * len(self.steps) > self._limit:
-            raise BadStatement(
-                f"more than {MOST} statements, or {self._limit} bytes, in an attempt"
-            )
+        size = self.size + len(sql.encode()) + sum(map(_size, values))
+        if len(self.steps) == MOST or size > self._limit:
+            raise BadStatement(f"an attempt records {MOST} statements and {self._limit} bytes")
+        self.size = size
         self.steps.append(Step(sql, values))
 
 
