@@ -42,6 +42,7 @@ TABLES = [
     ("replay_signals", "signals, and the await that took each"),
     ("replay_signal_awaits", "awaits and their timeouts"),
     ("replay_runs", "each run's status, to list them"),
+    ("replay_inbox", "what your transactions have sent"),
 ]
 #: Each row of a process: module, purpose, what it reads, what it adds, what it calls.
 ROWS = [

@@ -297,6 +297,21 @@ def raw(url: str) -> Iterator[Raw]:
         yield other
 
 
+@contextmanager
+def mine(url: str) -> Iterator[Any]:
+    """A connection of the program's own, whose transactions end when the test says so."""
+    parts = urlsplit(base(url))
+    name = unquote(parts.path[1:])
+    if parts.scheme == "sqlite":
+        connection: Any = sqlite3.connect(name, check_same_thread=False)
+    else:
+        connection = servers.connect(base(url))
+        connection.autocommit(False)
+        connection.select_db(name)
+    with closing(connection):
+        yield connection
+
+
 def with_options(url: str, **options: object) -> str:
     """A database's URL with further options; one of a server that has such a database."""
     if url in SERVING:

@@ -402,6 +402,7 @@ def test_l6_a_fault_at_any_commit_changes_nothing(url: str, kind: str) -> None:
 
 NAMES = [
     "activity/trip/double",
+    "replay_inbox",
     "replay_runs",
     "replay_signal",
     "replay_sleep",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.support import (
     Queries,
     drain,
     loops,
+    mine,
     raw,
     rows,
     stepped,
@@ -42,21 +43,6 @@ from tests.support import (
 )
 
 NS, W = "ns", "flow"
-
-
-@contextmanager
-def mine(url: str) -> Iterator[Any]:
-    """A connection of the program's own, whose transactions end when the test says so."""
-    parts = urlsplit(url)
-    name = unquote(parts.path[1:])
-    if parts.scheme == "sqlite":
-        connection: Any = sqlite3.connect(name, check_same_thread=False)
-    else:
-        connection = servers.connect(url)
-        connection.autocommit(False)
-        connection.select_db(name)
-    with closing(connection):
-        yield connection
 
 
 def engine(url: str) -> sqlalchemy.Engine:

@@ -12,9 +12,9 @@ import pytest
 from replay import ActivityContext, Client, register_activity
 from tests.crash.point import AFTER, BEFORE, Point, watch
 from tests.crash.test_points import LIMIT, NOWHERE, clear, forks
-from tests.support import Clock, drain, raw, request, rows, stepped
+from tests.support import Clock, drain, mine, raw, request, rows, stepped
 from tests.test_exactly_once import key
-from tests.test_outbox import NS, W, log, mine, mover, signals
+from tests.test_outbox import NS, W, log, mover, signals
 
 __all__ = ["forks"]
 
