@@ -88,7 +88,7 @@ def arrow(x: int, y: int, to: int, kind: str = "", words: str = "") -> str:
 
 def database() -> list[str]:
     """The left column."""
-    parts = [box(20, 50, 266, 560, "area"), text(36, 74, "database", "title")]
+    parts = [box(20, 50, 266, 626, "area"), text(36, 74, "database", "title")]
     parts.append(text(114, 74, "SQLite, MariaDB or MySQL", "small"))
     for n, (table, holds) in enumerate(TABLES):
         parts.append(named_box(36, TOP + n * TABLE_STEP, 234, table, holds, TABLE_TALL))

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from .storage.database import Error, Step
 
-#: What a parameter may be.
+#: The types of a parameter.
 Value = None | bool | int | float | str | bytes
 
 #: Statements that one attempt may record.
