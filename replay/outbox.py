@@ -161,7 +161,8 @@ class Outbox:
         try:
             found = self._execute(sql, row)
         except Exception as error:
-            if TARGET in str(error):  # there is no such table, or the account may not write to it
+            # There is no such table, or the account may not use it.
+            if any(table in str(error) for table in (TARGET, "replay_meta")):
                 raise self._wrong(f": {error}") from error
             raise
         if found != 1:

@@ -313,10 +313,11 @@ class MySQL(Database):
             # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
             " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
-            " EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL), UTC_TIMESTAMP(6)) AS a"
+            " IF(EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL), 'yes', 'no'),"
+            " UTC_TIMESTAMP(6)) AS a"
         )[0][0].split("|")
         self._clock.adjust(began, from_text(moment))
-        return int(events), int(signals), inbox == "1"
+        return int(events), int(signals), inbox == "yes"
 
     def lock(self, name: str, wait: float) -> str:
         """As in `Database`: GET_LOCK, which ends with the connection."""
