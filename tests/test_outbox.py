@@ -22,7 +22,7 @@ from replay.log import EmbeddedOnly, LostOwnership, Move
 from replay.outbox import TARGET, BadConnection, Mover, WrongDatabase
 from replay.server.proto.replaypb_pb2 import SleepDone
 from replay.signal import InvalidSignal
-from replay.storage.database import Insert, Row, Statement
+from replay.storage.database import Insert, RolledBack, Row, Statement
 from replay.storage.event import InvalidName, MessageTooLarge, MissingMessage, read
 from replay.storage.mysql import MySQL
 from replay.storage.sqlite import Sqlite
@@ -95,7 +95,7 @@ def test_v4_a_commit_sends_and_a_rollback_does_not(url: str) -> None:
     """V4, R1, S1: nothing is sent before the commit, and all of it afterwards."""
     with stepped(url) as client, mine(url) as connection:
         outbox = client.within(connection)
-        assert outbox.run_workflow(NS, W, "a", "tea") is None  # type: ignore[func-returns-value]
+        outbox.run_workflow(NS, W, "a", "tea")
         outbox.signal_run(NS, W, "a", 1, 7, "x")
         if not url.startswith("sqlite:"):  # where everybody waits
             drain(mover(client))
@@ -180,9 +180,9 @@ class Rollbacks:
         database = client.log.database
         pause = database._pause
 
-        def counted(*arguments: Any) -> None:
+        def counted(error: RolledBack, attempt: int, most: int) -> None:
             self.count += 1
-            pause(*arguments)
+            pause(error, attempt, most)
 
         database._pause = counted  # type: ignore[method-assign]
 
