@@ -156,7 +156,7 @@ class Outbox:
         self, to: signals.Run, type: int | None, external_id: str | None, raw: bytes | None
     ) -> None:
         database = self._log.database
-        row = (*to, type, external_id, raw, to_text(database.now()), database.log_id())
+        row = (*to, type, external_id, raw, to_text(database.now()), database.log_id)
         sql = _PUT.replace("?", database.placeholder)
         try:
             found = self._execute(sql, row)

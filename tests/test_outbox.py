@@ -215,6 +215,18 @@ def test_v4_on_sqlite_everybody_waits_for_an_open_transaction(tmp_path: Path) ->
         assert sorted(log(client)) == sorted(created("a", "b", "held"))
 
 
+def test_v4_who_has_a_transaction_open_waits_for_nobody(url: str) -> None:
+    """V4: or on SQLite it would wait for a consumer that waits for this very transaction."""
+    with stepped(url) as client, mine(url) as connection, client.log.database.inside():
+        outbox = client.within(connection)
+        calls = threading.Thread(target=outbox.run_workflow, args=(NS, W, "a", "tea"))
+        calls.start()
+        calls.join(60)
+        assert not calls.is_alive()
+        connection.commit()
+        assert [row[0] for row in inbox(client)] == ["a"]
+
+
 class Begins:
     """A connection to SQLite that tells when a transaction is about to begin."""
 
@@ -622,6 +634,6 @@ def test_v4_a_server_of_our_own_moves_the_rows_of_its_database(url: str) -> None
     with stepped(url) as client:
         database = client.log.database
         assert database.placeholder == ("%s" if isinstance(database, MySQL) else "?")
-        assert len(database.log_id()) == 32
+        assert len(database.log_id) == 32
         with stepped(url) as other:
-            assert other.log.database.log_id() == database.log_id()
+            assert other.log.database.log_id == database.log_id

@@ -261,7 +261,9 @@ class Database(ABC):
         self._warn_at = -math.inf
         self._prepared = False
         self._unreadable: set[tuple[str, object]] = set()
-        self._log_id = ""
+        #: What tells this log from others; a copy of the database has the same.  It is read only
+        #: once: on SQLite a caller that has a transaction open must wait for nobody (V4).
+        self.log_id = ""
         #: How many connections were lost.  A server that comes back may have lost commits that it
         #: had acknowledged (`innodb_flush_log_at_trx_commit` other than 1, a failover).
         self.losses = 0
@@ -393,6 +395,8 @@ class Database(ABC):
             )
         if version < SCHEMA_VERSION:
             self._create()
+        rows = self.query("SELECT value FROM replay_meta WHERE name = ?", (LOG_ID,))
+        self.log_id = str(rows[0][0]) if rows else ""
         self._prepared = True
 
     def _version(self) -> int:
@@ -435,13 +439,6 @@ class Database(ABC):
                 " restore it from a backup"
             )
         return int(value)
-
-    def log_id(self) -> str:
-        """Return what tells this log from others.  A copy of the database has the same."""
-        if not self._log_id:
-            rows = self.query("SELECT value FROM replay_meta WHERE name = ?", (LOG_ID,))
-            self._log_id = str(rows[0][0]) if rows else ""
-        return self._log_id
 
     @abstractmethod
     def _columns(self, table: str) -> set[str]: ...

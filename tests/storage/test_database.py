@@ -383,6 +383,7 @@ def test_an_empty_database_gets_its_tables(url: str) -> None:
         assert columns(client.log.database) == EXPECTED
         assert {(table, name) for table, name, *_ in INDEXES} <= indexes(other)
         assert sorted(rows(client, "SELECT * FROM replay_meta")) == [
+            ("log_id", client.log.database.log_id),
             ("retention_floor", "0"),
             ("retention_turn", "0"),
             ("schema_version", str(SCHEMA_VERSION)),
