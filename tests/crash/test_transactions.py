@@ -19,6 +19,10 @@ from tests.test_outbox import NS, W, log, mover, signals
 __all__ = ["forks"]
 
 RUNS = "abc"
+PARTS = 4  # of the points; all but the first are slow
+parts = pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+)
 
 
 def send(client: Client, url: str, point: Point) -> None:
@@ -92,9 +96,10 @@ def prepared(url: str) -> None:
         other.run("INSERT INTO sums VALUES (0)")
 
 
+@parts
 @pytest.mark.parametrize("how", [BEFORE, AFTER])
 def test_v4_a_process_dies_at_each_statement_of_an_outbox(
-    forks: ForkServerContext, url: str, how: str
+    forks: ForkServerContext, url: str, how: str, part: int
 ) -> None:
     """V4, L6: of the program's transaction and of the mover's.  Rows and runs are there together.
 
@@ -103,7 +108,7 @@ def test_v4_a_process_dies_at_each_statement_of_an_outbox(
     prepared(url)
     status, total = die(forks, url, "send", NOWHERE, how)
     assert (status, total is not None and total > 20) == (0, True)
-    for at in range(1, (total or 0) + 1):
+    for at in range(1 + part, (total or 0) + 1, PARTS):
         assert die(forks, url, "send", at, how) == (-signal.SIGKILL, None)
         with stepped(url) as client:
             drain(mover(client))
@@ -114,15 +119,16 @@ def test_v4_a_process_dies_at_each_statement_of_an_outbox(
             assert rows(client, "SELECT * FROM replay_inbox") == []
 
 
+@parts
 @pytest.mark.parametrize("how", [BEFORE, AFTER])
 def test_v5_a_process_dies_at_each_statement_of_a_step(
-    forks: ForkServerContext, url: str, how: str
+    forks: ForkServerContext, url: str, how: str, part: int
 ) -> None:
     """V5, L6, A1: what an activity has recorded is executed once, whenever the process dies."""
     prepared(url)
     status, total = die(forks, url, "serve", NOWHERE, how)
     assert (status, total is not None and total > 10) == (0, True)
-    for at in range(1, (total or 0) + 1):
+    for at in range(1 + part, (total or 0) + 1, PARTS):
         assert die(forks, url, "serve", at, how) == (-signal.SIGKILL, None)
         with stepped(url) as client:
             answered = "SELECT run FROM replay_events WHERE type = 5 ORDER BY run"
