@@ -217,12 +217,13 @@ def test_v4_on_sqlite_everybody_waits_for_an_open_transaction(tmp_path: Path) ->
 
 def test_v4_who_has_a_transaction_open_waits_for_nobody(url: str) -> None:
     """V4: or on SQLite it would wait for a consumer that waits for this very transaction."""
-    with stepped(url) as client, mine(url) as connection, client.log.database.inside():
+    with stepped(url) as client, mine(url) as connection:
         outbox = client.within(connection)
         calls = threading.Thread(target=outbox.run_workflow, args=(NS, W, "a", "tea"))
-        calls.start()
-        calls.join(60)
-        assert not calls.is_alive()
+        with client.log.database.inside():
+            calls.start()
+            calls.join(60)
+            assert not calls.is_alive()
         connection.commit()
         assert [row[0] for row in inbox(client)] == ["a"]
 
