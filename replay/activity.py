@@ -237,8 +237,8 @@ class ActivityConsumer(Consumer):
         workers: int,
         retry: Retry | None,
         timeout: timedelta | None,
-        transactional: bool,
         metrics: Metrics | None,
+        transactional: bool = False,
     ) -> None:
         self._namespace = namespace
         self._activity = activity
