@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import grown, idle, peers, recovery, remote, steps, values, waits
+from bench import grown, histories, idle, peers, recovery, remote, steps, values, waits
 from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
 from bench.rows import QUICK, Row, Sizes, table
 
@@ -27,6 +27,7 @@ MEASURES: dict[str, Measure] = {
     "memory": idle.memory,
     "idle": idle.waiting,
     "values": values.values,
+    "verify": histories.verified,
 }
 REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
 GROWN: dict[str, Measure] = {"grown": grown.grown}

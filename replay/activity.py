@@ -256,8 +256,17 @@ class ActivityConsumer(Consumer):
         self._running: dict[int, _Running] = {}
         self._executing: set[str] = set()
         self._pool: _Workers | None = None
+        self._context: Callable[[Event, int], ActivityContext] = ActivityContext
         name = consumer_name("activity", namespace, activity, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
+
+    def run_inline(
+        self, context: Callable[[Event, int, timedelta | None], ActivityContext]
+    ) -> None:
+        """Execute requests in the thread that steps, one by one; `context` watches the timeout."""
+        timeout = self._timeout
+        self._context = lambda request, attempt: context(request, attempt, timeout)
+        self._workers, self._timeout = 1, None
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
@@ -293,7 +302,7 @@ class ActivityConsumer(Consumer):
         waiting = deque(
             event for event in events if event.key not in answered and event.id not in self._parked
         )
-        window = Window()
+        window = self.tempo.window()
         if self._pool is not None:
             self._execute_pooled(waiting, window, batch)
         else:
@@ -444,8 +453,8 @@ class ActivityConsumer(Consumer):
             except MessageError as error:
                 raise _Raised(error) from error
         finally:
-            context.end()
             self._executing.discard(event.text)
+            context.end()
 
     def _conclude(
         self, event: Event, context: ActivityContext, result: Callable[[], Any], batch: Batch
@@ -517,7 +526,8 @@ class ActivityConsumer(Consumer):
             batch.failed += 1
             return
         if not hopeless:
-            self.park(batch, event.id, event.key, attempts, error, policy.pause(attempts))
+            pause = policy.pause(attempts, self.tempo.uniform)
+            self.park(batch, event.id, event.key, attempts, error, pause)
             return
         report = event.id not in self._told
         self._told.add(event.id)

@@ -230,7 +230,7 @@ class Client:
     def stream(
         self,
         namespace: str = "",
-        workflow: str = "",
+        workflow: str | Callable[..., Any] = "",
         run: str = "",
         *,
         after: int = 0,
@@ -247,6 +247,7 @@ class Client:
         `EventsPruned` if events behind `after` were pruned, also while the stream runs; with 0 it
         begins with what is left (L9).
         """
+        workflow = workflow_name(workflow)
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
@@ -324,9 +325,14 @@ class Client:
                         yield event
                     after, last = event.id, event
                 if not events:
-                    _wait(log, waiter, after, None)
+                    self._wait(log, waiter, after, None)
         finally:
             log.tail.leave(waiter)
+
+    def _wait(self, log: Log, waiter: Waiter, position: int, timeout: float | None) -> None:
+        """Wait for something after the id `position`, at most `timeout` seconds."""
+        log.tail.keep_polling(log.poll)
+        log.tail.wait(waiter, position, timeout)
 
     def _sleep_until_old(self, log: Log, event: Event, lag: timedelta) -> None:
         while lag and not self._closed:
@@ -447,7 +453,7 @@ class Client:
                 if pause:
                     time.sleep(pause if left is None else min(pause, left))
                 else:
-                    _wait(log, waiter, position, left)
+                    self._wait(log, waiter, position, left)
         finally:
             log.tail.leave(waiter)
         raise Closed("the client was closed while it waited for a run")
@@ -768,11 +774,6 @@ def _require(log: Log, last: Event | None) -> None:
     )
 
 
-def _wait(log: Log, waiter: Waiter, position: int, timeout: float | None) -> None:
-    log.tail.keep_polling(log.poll)
-    log.tail.wait(waiter, position, timeout)
-
-
 def _pauses() -> Iterator[float]:
     """Yield the seconds of a backoff: growing, with jitter."""
     for n in itertools.count():
@@ -785,7 +786,7 @@ def consume(
     handler: Callable[[Event], object],
     *,
     namespace: str = "",
-    workflow: str = "",
+    workflow: str | Callable[..., Any] = "",
     run: str = "",
     start: bool = True,
 ) -> Consumer:
@@ -796,7 +797,7 @@ def consume(
     `InvalidName`, `BadFilter` or `AlreadyRegistered`.
     """
     check_name("consumer", name)
-    wants = event_filter(namespace, workflow, run, DELIVERED)
+    wants = event_filter(namespace, workflow_name(workflow), run, DELIVERED)
     log = client.log_of(namespace)
     consumer = Handler(log, consumer_name("consumer", name), handler, wants)
     return client.add(consumer, start)

@@ -157,10 +157,15 @@ class Consumer:
     seconds), and "lag" (the age of the newest event passed, in seconds).
     """
 
+    #: Events that it passes over without a result before it stores its cursor.
+    stride = BATCH
+
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
         self.name = name
         self._log = events
         self.metrics = metrics
+        #: What of its steps is left to the machine.
+        self.tempo = Tempo()
         self._waiter = Waiter(self.wants)
         self._position: int | None = None  # None: this process is not the owner
         self._committed = 0
@@ -173,7 +178,6 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop_by = math.inf  # on the monotonic clock
-        self._eager = False  # whether to store the cursor in any case
 
     # Methods that each kind of consumer defines.
 
@@ -276,7 +280,7 @@ class Consumer:
             return
         now = self._log.now()
         self._look(now)
-        window = Window()
+        window = self.tempo.window()
         for parked in [p for p in self._parked.values() if p.next_at <= now][:BATCH]:
             if self.can_retry(parked):
                 self.retry(parked, batch)
@@ -289,7 +293,7 @@ class Consumer:
         Nobody else makes a stored time earlier, and no commit of this process was later than it
         knows, so an event that is due in the database is due.
         """
-        if timedelta(0) <= now - self._looked < LOOK:  # the clock may have gone back
+        if timedelta(0) <= now - self._looked < self.tempo.look:  # the clock may have gone back
             return
         after = 0
         while due := self._log.due_parked(self.name, after):
@@ -320,7 +324,7 @@ class Consumer:
         The error is logged if `report`, the first one with a traceback unless told otherwise.
         """
         text = error_text(error)
-        next_at = self._log.now() + (pause or FOR_EVER.pause(attempts))
+        next_at = self._log.now() + (pause or FOR_EVER.pause(attempts, self.tempo.uniform))
         batch.parked.append(Parked(event_id, str(key), attempts, next_at, text))
         if report:
             log.error(
@@ -336,8 +340,7 @@ class Consumer:
         old, attempts = self._committed, batch.attempts(self._parked)
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
-        least, self._eager = 1 if self._eager else BATCH, False
-        if not (idle and batch.position - old < least):
+        if not (idle and batch.position - old < self.stride):
             rows = (batch.parked, batch.unparked, batch.also, batch.steps)
             self._log.commit(batch.events, Move(self.name, old, batch.position, *rows, attempts))
             self._committed, self._store_at = batch.position, None
@@ -360,6 +363,11 @@ class Consumer:
             self._parked, self._ahead = {}, []
             self.forget()
             self._log.unlock(self.name)
+
+    def restart(self, events: Log) -> None:
+        """Forget everything in memory, and go on from the cursor with this log."""
+        self._forget()
+        self._log, self._losses = events, events.losses
 
     def parked(self) -> list[Parked]:
         """Return what is parked now, with attempts, next attempt and error (A2, R4)."""
@@ -401,15 +409,15 @@ class Consumer:
         self.wake()
 
     def store_soon(self, end: int) -> bool:
-        """Have the thread store the cursor with its next step, unless it is at the id `end`.
+        """Store the cursor with the next step, unless it is at the id `end`.
 
-        Returns whether there is a need.
+        Returns whether a thread is going to.
         """
-        if self._thread is None or (self._position is not None and self._committed >= end):
+        if self._position is not None and self._committed >= end:
             return False
-        self._eager = True
+        self._store_at = self._log.now()
         self.wake()
-        return True
+        return self._thread is not None
 
     def wake(self) -> None:
         """Make the thread look for something to do."""
@@ -444,12 +452,27 @@ class Consumer:
         else:
             self._log.tail.wait(self._waiter, position, self._until_due())
 
-    def _until_due(self) -> float | None:
+    def is_ready(self) -> bool:
+        """Return whether a step has anything to do now."""
+        if self._position is None or self._position < self._log.tail.end:
+            return True
+        if self._parked:
+            self._look(self._log.now())
+        due = self.next_due()
+        return due is not None and due <= self._log.now()
+
+    def next_due(self) -> datetime | None:
+        """Return when a step will have something to do even if no event comes; None for never."""
         moments = [each.next_at for each in self._parked.values() if self.can_retry(each)]
-        if moments:  # somebody may make them due at once (Q2)
-            moments.append(self._looked + LOOK)
         moments += [own for own in (self.due(), self._store_at) if own is not None]
-        return self._seconds_to(min(moments)) if moments else None
+        return min(moments, default=None)
+
+    def _until_due(self) -> float | None:
+        if (due := self.next_due()) is None:
+            return None
+        if any(map(self.can_retry, self._parked.values())):
+            due = min(due, self._looked + LOOK)  # somebody may make them due at once (Q2)
+        return self._seconds_to(due)
 
     def _seconds_to(self, moment: datetime) -> float:
         """The time to wait for a moment, bounded, since the clock may step or the machine sleep."""
@@ -481,6 +504,20 @@ class Window:
     def left(self) -> float:
         """The seconds that are left; 0 when the time is over."""
         return max(0.0, self._end - time.monotonic())
+
+
+class Tempo:
+    """What is left to the machine: how long a step may take, how often it looks, and chance."""
+
+    look = LOOK
+
+    def window(self) -> Window:
+        """Begin the time that a step has before it must commit."""
+        return Window()
+
+    def uniform(self, low: float, high: float) -> float:
+        """Draw a number, for the jitter of a backoff."""
+        return random.uniform(low, high)
 
 
 class Handler(Consumer):
@@ -522,7 +559,7 @@ class Handler(Consumer):
         if self._blocked is not None and self._log.now() < self._blocked:
             batch.position = self._position or 0
             return
-        window = Window()
+        window = self.tempo.window()
         for count, event in enumerate(events, 1):
             batch.retried += self._failures > 0
             try:
@@ -543,7 +580,7 @@ class Handler(Consumer):
 
     def _fail(self, event: Event, error: BaseException) -> None:
         self._failures += 1
-        self._blocked = self._log.now() + FOR_EVER.pause(self._failures)
+        self._blocked = self._log.now() + FOR_EVER.pause(self._failures, self.tempo.uniform)
         log.error(
             "%s: attempt %d of event %d (%s) failed",
             self.name,

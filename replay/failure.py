@@ -157,14 +157,16 @@ class Retry:
                 f"Retry(stop_on={self.stop_on!r}): expected a tuple of exception classes"
             )
 
-    def pause(self, attempts: int) -> timedelta:
+    def pause(
+        self, attempts: int, uniform: Callable[[float, float], float] | None = None
+    ) -> timedelta:
         """The backoff after that many failed attempts, with jitter."""
         longest = self.longest.total_seconds()
         try:
             seconds = self.first.total_seconds() * float(self.factor) ** (attempts - 1)
         except OverflowError:
             seconds = longest
-        return timedelta(seconds=min(seconds, longest) * random.uniform(0.75, 1.0))
+        return timedelta(seconds=min(seconds, longest) * (uniform or random.uniform)(0.75, 1.0))
 
     def is_over(self, attempts: int, error: BaseException) -> bool:
         """Whether no further attempt follows this error, the last of so many attempts."""

@@ -224,7 +224,7 @@ class Log:
         self._polling = threading.RLock()
         self._losses = 0
         self._pace = Pace()
-        self._renew_at = time.monotonic()
+        self._renew_at = database.monotonic()
 
     def _end(self) -> int:
         """The id up to which the log has no gap just now."""
@@ -736,10 +736,10 @@ class Log:
         It names the cursors: others with the same owner text may be ours by a claim whose outcome
         is unknown, and nobody could ever claim those.
         """
-        if time.monotonic() < self._renew_at:
+        if (seconds := self.database.monotonic()) < self._renew_at:
             return
         lease = self.database.lease
-        self._renew_at = time.monotonic() + lease.total_seconds() / 4
+        self._renew_at = seconds + lease.total_seconds() / 4
         until = to_text(self.database.now() + lease)
         for some in chunks(list(self._owners.copy().items())):
             names, owners = [name for name, _ in some], {owner for _, owner in some}

@@ -286,11 +286,17 @@ def _update(changes: Row, ids: Sequence[int]) -> Iterator[Statement]:
 
 
 class Projection(Consumer):
-    """Keeps the table of runs up to date.  It adds no events."""
+    """Keeps the table of runs up to date.  It adds no events.
+
+    While it is behind it writes once for many batches, so most short runs cost one row.
+    """
+
+    stride = 10 * BATCH
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)
         self._states: OrderedDict[Run, State] = OrderedDict()  # the one used last is the last
+        self._touched: dict[Run, State] = {}  # those whose rows may have to change
         self._open = 0  # their open requests
         self._rest_until: datetime | None = None
 
@@ -301,6 +307,7 @@ class Projection(Consumer):
     def forget(self) -> None:
         """As in `Consumer`."""
         self._states.clear()
+        self._touched.clear()
         self._open = 0
 
     def blocked(self) -> datetime | None:
@@ -312,19 +319,21 @@ class Projection(Consumer):
         """As in `Consumer`."""
         runs: list[Run] = [event.key[:3] for event in events]
         self._load(set(runs).difference(self._states), events, self._position or 0)
-        touched: dict[Run, State] = {}
         for run, event in zip(runs, events, strict=True):
-            state, first = self._states.get(run), begins(event)
-            if first and (state is None or state.id != event.id):  # a forgotten id is used again
-                state = self._states[run] = State(event.id, run, event.timestamp)
+            state = self._states.get(run)
+            if event.type is _CREATED and begins(event):
+                if state is None or state.id != event.id:  # a forgotten id is used again
+                    state = self._states[run] = State(event.id, run, event.timestamp)
             elif state is None:
                 continue  # its run has no row: it is pruned, or another program has begun it
             if state.fold(event):
-                touched[run] = state
-        self._store(touched, batch)
-        self._keep(touched, len(events))
-        if events:
-            self._rest_until = self._log.now() + REST
+                self._touched[run] = state
+        self._open += len(events)  # at least what is open; counted anew when it seems too much
+        behind = self._log.tail.end - batch.position
+        if behind < BATCH or batch.position - self._committed >= self.stride or batch.handled:
+            self._store(batch)
+            if events:
+                self._rest_until = self._log.now() + REST
 
     def retry(self, parked: object, batch: Batch) -> None:
         """As in `Consumer`; it parks nothing."""
@@ -339,10 +348,10 @@ class Projection(Consumer):
         load_open(self._log, found.values(), up_to)
         self._states |= found
 
-    def _store(self, touched: dict[Run, State], batch: Batch) -> None:
+    def _store(self, batch: Batch) -> None:
         rows: list[Row] = []
         alike: dict[Row, list[State]] = defaultdict(list)
-        for state in touched.values():
+        for state in self._touched.values():
             if state.stored == (now := (state.iteration, state.status)):
                 continue
             if state.stored is None:
@@ -358,21 +367,22 @@ class Projection(Consumer):
         for some in chunks(rows):
             sql, parameters, _ = insertion("replay_runs", COLUMNS, some)
             batch.also.append(Statement(sql.replace("INSERT", "REPLACE", 1), parameters))
+        self._keep()
 
-    def _keep(self, touched: dict[Run, State], count: int) -> None:
+    def _keep(self) -> None:
         """Forget runs that have ended, and those that were used least recently."""
-        for run, state in touched.items():
+        for run, state in self._touched.items():
             if state.end:
                 del self._states[run]
             else:
                 self._states.move_to_end(run)
-        self._open += count  # at least what is open; counted anew when it seems too much
+        self._touched.clear()
         if len(self._states) > _RUNS or self._open > _OPEN:
             self._shorten()
 
     def _shorten(self) -> None:
         sizes = {run: len(each.busy) + len(each.idle) for run, each in self._states.items()}
         self._open = sum(sizes.values())
-        while self._states and (len(self._states) > _RUNS or self._open > _OPEN // 2):
+        while self._states and (len(self._states) > _RUNS // 2 or self._open > _OPEN // 2):
             run, _ = self._states.popitem(last=False)
             self._open -= sizes[run]

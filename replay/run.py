@@ -386,6 +386,11 @@ class Run:
         """Whether the iteration has ended; its last events are then in `added`."""
         return self._greenlet.dead
 
+    @property
+    def waits_for(self) -> list[str]:
+        """The places, as TARGET/SEQUENCE, whose responses it waits for."""
+        return sorted("/".join(place) for place in self._waiting)
+
     def feed(self, response: Event) -> None:
         """Give the run a response, and let it go on if that was the last one it waited for.
 

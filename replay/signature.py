@@ -73,12 +73,29 @@ def _kind(function: Callable[..., Any], annotation: Any, what: str) -> Kind:
     """Read one annotation.  The others may be of no concern, and not be imported here."""
     if annotation is inspect.Parameter.empty:
         return ANY
+    return Kind.of(_resolved(function, annotation, what), what)
+
+
+def _resolved(function: Callable[..., Any], annotation: Any, what: str) -> Any:
     holder = type("", (), {"__annotations__": {"it": annotation}})
     try:
-        hints = typing.get_type_hints(holder, _globals(function), {})
+        return typing.get_type_hints(holder, _globals(function), {})["it"]
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise BadAnnotation(f"{what} is annotated {annotation!r}: {error}") from error
-    return Kind.of(hints["it"], what)
+
+
+def context_of(function: Callable[..., Any]) -> Any:
+    """Return what the annotation of a function's first parameter names; None if it has none.
+
+    A name that is imported for type checkers only comes back as text.
+    """
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.annotation is inspect.Parameter.empty:
+        return None
+    try:
+        return _resolved(function, first.annotation, first.name)
+    except BadAnnotation:
+        return first.annotation
 
 
 def _globals(function: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from .consumer import Metrics
 from .run import Call as AnyCall
 from .run import RunContext
 from .shard import Shard
-from .signature import BadSignature, check_signature
+from .signature import BadSignature, check_signature, context_of
 from .storage.database import Error
 from .storage.event import Event, EventType, is_pruned
 from .storage.values import ANY
@@ -217,6 +217,20 @@ def handle(
         return
     if event.type is type and event.key[:2] == workflow and event.key.target == target:
         fn(event.key.run, event.message)
+
+
+def takes_flow(context: Any) -> bool:
+    """Whether this annotation of a first parameter is a generated `Flow`."""
+    return isinstance(context, type) and Flow in context.__mro__
+
+
+def untyped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a workflow that takes a `Flow` as one that takes a `RunContext`."""
+    flow = context_of(function)
+    if not takes_flow(flow):
+        return function
+    made = getattr(sys.modules[flow.__module__], f"_{flow.__name__}")
+    return lambda ctx, message: function(made(ctx), message)
 
 
 def check_workflow(function: Callable[..., None], name: str, message: type[Message]) -> None:

@@ -41,11 +41,13 @@ from replay import (
     register_activity,
     register_workflow,
 )
+from replay.export import iterations, stored_history
 from replay.log import Move
 from replay.server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from replay.server.proto.values_pb2 import Cancel, Failure, Json, Pruned
 from replay.storage.database import Statement, from_text, insertion, to_text
 from replay.storage.event import pack, read
+from replay.verify import Difference, verify
 from tests.support import START, Clock, crash, mine, rows, stepped
 
 FOLDER = Path(__file__).with_name("scenarios")
@@ -312,6 +314,19 @@ class Stage:
     def do_rollback(self) -> None:
         self._mine.rollback()
 
+    def do_verify(self, rest: str) -> Iterator[str]:
+        workflow, function = rest.split()
+        namespace, name = workflow.split("/")
+        log = self._caller.log_of(namespace)
+        for key in iterations(self._caller.stream(namespace, name, to_head=True)):
+            history = stored_history(log, key)
+            assert history is not None
+            try:
+                verify(WORKFLOWS[function], history)
+                yield f"{key} fits"
+            except Difference as found:
+                yield f"{key} {found.event.id} {found.history}, {found.code}"
+
     # What happens to processes.
 
     def do_start(self, names: str) -> None:
@@ -361,7 +376,7 @@ class Stage:
     def do_prune(self, rest: str) -> Iterator[str]:
         seconds, *forget = rest.split()
         for process in self._processes.values():  # an idle one stores its cursor now and then
-            process.consumer._eager = True
+            process.consumer._store_at = process.consumer._log.now()
         self.do_drain("")
         age = timedelta(seconds=float(seconds.removesuffix("s")))
         removed = self._caller.prune(age, forget=forget == ["forget"])

@@ -579,7 +579,7 @@ def test_a3_slow_activities_commit_one_by_one(
     url: str, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A3: a response is in the log before the rest of the batch is executed."""
-    monkeypatch.setattr("replay.activity.Window", Narrow)
+    monkeypatch.setattr("replay.consumer.Window", Narrow)
     progress: list[int] = []
     with stepped(url) as client:
         ask(client, "a", "b", "c")

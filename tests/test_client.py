@@ -280,6 +280,22 @@ def test_l4_a_stream_gives_what_was_asked_for(three: Client) -> None:
         assert (arguments, found) == (arguments, expected)
 
 
+def w(ctx: RunContext, message: None) -> None:
+    """A workflow of this name."""
+
+
+def test_l4_a_workflow_is_its_name_or_its_function(three: Client) -> None:
+    """L4: in streams and in consumers, as in all other calls."""
+    assert [event.key.run for event in three.stream("x", w, to_head=True)] == ["1", "2"]
+    got: list[str] = []
+
+    def note(event: Event) -> None:
+        got.append(event.key.run)
+
+    drain(consume(three, "mine", note, namespace="x", workflow=w, start=False))
+    assert got == ["1", "2"]
+
+
 UNFOUNDED: list[dict[str, Any]] = [
     {"workflow": "w"},
     {"run": "1"},

@@ -16,7 +16,6 @@ from typing import Any
 import pymysql
 import pytest
 
-import replay.log
 from replay import (
     Client,
     Event,
@@ -898,7 +897,7 @@ def test_an_idle_owner_renews_its_leases(
     """L7, P21: looking for events renews all names of a process, four times a lease at most."""
     ticks = [1000.0]
     time = SimpleNamespace(monotonic=lambda: ticks[0], sleep=lambda seconds: None)
-    monkeypatch.setattr(replay.log, "time", time)
+    monkeypatch.setattr("replay.storage.database.time", time)
     seen, began = [], clock.now
     with stepped(url, clock) as client, stepped(url, clock) as second:
         apart(client, second)

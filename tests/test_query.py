@@ -733,6 +733,27 @@ def test_q1_the_table_rests_between_two_commits(url: str) -> None:
         assert projection.blocked() is None
 
 
+@pytest.mark.embedded
+@pytest.mark.parametrize("late", [False, True])
+def test_q1_the_table_is_written_once_for_many_batches(
+    url: str, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Q1: while it is behind, up to a bound of events and of time; never its cursor alone."""
+    clock = Clock()
+    monkeypatch.setattr("replay.projection.Projection.stride", 10**6 if late else 3000)
+    with stepped(url, clock) as client:
+        for begin in range(1, 5001, 1000):
+            names = map(str, range(begin, begin + 1000))
+            add(client, EventType.RUN_CREATED, *(Key("ns", "flow", name) for name in names))
+        projection, found = table(client), []
+        for _ in range(5):
+            projection.step()
+            found.append(len(stored(client)))
+            clock.forward(seconds=0.5)
+        assert found == [0, 0, 3000, 3000, 5000]
+        assert [row[0] for row in stored(client)] == list(range(1, 5001))
+
+
 # One run.
 
 

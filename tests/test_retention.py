@@ -91,8 +91,9 @@ def store(*consumers: Consumer) -> None:
     """Bring consumers up to date, and have them store their cursors."""
     drain(*consumers)
     for consumer in consumers:
-        consumer._eager = True
-        consumer.step()
+        for _ in range(2):  # the first step may only claim the name again
+            consumer._store_at = consumer._log.now()
+            consumer.step()
 
 
 @pytest.fixture
@@ -834,7 +835,7 @@ def test_l9_what_goes_is_exported_first(
     (file,) = (tmp_path / "old").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     histories = [json.loads(text) for text in file.read_text().splitlines()]
-    assert [each["iteration"] for each in histories] == [0, 1]
+    assert [(each["iteration"], each["restarted"]) for each in histories] == [(0, True), (1, False)]
     events = [event for each in histories for event in each["events"]]
     assert {event["id"] for event in events} == before.keys()
     for event in events:

@@ -272,6 +272,10 @@ class Database(ABC):
         """The time by the database's clock, in UTC, cut to milliseconds."""
         return cut(datetime.now(UTC))
 
+    def monotonic(self) -> float:
+        """The seconds since some moment, by a clock that never goes back."""
+        return time.monotonic()
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
         """Return all rows of one query, outside of a transaction.  Raises as `write` does."""
         for attempt in itertools.count(1):

@@ -60,6 +60,8 @@ class Sqlite(Database):
     last few transactions may be missing: that is SQLite's WAL mode with ``synchronous=NORMAL``.
     """
 
+    #: The class of the connection.
+    driver: type[sqlite3.Connection] = sqlite3.Connection
     skip_duplicates = " ON CONFLICT DO NOTHING"
     _types = MappingProxyType(
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
@@ -79,7 +81,11 @@ class Sqlite(Database):
             _make_private(self._path)
         with self._translated():
             self._connection = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                path,
+                timeout=_BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=self.driver,
             )
             try:
                 self._use_wal()

@@ -16,17 +16,18 @@ from ..client import EventsLost, NotOurs
 from ..query import QueryBehind, UnknownRun
 from ..server.wire import AccessDenied, WrongServer
 from ..storage.database import BadUrl, DatabaseError, Error, Unavailable
-from . import act, keep, look, serve, ui
+from . import act, keep, lint, look, serve, ui, verify
 from .console import Formatter, lines
 
 #: The modules of the commands, in the order of ``--help``.  Each has `add_parsers`, which sets the
 #: function `call` for each command.  It takes the arguments, and returns the exit code.
-MODULES = (look, act, ui, keep, serve)
+MODULES = (look, act, ui, keep, verify, lint, serve)
 #: The exit codes, with their meaning.
 CODES = {
     0: "done",
     1: "the answer is no: there is no such run, the run id was used before, nothing is parked,"
-    " the run has failed, a promise is broken",
+    " the run has failed, a promise is broken, code differs from a history, or has a"
+    " mistake",
     2: "the command line cannot be carried out: an option, a name, a message or a URL is wrong",
     3: "the database or the server is not available: try again later; repeating a command does"
     " nothing twice, if a signal has its --id",

@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
+from types import ModuleType
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -89,17 +90,18 @@ def log_url(args: argparse.Namespace) -> str:
 def opened(args: argparse.Namespace) -> Client:
     """Import the modules that the command line names, and open its log, which must exist."""
     for module in getattr(args, "modules", ()):
-        _import(module)
+        load(module, "--import")
     return connect(log_url(args), loops=False)
 
 
-def _import(module: str) -> None:
+def load(module: str, argument: str) -> ModuleType:
+    """Import a module that the command line names.  Raises `BadArgument`, with the argument."""
     if "" not in sys.path:  # as with `python -m`
         sys.path.insert(0, "")
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except Exception as error:
-        raise BadArgument(f"--import {module}: {type(error).__name__}: {error}") from error
+        raise BadArgument(f"{argument} {module}: {type(error).__name__}: {error}") from error
 
 
 def place(text: str, most: int = 3) -> list[str]:

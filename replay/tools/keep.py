@@ -10,12 +10,15 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
 from ..client import Client
 from ..export import iterations, write_history
+from ..log import Log
+from ..storage.event import Key
 from .audit import Audit
 from .console import BadArgument, Commands, log_url, on_log, opened, print_json, visible
 from .tables import open_log
@@ -49,11 +52,7 @@ def _add_export(commands: Commands) -> None:
         description="Write the histories of a log as JSON lines, one for each iteration.  They"
         " hold your users' messages.  Pruned iterations are left out.",
     )
-    parser.add_argument("--namespace", default="", metavar="NAME", help="only of this namespace")
-    parser.add_argument(
-        "--workflow", default="", metavar="NAME", help="only of this workflow of the namespace"
-    )
-    parser.add_argument("--run", default="", metavar="ID", help="only of this run of the workflow")
+    add_filter(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -61,6 +60,15 @@ def _add_export(commands: Commands) -> None:
         help="write a new file, which only you may read; without it, to standard output",
     )
     parser.set_defaults(call=_export)
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose histories."""
+    parser.add_argument("--namespace", default="", metavar="NAME", help="only of this namespace")
+    parser.add_argument(
+        "--workflow", default="", metavar="NAME", help="only of this workflow of the namespace"
+    )
+    parser.add_argument("--run", default="", metavar="ID", help="only of this run of the workflow")
 
 
 def _add_prune(commands: Commands) -> None:
@@ -139,11 +147,17 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _write(client: Client, args: argparse.Namespace, file: TextIO) -> int:
+    for log, key in chosen(client, args):
+        write_history(log, key, file)
+    return 0
+
+
+def chosen(client: Client, args: argparse.Namespace) -> Iterator[tuple[Log, Key]]:
+    """Yield the iterations that the options of `add_filter` choose, and their log."""
     of = (args.namespace, args.workflow, args.run)
     log = client.log_of(args.namespace)
     for key in iterations(client.stream(*of, to_head=True)):
-        write_history(log, key, file)
-    return 0
+        yield log, key
 
 
 def _prune(args: argparse.Namespace) -> int:

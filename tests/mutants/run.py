@@ -239,7 +239,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="begin no patch later (default: no limit)"
     )
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="how many at once")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many at once"
+    )
     given = parser.parse_args()
     if given.name and given.changed is not None:
         parser.error("give names or --changed, not both")

@@ -10,23 +10,22 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from demo import __main__, generate
-from demo.board import ACTIVITY, WORKFLOW
 from demo.fleet import Fleet, WorkerEnded
 from demo.market import OrderBooks, Tick, load
 from demo.messages import OrderRequest, Price, Side
 from demo.progress import Progress
-from demo.proof import KINDS, Check, prove, steps
+from demo.proof import KINDS, Check, prove
 from demo.trace import trace
-from demo.workflow import NAMESPACE, make_order
-from replay import Event, EventType, Key
-from replay.storage.event import pack
-from replay.storage.values import ANY
+from demo.workflow import NAMESPACE, current_top, make_order, twap
+from replay import Event, EventType, register_activity, register_workflow
+from replay.testing import START, World
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "demo"
@@ -283,24 +282,24 @@ RUN = "demo-1-o"
 
 
 def log_of(order: OrderRequest, run: str = RUN) -> list[Event]:
-    """The events of the order's run."""
-    price = Price(bid_cents=100, ask_cents=102, source="worker 7")
-    events = []
-    for number, ((kind, target), sequence) in enumerate(steps(order), start=1):
-        message: object = None
-        if kind == EventType.RUN_CREATED:
-            message = order
-        elif kind == EventType.RUN_OUTPUT:
-            message = make_order(order, sequence, price)
-        elif target == ACTIVITY:
-            is_request = kind == EventType.ACTIVITY_REQUEST
-            message = order.market if is_request else price
-        place = (target, str(sequence)) if target else ()
-        key = Key(NAMESPACE, WORKFLOW, run, 0, *place)
-        moment = datetime(2024, 3, 4, tzinfo=UTC) + timedelta(seconds=number / 10)
-        raw = pack(ANY.encode(message, key), 1000, key)
-        events.append(Event(number, kind, key, moment, raw))
-    return events
+    """The events of the order's run, each at its time."""
+    books = SimpleNamespace(top=lambda _: Price(bid_cents=100, ask_cents=102, source="worker 7"))
+    with World() as world:
+        register_workflow(world.client, NAMESPACE, twap)
+        register_activity(world.client, NAMESPACE, current_top, books)
+        world.client.run_workflow(NAMESPACE, twap, run, order)
+        world.advance(timedelta(milliseconds=order.duration_ms))
+        assert world.client.result(NAMESPACE, twap, run) is None
+        return world.events()
+
+
+def test_parts_are_published_at_equal_intervals() -> None:
+    """V1: each part has its time, also of an order that takes a day."""
+    day = timedelta(days=1)
+    events = log_of(replace(ORDER, splits=4, duration_ms=day // timedelta(milliseconds=1)))
+    parts = [event for event in events if event.type is EventType.RUN_OUTPUT]
+    assert [event.timestamp - START for event in parts] == [n * day / 4 for n in range(4)]
+    assert [event.message["quantity"] for event in parts] == [2, 3, 2, 3]
 
 
 def faults(events: list[Event]) -> list[str]:
@@ -353,14 +352,14 @@ TRACE = """\
 the workflow                      |   id  seconds | -> consumed, <- produced
 def twap(request):                |    1    0.000 | -> run_create{twap, sell 10 WHEAT in 1.5 s}
   for i in range(request.splits): |               | # local logic: part 1 of 1
-    price = current_top(market)   |    2    0.100 | <- activ_req{current_top, WHEAT}
-                                  |    3    0.200 | -> activ_res{current_top, 1.00/1.02 by 7}
+    price = current_top(market)   |    2    0.000 | <- activ_req{current_top, WHEAT}
+                                  |    3    0.000 | -> activ_res{current_top, 1.00/1.02 by 7}
                                   |               | == kill -9 of worker 7 ==
     order = make_order(i, price)  |               | # local pure function
-    publish_order(order)          |    4    0.300 | <- run_output{publish_order, sell 10 at 1.00}
-    sleep(calc_period())          |    5    0.400 | <- sleep_req{1.500 s}
-                                  |    6    0.500 | -> sleep_res{}
-                                  |    7    0.600 | <- run_complete{}
+    publish_order(order)          |    4    0.000 | <- run_output{publish_order, sell 10 at 1.00}
+    sleep(calc_period())          |    5    0.000 | <- sleep_req{1.500 s}
+                                  |    6    1.500 | -> sleep_res{}
+                                  |    7    1.500 | <- run_complete{}
 """
 
 

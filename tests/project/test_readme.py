@@ -22,7 +22,7 @@ PRINTED = {
     "def pay(": "GiveUp - not paid: the card has expired\n"
     "ConnectionError - not paid: the bank does not answer\n",
     "def broken": "shop/broken/run-1/0 1 ValueError: a bug\n",
-    "def test_greet": "",
+    "def test_bill": "",
     "def total": "285\n",
     "late = ctx.begin": "tea was paid by Ada\n",
     "def trip": "gave back a room in Oslo\ncancelled ill\n",

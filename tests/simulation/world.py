@@ -601,7 +601,7 @@ class World:
             return  # it has to see everything
         for number, process in [*self.processes.items()]:
             for consumer in process.consumers:
-                consumer._eager = True
+                consumer._store_at = consumer._log.now()
             self._do_round(Action("round", number))
         before = len(self.audit.pruned)
         with self._user():

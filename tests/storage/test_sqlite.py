@@ -205,11 +205,8 @@ class Locked(sqlite3.Connection):
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> type[Locked]:
     """Have files be locked, as often as it says."""
-    real = sqlite3.connect
     monkeypatch.setattr(Locked, "left", 3)
-    monkeypatch.setattr(
-        sqlite3, "connect", lambda *given, **named: real(*given, factory=Locked, **named)
-    )
+    monkeypatch.setattr(Sqlite, "driver", Locked)
     return Locked
 
 
