@@ -500,7 +500,7 @@ INDEXES = (
     ("replay_parked", "by_event", True, "consumer, event_id"),
     ("replay_parked", "by_key", False, "`key`"),
     ("replay_runs", "by_workflow", False, "namespace, workflow, status"),
-    ("replay_inbox", "by_error", False, "error"),
+    ("replay_inbox", "by_error", False, "error, id"),
 )
 
 

@@ -313,11 +313,12 @@ class MySQL(Database):
             # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
             " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
-            " IF(EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL), 'yes', 'no'),"
+            # Says as much as EXISTS, and the server answers it before it opens the table.
+            " (SELECT COALESCE(MIN(id), 0) FROM replay_inbox WHERE error IS NULL),"
             " UTC_TIMESTAMP(6)) AS a"
         )[0][0].split("|")
         self._clock.adjust(began, from_text(moment))
-        return int(events), int(signals), inbox == "yes"
+        return int(events), int(signals), inbox != "0"
 
     def lock(self, name: str, wait: float) -> str:
         """As in `Database`: GET_LOCK, which ends with the connection."""
