@@ -60,12 +60,12 @@ class ActivityContext:
 
     __slots__ = ("_abandoned", "_beat", "_began", "_cursor", "_ended", "_event", "attempt")
 
-    def __init__(self, request: Event, attempt: int, cursor: Cursor | None = None) -> None:
+    def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
         self._began = self._beat = time.monotonic()
         self._ended: float | None = None
         self._abandoned = False
-        self._cursor = cursor
+        self._cursor: Cursor | None = None
         #: 1 for the first attempt.  Attempts that ended in a crash do not count (A2).
         self.attempt = attempt
 
@@ -127,6 +127,10 @@ class ActivityContext:
     def left(self, timeout: timedelta) -> float:
         """The seconds until the timeout is over."""
         return self._beat + timeout.total_seconds() - time.monotonic()
+
+    def record(self, cursor: Cursor) -> None:
+        """Have the activity's statements recorded."""
+        self._cursor = cursor
 
     def abandon(self) -> None:
         """Have the next heartbeat raise, and record no further statement."""
@@ -308,7 +312,7 @@ class ActivityConsumer(Consumer):
         else:
             while waiting and not self._stop.is_set() and not batch.full():
                 event = waiting.popleft()
-                context = self._context(event, 1)
+                context = self._attempt(event, 1)
                 self._conclude(event, context, partial(self._execute, event, context), batch)
                 if not window.left():
                     break
@@ -393,18 +397,20 @@ class ActivityConsumer(Consumer):
         ):
             batch.unparked.append(parked.event_id)
         elif self._pool is None:
-            context = self._context(event, parked.attempts + 1)
+            context = self._attempt(event, parked.attempts + 1)
             self._conclude(event, context, partial(self._execute, event, context), batch)
         else:
             self._submit(event, parked.attempts)
 
-    def _context(self, event: Event, attempt: int) -> ActivityContext:
-        cursor = Cursor(self._log.max_message) if self._transactional else None
-        return ActivityContext(event, attempt, cursor)
+    def _attempt(self, event: Event, attempt: int) -> ActivityContext:
+        context = self._context(event, attempt)
+        if self._transactional:
+            context.record(Cursor(self._log.max_message))
+        return context
 
     def _submit(self, event: Event, attempts: int) -> None:
         assert self._pool is not None
-        context = self._context(event, attempts + 1)
+        context = self._attempt(event, attempts + 1)
         result = self._pool.submit(partial(self._execute, event, context))
         self._running[event.id] = _Running(event, context, result)
         result.add_done_callback(lambda _: self.wake())
