@@ -26,6 +26,7 @@ from replay import (
 from replay.activity import ActivityConsumer
 from replay.log import EmbeddedOnly, LostOwnership
 from replay.storage.database import StatementFailed
+from replay.testing import World
 from replay.transactional import MOST, BadStatement, Cursor, NotTransactional
 from tests.support import (
     Clock,
@@ -457,3 +458,25 @@ def test_v5_the_error_names_the_statement_that_failed(url: str, money: Raw) -> N
         assert "nothing" in consumer.parked()[0].error
         assert StatementFailed.__name__ in consumer.parked()[0].error
         assert paid(client) == []
+
+
+def test_v5_v1_a_world_executes_statements_once_too() -> None:
+    """V5, V1: in virtual time, also when the process dies."""
+    with World() as world:
+        client = world.client
+        client.log.database.query("CREATE TABLE money (amount BIGINT)")
+
+        def pay(ctx: ActivityContext, backends: None, amount: int) -> None:
+            ctx.cursor.execute("INSERT INTO money VALUES (?)", (amount,))
+
+        def flow(ctx: RunContext, amount: int) -> None:
+            ctx.exec_activity(pay, amount)
+
+        register_workflow(client, NS, flow)
+        register_activity(client, NS, pay, transactional=True)
+        client.run_workflow(NS, flow, "a", 7)
+        world.until_idle()
+        world.crash()
+        client.run_workflow(NS, flow, "b", 8)
+        world.until_idle()
+        assert rows(client, "SELECT amount FROM money ORDER BY amount") == [(7,), (8,)]
