@@ -1029,7 +1029,7 @@ OURS = ["workflow/trip/journey", "activity/trip/double"]
 
 
 def owners(url: str) -> dict[str, str]:
-    """The process that owns each name that a run waits for: not the table of runs, nor the inbox."""
+    """The process that owns each name that a run waits for."""
     sql = "SELECT id, owner FROM replay_cursors WHERE id NOT IN ('replay_runs', 'replay_inbox')"
     with raw(url) as other:
         found = other.run(sql)
