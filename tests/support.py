@@ -212,7 +212,7 @@ class Outage:
             raise pymysql.err.OperationalError(2003, "Can't connect to the server")
         return self._connect()
 
-    def _broken_newest(self) -> tuple[int, int]:
+    def _broken_newest(self) -> tuple[int, int, bool]:
         with self._database._translated():
             self._check()
         return self._newest()
@@ -305,6 +305,21 @@ def raw(url: str) -> Iterator[Raw]:
     """A second connection to the database, for one test."""
     with closing((other := Raw(base(url))).connection):
         yield other
+
+
+@contextmanager
+def mine(url: str) -> Iterator[Any]:
+    """A connection of the program's own, whose transactions end when the test says so."""
+    parts = urlsplit(base(url))
+    name = unquote(parts.path[1:])
+    if parts.scheme == "sqlite":
+        connection: Any = sqlite3.connect(name, check_same_thread=False)
+    else:
+        connection = servers.connect(base(url))
+        connection.autocommit(False)
+        connection.select_db(name)
+    with closing(connection):
+        yield connection
 
 
 def with_options(url: str, **options: object) -> str:

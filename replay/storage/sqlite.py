@@ -36,6 +36,8 @@ from .database import (
     ReadOnly,
     Row,
     Statement,
+    StatementFailed,
+    Step,
     Unavailable,
     chunks,
     entered,
@@ -75,7 +77,7 @@ class Sqlite(Database):
         self._locks: dict[str, int] = {}
         self._mutex = threading.RLock()
         self._lockless = False
-        self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        self._seen: tuple[int, tuple[int, int, bool]] = (-1, (0, 0, False))
         if to_read:
             with self._translated():
                 self._connection = self._open_to_read()
@@ -187,10 +189,15 @@ class Sqlite(Database):
         if code == sqlite3.SQLITE_CANTOPEN:
             self.unreachable(error)
             return Unavailable(f"{self.name} cannot be opened: does its directory exist?")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if self._is_away(error):
             self.unreachable(error)
             return Unavailable(f"{self.name}: {error}")
         return DatabaseError(f"{self.name}: {error}")
+
+    @staticmethod
+    def _is_away(error: sqlite3.Error) -> bool:
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         self._require_files(1)
@@ -209,8 +216,14 @@ class Sqlite(Database):
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for sql, parameters, must_find in statements:
-                found = self._connection.execute(sql, parameters).rowcount
+            for statement in statements:
+                sql, parameters, must_find = statement
+                try:
+                    found = self._connection.execute(sql, parameters).rowcount
+                except sqlite3.Error as error:
+                    if not isinstance(statement, Step) or self._is_away(error):
+                        raise
+                    raise StatementFailed(f"{self.name}: {error}", statement) from error
                 if must_find not in (None, found):
                     raise NotFound(f"{found} rows instead of {must_find}")
             ids = self._insert(insert) if insert else []
@@ -237,7 +250,7 @@ class Sqlite(Database):
             self._connection.execute(*insertion(table, f"id, {columns}", some)[:2])
         return ids
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> tuple[int, int, bool]:
         """As in `Database`.  It reads the ids only after somebody has committed."""
         with entered(self._mutex), self._translated():
             self._require_files()
@@ -247,7 +260,8 @@ class Sqlite(Database):
             if self._seen[0] != version + own:
                 sql = (
                     "SELECT (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
-                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals)"
+                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
+                    " EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL)"
                 )
                 self._seen = (version + own, self._connection.execute(sql).fetchone())
             return self._seen[1]

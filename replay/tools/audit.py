@@ -188,6 +188,7 @@ class Audit:
             self._open_rows(*kind)
             self._orphans(*kind)
             yield from self._flush()
+        self._inbox()
         self._damaged()
         self._signals()
         yield from self._flush()
@@ -527,6 +528,11 @@ class Audit:
         """L3: rows of other tables that nobody can read."""
         for table, row in self._tables.damaged:
             self._say("L3", 0, "", f"The row of {table} for {row!r:.600} is damaged.")
+
+    def _inbox(self) -> None:
+        """L3: rows of the inbox that nobody can read stay there, with the reason."""
+        for id, error in self._tables.refused():
+            self._say("L3", 0, "", f"Row {id} of replay_inbox is not moved: {error!r:.300}.")
 
     def _duplicates(self) -> None:
         """L2: there is one event of a type with a key."""

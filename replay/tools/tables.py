@@ -232,6 +232,10 @@ class Tables:
         """Names and cursors."""
         return self._query("SELECT id, last_event_id FROM replay_cursors")
 
+    def refused(self) -> Iterable[Row]:
+        """Rows of the inbox that cannot be moved, and why."""
+        return self._query("SELECT id, error FROM replay_inbox WHERE error IS NOT NULL ORDER BY id")
+
     def parked(self) -> Iterator[tuple[Row, tuple[int, str] | None, bool]]:
         """Parked rows, each with its event, and whether the log has what it waits for."""
         sql = (

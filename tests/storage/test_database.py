@@ -408,6 +408,7 @@ def test_an_empty_database_gets_its_tables(url: str) -> None:
         assert columns(client.log.database) == EXPECTED
         assert {(table, name) for table, name, *_ in INDEXES} <= indexes(other)
         assert sorted(rows(client, "SELECT * FROM replay_meta")) == [
+            ("log_id", client.log.database.log_id),
             ("retention_floor", "0"),
             ("retention_turn", "0"),
             ("schema_version", str(SCHEMA_VERSION)),
@@ -688,7 +689,7 @@ def test_an_open_database_is_what_the_url_says(url: str) -> None:
     database = open_database(url)
     try:
         assert isinstance(database, MySQL) == url.startswith("mysql")
-        assert database.newest() == (0, 0)
+        assert database.newest() == (0, 0, False)
     finally:
         database.close()
     with stepped(url) as client:
