@@ -1,7 +1,7 @@
 """The code changes of the tutorial: which are safe for the runs that have begun, and which are not.
 
-Each history is that of a lesson's solution, which a world has made (V1).  Each change is one that the lesson's text proposes, or
-the way back to the file that the learner begins with.
+Each history is that of a lesson's solution, which a world has made (V1).  Each change is one that
+the lesson's text proposes, or the way back to the file that the learner begins with.
 """
 
 from __future__ import annotations
