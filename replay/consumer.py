@@ -242,7 +242,10 @@ class Consumer:
             # The rest of the last read is not read again: it may be 8 MiB each time.
             events = self._ahead or self._log.read(before)
             late = self._store_at is not None and self._store_at <= self._log.now()
-            batch = Batch(events[-1].id if events else before, handled=late)
+            batch = Batch(events[-1].id if events else before)
+            batch.handled = late and self._committed < batch.position
+            if late and not batch.handled:
+                self._store_at = None
             self._retry_due(batch)
             wanted = [event for event in events if self.wants(event)]
             if batch.full():
