@@ -139,6 +139,8 @@ class Page:
             self.js(
                 "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
             )
+        else:  # no function is called in the page then, but a picture needs a frame
+            self.call("Page.captureScreenshot", format="jpeg", quality=1)
         box = self.js(
             f"(() => {{ const e = document.querySelector({place});"
             " e.scrollIntoView({block: 'center'}); const b = e.getClientRects()[0];"
@@ -166,9 +168,10 @@ class Page:
 
     def fill(self, selector: str, text: str) -> None:
         """Replace the text of a field."""
+        place = json.dumps(selector)
+        self.wait(f"document.querySelector({place}) !== null")
         self.js(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.focus(); e.select(); })()"
+            f"(() => {{ const e = document.querySelector({place}); e.focus(); e.select(); }})()"
         )
         self.type(text)
 

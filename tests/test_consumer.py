@@ -336,10 +336,10 @@ def break_between_cursor_and_events(database: Database, patch: pytest.MonkeyPatc
         return
     send = database._send  # type: ignore[attr-defined]
 
-    def cut_off(cursor: Any, script: list[str]) -> None:
+    def cut_off(cursor: Any, script: list[str], ids: list[int]) -> None:
         patch.undo()
         assert "INSERT INTO replay_events" in script[-2]
-        send(cursor, script[:-2])
+        send(cursor, script[:-2], ids)
         raise pymysql.err.OperationalError(2013, "Lost connection to server during query")
 
     patch.setattr(database, "_send", cut_off)

@@ -293,7 +293,7 @@ def test_an_interrupt_in_a_transaction_leaves_no_connection(
     database = client.log.database
     assert isinstance(database, MySQL)
 
-    def interrupted(cursor: Any, script: Sequence[str]) -> list[int]:
+    def interrupted(cursor: Any, script: Sequence[str], ids: list[int]) -> None:
         cursor.connection._execute_command(COMMAND.COM_QUERY, "SET @a = 1")
         raise kind
 
