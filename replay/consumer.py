@@ -185,6 +185,10 @@ class Consumer:
         """Return whether to handle this event."""
         raise NotImplementedError
 
+    def select(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return those that `handle` is given: by default, the events that it wants."""
+        return [event for event in events if self.wants(event)]
+
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """Put into `batch` what follows from these events, and from the time that has passed."""
         raise NotImplementedError
@@ -247,7 +251,7 @@ class Consumer:
             if late and not batch.handled:
                 self._store_at = None
             self._retry_due(batch)
-            wanted = [event for event in events if self.wants(event)]
+            wanted = self.select(events)
             if batch.full():
                 wanted, batch.position = [], before
             self.handle(wanted, batch)

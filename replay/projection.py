@@ -124,7 +124,9 @@ class State:
             open = self.idle if waits else self.busy
             open.add(event.text) if type is _REQUEST else open.discard(event.text)
             return waits or bool(self.idle)
-        elif type is _OUTPUT and key.target == FAILURE:
+        elif type is _OUTPUT:
+            if key.target != FAILURE:
+                return False
             found = read_failure(event)
             self.failure = ending(found.kind if found is not None else "")
         elif type is _COMPLETED:
@@ -315,18 +317,26 @@ class Projection(Consumer):
         until, behind = self._rest_until, self._log.tail.end - (self._position or 0)
         return until if until is not None and behind < BATCH and self._log.now() < until else None
 
+    def select(self, events: Sequence[Event]) -> Sequence[Event]:
+        """As in `Consumer`.  To look at each event once is faster than to sort them out."""
+        return events if any(map(matters, events)) else ()
+
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
-        runs: list[Run] = [event.key[:3] for event in events]
-        self._load(set(runs).difference(self._states), events, self._position or 0)
-        for run, event in zip(runs, events, strict=True):
-            state = self._states.get(run)
+        states, loaded = self._states, False
+        for event in events:
+            run: Run = event.key[:3]
+            state = states.get(run)
             if event.type is _CREATED and begins(event):
                 if state is None or state.id != event.id:  # a forgotten id is used again
-                    state = self._states[run] = State(event.id, run, event.timestamp)
-            elif state is None:
-                continue  # its run has no row: it is pruned, or another program has begun it
-            if state.fold(event):
+                    state = states[run] = State(event.id, run, event.timestamp)
+            elif state is None and matters(event):
+                if not loaded:
+                    self._load(events, self._position or 0)
+                    loaded = True
+                state = states.get(run)
+            # Without a state its run has no row: it is pruned, or another program has begun it.
+            if state is not None and state.fold(event):
                 self._touched[run] = state
         self._open += len(events)  # at least what is open; counted anew when it seems too much
         behind = self._log.tail.end - batch.position
@@ -338,12 +348,10 @@ class Projection(Consumer):
     def retry(self, parked: object, batch: Batch) -> None:
         """As in `Consumer`; it parks nothing."""
 
-    def _load(self, runs: set[Run], events: Sequence[Event], up_to: int) -> None:
-        """Bring runs into memory as they were at id `up_to`, unless they begin with `events`."""
-        if runs:
-            runs -= {event.key[:3] for event in events if begins(event)}
-        if not runs:
-            return
+    def _load(self, events: Sequence[Event], up_to: int) -> None:
+        """Bring the runs of `events` into memory as they were at id `up_to`, but no new ones."""
+        runs: set[Run] = {event.key[:3] for event in events if matters(event)}
+        runs.difference_update(self._states, (each.key[:3] for each in events if begins(each)))
         found = load(self._log, runs)
         load_open(self._log, found.values(), up_to)
         self._states |= found
