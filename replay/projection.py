@@ -165,6 +165,7 @@ def read_state(log: Log, row: Row) -> State | None:
     if name == WAITING:
         state.idle.add("")  # until `load_open` says which
     state.end = name if name not in (RUNNING, WAITING) else ""
+    state.failure = name if name in (FAILED, CANCELLED) else ""  # if its end is read again
     return state
 
 

@@ -33,6 +33,7 @@ from replay.client import BadFilter
 from replay.log import Log, LostOwnership
 from replay.projection import TARGET
 from replay.query import STATUSES, UNFINISHED, BadQuery, QueryBehind, RunInfo, UnknownRun, Waiting
+from replay.storage.database import Statement
 from replay.storage.event import InvalidName, MessageError
 from tests.example_pb2 import Int, String
 from tests.support import (
@@ -604,6 +605,27 @@ def test_q1_a_cursor_that_is_set_back_changes_nothing(url: str) -> None:
         set_back(client, TARGET)
         assert everywhere(client, lambda c: brief(c.runs())) == EXPECTED
         assert stored(client) == before
+
+
+def test_q1_the_end_of_a_failed_run_is_read_again(url: str) -> None:
+    """Q1: by a cursor that was set back to between the failure and the end."""
+    with stepped(url) as client:
+        begin(client, a="fail")
+        serve(client)
+        drain(table(client))
+        before = stored(client)
+        table(client)._forget()
+        position = client.log.newest() - 1
+        behind(client).database.write(
+            [
+                Statement(
+                    "UPDATE replay_cursors SET last_event_id = ? WHERE id = ?", (position, TARGET)
+                )
+            ]
+        )
+        drain(table(client))
+        assert stored(client) == before
+        assert client.describe("ns", "flow", "a").status == "failed"
 
 
 def test_q1_rows_that_are_written_during_a_query_do_no_harm(url: str) -> None:

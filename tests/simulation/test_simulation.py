@@ -208,6 +208,15 @@ FAILED = {
         "r3jEsiHx7GWbO_rExJqgBTLCbiLpnWaW6AZ2Umc6a64HWPOgfIbjeLmXSoG447UHO8QK56HLQjGkmjmj"
         "jMYLZZw_sSedDRqQjVZf018_ldPl4fuJxHNoNyAEiEwIeSar8n75-H6lslb9AGlzcrU="
     ),
+    # The table of runs reads the end of a failed run again, and not the failure in front of it.
+    "a failed run ends again": (
+        "eNplj0tOwzAQhp00Dwkq6KKVYNF1u6ooSF2Xba2IXsEJbh0pL_khYEURomy8QGK4DYfgAJyBM2CniKSQ"
+        "KLLzz_f_M7Px3qYuqh89kFRIMRFprjIi07KYVBkpQHtLe7zCWJ_8J3i55iQHHS5_bpZzjMvlU9gC62j3"
+        "qqrFIGFlKShoJzYfMUWMMJLwAE_m1eGKpJnipo7Aisw3OTmwcAtjdjBmh6zLuo3HSLoj-Z2JWhl7W_Y4"
+        "SSiwIRvqQKTrgmTwDNGnj51fIiFZBqzb-KQdIeBUqEyC7tDiuh7C9kY6uEzssvUWfkzXaVH7WL_OOzci"
+        "L5Vx7InsAju43zCekLSySK9BZgYZtWIqrgoK2I0-wjaE8FELihUX0gYNG2aO3XbrP7824XivGr04TaJZ"
+        "-ybdjX-6UyVEvdFi8zVD2s_TW2pqzgKhOYrO1OLx_n1gock34HTMDw=="
+    ),
 }
 
 
