@@ -45,7 +45,14 @@ from .query import (
 )
 from .retention import BadPrune, Policy, Removed, Retention
 from .server.proto.values_pb2 import Cancel, Failure
-from .signature import WORKFLOW, SignalType, signature, workflow_name
+from .signature import (
+    WORKFLOW,
+    SignalType,
+    encoded_input,
+    encoded_signal,
+    signature,
+    workflow_name,
+)
 from .sleep import Sleeper
 from .storage.codec import Codec
 from .storage.database import Error, OutcomeUnknown, Unavailable, earlier, entered
@@ -164,10 +171,7 @@ class Client:
         `workflow` is the stored name, or the function, whose annotation checks the message (J3).
         Raises `InvalidName`, `MessageTooLarge` or another `MessageError`; nothing is stored then.
         """
-        key = Key(namespace, workflow_name(workflow), run)
-        check_run(*key[:3])
-        if not isinstance(workflow, str):
-            message = signature(workflow, WORKFLOW).takes.encode(message, key)
+        key, message = encoded_input(namespace, workflow, run, message)
         log = self.log_of(namespace)
         created = log.event(EventType.RUN_CREATED, key, message)
         return self._patiently(lambda: log.append(created))
@@ -209,9 +213,7 @@ class Client:
         `MessageTooLarge` or another `MessageError`.
         """
         to = (namespace, workflow_name(workflow), run)
-        if isinstance(signal, SignalType):
-            message = signal.kind.encode(message, signals.named(to, signal.number))
-            signal = signal.number
+        signal, message = encoded_signal(to, signal, message)
         return self._signal(to, signal, message, external_id)
 
     def _signal(self, to: signals.Run, signal: int, message: Any, external_id: str) -> bool:

@@ -52,6 +52,7 @@ from .storage.database import (
     Unavailable,
     chunks,
     entered,
+    for_each,
     from_text,
     placeholders,
     to_text,
@@ -410,11 +411,8 @@ class Log:
             )
         ]
         gone = [*move.unparked, *(parked.event_id for parked in move.parked)]
-        for some in chunks(gone):
-            delete = "DELETE FROM replay_parked WHERE consumer = ? AND event_id IN"
-            statements.append(
-                Statement(f"{delete} ({placeholders(len(some))})", (move.consumer, *some))
-            )
+        delete = "DELETE FROM replay_parked WHERE consumer = ? AND event_id IN ?"
+        statements += for_each(delete, gone, move.consumer)
         rows = [
             (move.consumer, p.event_id, p.key, p.attempts, to_text(p.next_at), p.error)
             for p in move.parked
@@ -441,11 +439,9 @@ class Log:
         return new
 
     def _existing(self, type: int, keys: Sequence[str]) -> Iterator[str]:
-        for some in chunks(keys):
-            listed = placeholders(len(some))
-            sql = f"SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ({listed})"
-            for row in self.database.query(sql, (type, *some)):
-                yield row[0]
+        sql = "SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ?"
+        for row in self.database.query_each(sql, keys, type):
+            yield row[0]
 
     # Reading.
 
@@ -808,15 +804,9 @@ class Log:
 
     def parked_namespaces(self, consumer: str, ids: Sequence[int]) -> dict[int, str]:
         """Return the namespace of each of these events that the consumer has parked."""
-        found: dict[int, str] = {}
-        for some in chunks(ids):
-            rows = self.database.query(
-                "SELECT event_id, `key` FROM replay_parked"
-                f" WHERE consumer = ? AND event_id IN ({placeholders(len(some))})",
-                (consumer, *some),
-            )
-            found |= {event_id: str(key).partition("/")[0] for event_id, key in rows}
-        return found
+        sql = "SELECT event_id, `key` FROM replay_parked WHERE consumer = ? AND event_id IN ?"
+        rows = self.database.query_each(sql, ids, consumer)
+        return {event_id: str(key).partition("/")[0] for event_id, key in rows}
 
     def _parked(self, consumer: str, row: Row) -> Parked | None:
         event_id, key, attempts, next_at, error = row
@@ -838,11 +828,7 @@ def pruned(log: Log, after: int) -> EventsPruned:
 
 def messages(database: Database, table: str, ids: Sequence[int]) -> dict[int, bytes]:
     """Read the messages that did not come with their rows, of events or of signals."""
-    found: dict[int, bytes] = {}
-    for some in chunks(ids):
-        sql = f"SELECT id, message FROM {table} WHERE id IN ({placeholders(len(some))})"
-        found |= dict(database.query(sql, some))
-    return found
+    return dict(database.query_each(f"SELECT id, message FROM {table} WHERE id IN ?", ids))
 
 
 def _row(event: Event, now: str) -> Row:

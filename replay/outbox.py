@@ -27,7 +27,7 @@ from . import signal as signals
 from .consumer import Batch, Consumer, Metrics
 from .failure import clean, text_of
 from .log import MESSAGE, SMALL, Attempts, Log, Pace, Parked, messages
-from .signature import WORKFLOW, SignalType, signature, workflow_name
+from .signature import SignalType, encoded_input, encoded_signal, workflow_name
 from .storage.database import (
     LOG_ID,
     Duplicate,
@@ -35,9 +35,7 @@ from .storage.database import (
     Row,
     Statement,
     Unavailable,
-    chunks,
     insertion,
-    placeholders,
     to_text,
 )
 from .storage.event import (
@@ -105,10 +103,7 @@ class Outbox:
 
         Also raises `WrongDatabase`, and the errors of your driver.
         """
-        key = Key(namespace, workflow_name(workflow), run)
-        check_run(*key[:3])
-        if not isinstance(workflow, str):
-            message = signature(workflow, WORKFLOW).takes.encode(message, key)
+        key, message = encoded_input(namespace, workflow, run, message)
         created = self._log.event(EventType.RUN_CREATED, key, message)
         self._put(key[:3], None, None, created.raw)
 
@@ -146,9 +141,7 @@ class Outbox:
         Also raises `WrongDatabase`, and the errors of your driver.
         """
         to = (namespace, workflow_name(workflow), run)
-        if isinstance(signal, SignalType):
-            message = signal.kind.encode(message, signals.named(to, signal.number))
-            signal = signal.number
+        signal, message = encoded_signal(to, signal, message)
         type, _ = signals.checked(to, signal, message, external_id)
         self._put(to, type, external_id, signals.packed(self._log, to, type, message))
 
@@ -280,11 +273,9 @@ class Mover(Consumer):
         for mark, row in sent.items():
             marks[row[0]].append(mark)
         for namespace, group in marks.items():
-            for some in chunks(group):
-                listed = placeholders(len(some))
-                sql = f"SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ({listed})"
-                for (mark,) in self._log.database.query(sql, (namespace, *some)):
-                    sent.pop(mark, None)
+            sql = "SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ?"
+            for (mark,) in self._log.database.query_each(sql, group, namespace):
+                sent.pop(mark, None)
         self._signalled = bool(sent)
         for row in sent.values():
             yield insertion("replay_signals", signals.COLUMNS, [row])

@@ -32,6 +32,7 @@ from .storage.database import (
     Row,
     Statement,
     chunks,
+    for_each,
     from_text,
     insertion,
     placeholders,
@@ -173,20 +174,16 @@ def ids_of(log: Log, runs: Collection[Run]) -> dict[int, Run]:
     """Find the rows of these runs: a row has the id of its run's first created event."""
     names = {str(Key(*run)): run for run in runs}
     found: dict[int, Run] = {}
-    for some in chunks(list(names)):
-        listed = placeholders(len(some))
-        sql = f"SELECT id, `key` FROM replay_events WHERE type = 1 AND `key` IN ({listed})"
-        for id, text in log.database.query(sql, some):
-            if text in names:
-                found[id] = names[text]
+    sql = "SELECT id, `key` FROM replay_events WHERE type = 1 AND `key` IN ?"
+    for id, text in log.database.query_each(sql, list(names)):
+        if text in names:
+            found[id] = names[text]
     return found
 
 
 def unlist(log: Log, runs: Collection[Run]) -> Iterator[Statement]:
     """Remove the rows of runs that are pruned, in the transaction that prunes them (L9)."""
-    for some in chunks(list(ids_of(log, runs))):
-        sql = f"DELETE FROM replay_runs WHERE id IN ({placeholders(len(some))})"
-        yield Statement(sql, some)
+    return for_each("DELETE FROM replay_runs WHERE id IN ?", list(ids_of(log, runs)))
 
 
 def load(log: Log, runs: Collection[Run]) -> dict[Run, State]:
@@ -199,10 +196,8 @@ def load(log: Log, runs: Collection[Run]) -> dict[Run, State]:
 
 def with_ids(log: Log, ids: Sequence[int]) -> list[State]:
     """Read the rows with these ids."""
-    states = []
-    for some in chunks(ids):
-        sql = f"SELECT {COLUMNS} FROM replay_runs WHERE id IN ({placeholders(len(some))})"
-        states += [read_state(log, row) for row in log.database.query(sql, some)]
+    rows = log.database.query_each(f"SELECT {COLUMNS} FROM replay_runs WHERE id IN ?", ids)
+    states = [read_state(log, row) for row in rows]
     return [state for state in states if state is not None]
 
 
@@ -247,14 +242,13 @@ def load_failures(
     """Return kind and text of the failures of these runs' newest iterations."""
     names = {str(Key(*state.key()[:4], FAILURE, "0")): state for state in states}
     found: dict[State, tuple[str, str]] = {}
-    for some in chunks(list(names)):
-        sql = (
-            f"SELECT id, `key`, SUBSTR(message, 1, {_HEAD}) FROM replay_events"
-            f" WHERE type = 3 AND `key` IN ({placeholders(len(some))})"
-        )
-        for id, text, head in log.database.query(sql, some):
-            if text in names and (up_to is None or id <= up_to):
-                found[names[text]] = _kind_and_text(head if isinstance(head, bytes) else b"")
+    sql = (
+        f"SELECT id, `key`, SUBSTR(message, 1, {_HEAD}) FROM replay_events"
+        " WHERE type = 3 AND `key` IN ?"
+    )
+    for id, text, head in log.database.query_each(sql, list(names)):
+        if text in names and (up_to is None or id <= up_to):
+            found[names[text]] = _kind_and_text(head if isinstance(head, bytes) else b"")
     return found
 
 
@@ -283,9 +277,8 @@ def _fields(raw: bytes) -> dict[int, bytes]:
 
 def _update(changes: Row, ids: Sequence[int]) -> Iterator[Statement]:
     """Change many rows alike, which costs a fraction of writing them anew."""
-    for some in chunks(ids):
-        sql = "UPDATE replay_runs SET iteration = ?, status = ?, ended_at = ? WHERE id IN"
-        yield Statement(f"{sql} ({placeholders(len(some))})", (*changes, *some))
+    sql = "UPDATE replay_runs SET iteration = ?, status = ?, ended_at = ? WHERE id IN ?"
+    return for_each(sql, ids, *changes)
 
 
 class Projection(Consumer):

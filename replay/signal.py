@@ -48,7 +48,6 @@ from .storage.database import (
     chunks,
     from_text,
     later,
-    placeholders,
     to_text,
 )
 from .storage.event import (
@@ -311,12 +310,10 @@ class Matcher(Consumer):
         self._free_late(taken, after, step)
 
     def _free_late(self, taken: dict[str, int], after: dict[str, int], step: _Step) -> None:
-        for some in chunks(list(taken)):
-            listed = placeholders(len(some))
-            sql = f"SELECT `key`, id FROM replay_events WHERE type = 5 AND `key` IN ({listed})"
-            for text, id in self._log.database.query(sql, some):
-                if text in taken and id > after[_iteration(text)]:
-                    self._free(taken[text], Key.parse(text)[:3], step)
+        sql = "SELECT `key`, id FROM replay_events WHERE type = 5 AND `key` IN ?"
+        for text, id in self._log.database.query_each(sql, list(taken)):
+            if text in taken and id > after[_iteration(text)]:
+                self._free(taken[text], Key.parse(text)[:3], step)
 
     def _free(self, id: int, run: Run, step: _Step) -> None:
         sql = (

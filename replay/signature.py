@@ -13,14 +13,15 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from google.protobuf.message import Message
 
 from .server.proto.replaypb_pb2 import SleepDone
-from .signal import check_signal
+from .signal import Run, check_signal, named
 from .storage.database import Error
-from .storage.event import check_name, check_target, read
+from .storage.event import Key, check_name, check_run, check_target, read
 from .storage.values import ANY, BadAnnotation, Kind
 
 T = TypeVar("T")
@@ -185,6 +186,26 @@ class OutputType(Generic[T]):
 def workflow_name(workflow: str | Callable[..., Any]) -> str:
     """Return the stored name of a workflow that is given by its function or its name."""
     return workflow if isinstance(workflow, str) else stored_name("workflow", workflow, None)
+
+
+def encoded_input(
+    namespace: str, workflow: str | Callable[..., Any], run: str, message: Any
+) -> tuple[Key, Any]:
+    """Return the key of a run to start, and its input as the workflow's annotation says (J3)."""
+    key = Key(namespace, workflow_name(workflow), run)
+    check_run(*key[:3])
+    if not isinstance(workflow, str):
+        message = signature(workflow, WORKFLOW).takes.encode(message, key)
+    return key, message
+
+
+def encoded_signal(
+    to: Run, signal: int | IntEnum | SignalType[Any], message: Any
+) -> tuple[int | IntEnum, Any]:
+    """Return the number of a signal's type, and its message as a `SignalType` says (J3)."""
+    if not isinstance(signal, SignalType):
+        return signal, message
+    return signal.number, signal.kind.encode(message, named(to, signal.number))
 
 
 def stored_name(kind: str, function: Callable[..., Any], name: str | None) -> str:

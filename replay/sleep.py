@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
-from .storage.database import Row, Statement, chunks, from_text, later, placeholders, to_text
+from .storage.database import Row, for_each, from_text, later, to_text
 from .storage.event import Event, EventType, Key, MessageError
 from .storage.tail import BATCH
 
@@ -172,10 +172,7 @@ class Sleeper(Consumer):
         """
         keys = [key for _, key in self._timers.pop(self._log.now())]
         answered = self._log.among(EventType.ACTIVITY_RESPONSE, list(map(Key.parse, keys)))
-        for some in chunks(keys):
-            listed = placeholders(len(some))
-            sql = f"UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ({listed})"
-            batch.also.append(Statement(sql, some))
+        batch.also += for_each("UPDATE replay_sleeps SET completed = 1 WHERE `key` IN ?", keys)
         batch.events += [
             self._log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), SleepDone())
             for key in keys
