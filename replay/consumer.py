@@ -34,7 +34,7 @@ from operator import attrgetter
 
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Attempts, Log, LostOwnership, Move, Parked
-from .storage.database import DatabaseError, Statement, Unavailable
+from .storage.database import DatabaseError, Statement, Step, Unavailable
 from .storage.event import Event, EventType, Key
 from .storage.tail import BATCH, BYTES, Waiter
 
@@ -70,6 +70,8 @@ class Batch:
     unparked: list[int] = field(default_factory=list)
     #: Statements on the consumer's own tables.
     also: list[Statement] = field(default_factory=list)
+    #: Statements of a user's, by the key of the event that they come with: see `Move`.
+    steps: dict[str, Sequence[Step]] = field(default_factory=dict)
     #: Whether to store the cursor even if nothing is added.
     handled: bool = False
     #: The size of the events that may be large.
@@ -339,7 +341,7 @@ class Consumer:
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
         if not (idle and batch.position - old < self.stride):
-            rows = (batch.parked, batch.unparked, batch.also)
+            rows = (batch.parked, batch.unparked, batch.also, batch.steps)
             self._log.commit(batch.events, Move(self.name, old, batch.position, *rows, attempts))
             self._committed, self._store_at = batch.position, None
         self._position = batch.position

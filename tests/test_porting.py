@@ -30,6 +30,9 @@ from tests import ledger
 from tests.drivers import fixture
 from tests.support import Clock, Raw, raw, stepped
 
+#: Each log has a log_id of its own, of 32 characters.
+_META = """SELECT name, CASE name WHEN 'log_id' THEN LENGTH(value) ELSE value END
+    FROM replay_meta ORDER BY name"""
 TEXT = (ledger.ROOT / "docs" / "porting.md").read_text()
 
 
@@ -46,7 +49,7 @@ def blocks(title: str) -> list[str]:
 
 def definitions(database: Raw) -> list[object]:
     """How the tables of a database are defined, and the rows that it begins with."""
-    found: list[object] = [database.run("SELECT * FROM replay_meta ORDER BY name")]
+    found: list[object] = [database.run(_META)]
     if database.mysql:
         tables = [name for (name,) in database.run("SHOW TABLES")]
         made = (database.run(f"SHOW CREATE TABLE {name}")[0][1] for name in tables)
@@ -219,6 +222,7 @@ def test_the_fixture_database_has_one_of_each_thing(tmp_path: Path) -> None:
         assert column("check_id IS NULL FROM replay_signals") == {0, 1}
         assert column("status FROM replay_runs") == {1, 3, 4, 5}
         assert column("attempts FROM replay_parked") == {2}
+        assert column("type FROM replay_inbox") == {1, None}
         messages = column("message FROM replay_events WHERE message <> ''")
     names = {any_pb2.Any.FromString(each).TypeName() for each in messages}
     own = {f"replay.v1.{name}" for name in ("Json", "Failure", "Cancel")}

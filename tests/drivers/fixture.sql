@@ -76,10 +76,14 @@ INSERT INTO "replay_events" VALUES(57,'ns/wait/waits/0/replay_signal/1:0','ns','
 INSERT INTO "replay_events" VALUES(58,'ns/wait/waits/0/replay_signal/1:0','ns','wait','waits',0,5,'2030-01-01 00:00:01.000',X'0A2F747970652E676F6F676C65617069732E636F6D2F676F6F676C652E70726F746F6275662E537472696E6756616C756512050A036F6E65');
 INSERT INTO "replay_events" VALUES(59,'ns/wait/waits/0/heard/0','ns','wait','waits',0,3,'2030-01-01 00:00:01.000',X'0A2F747970652E676F6F676C65617069732E636F6D2F676F6F676C652E70726F746F6275662E537472696E6756616C756512050A036F6E65');
 INSERT INTO "replay_events" VALUES(60,'ns/wait/waits/0/replay_signal/1:1','ns','wait','waits',0,4,'2030-01-01 00:00:01.000',X'0A29747970652E676F6F676C65617069732E636F6D2F7265706C617970622E536C6565705265717565737412040A02080A');
+CREATE TABLE replay_inbox (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `namespace` VARCHAR(255) NOT NULL, `workflow` VARCHAR(255) NOT NULL, `run` VARCHAR(255) NOT NULL, `type` TINYINT, `external_id` VARCHAR(255), `message` BLOB, `created_at` DATETIME NOT NULL, `error` VARCHAR(255));
+INSERT INTO "replay_inbox" VALUES(1,'ns','greet','written',NULL,NULL,X'0A2F747970652E676F6F676C65617069732E636F6D2F676F6F676C652E70726F746F6275662E537472696E6756616C756512050A03426F62','2030-01-01 00:00:01.000',NULL);
+INSERT INTO "replay_inbox" VALUES(2,'ns','wait','waits',1,'d',X'0A2F747970652E676F6F676C65617069732E636F6D2F676F6F676C652E70726F746F6275662E537472696E6756616C756512050A0374776F','2030-01-01 00:00:01.000',NULL);
 CREATE TABLE replay_meta (`name` VARCHAR(255) PRIMARY KEY NOT NULL, `value` VARCHAR(255) NOT NULL);
 INSERT INTO "replay_meta" VALUES('retention_floor','0');
 INSERT INTO "replay_meta" VALUES('retention_turn','30');
-INSERT INTO "replay_meta" VALUES('schema_version','2');
+INSERT INTO "replay_meta" VALUES('log_id','0123456789abcdef0123456789abcdef');
+INSERT INTO "replay_meta" VALUES('schema_version','3');
 CREATE TABLE replay_parked (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `consumer` VARCHAR(255) NOT NULL, `event_id` BIGINT NOT NULL, `key` VARCHAR(512) NOT NULL, `attempts` INT NOT NULL, `next_at` DATETIME NOT NULL, `error` TEXT NOT NULL);
 INSERT INTO "replay_parked" VALUES(2,'activity/ns/stumble',15,'ns/fail/parked/0/stumble/0',2,'2030-01-01 00:00:03.000','ValueError: attempt 2 of those that fail');
 CREATE TABLE replay_runs (`id` INTEGER PRIMARY KEY NOT NULL, `namespace` VARCHAR(255) NOT NULL, `workflow` VARCHAR(255) NOT NULL, `run` VARCHAR(255) NOT NULL, `iteration` INT NOT NULL, `status` TINYINT NOT NULL, `started_at` DATETIME NOT NULL, `ended_at` DATETIME);
@@ -117,10 +121,12 @@ CREATE INDEX replay_signals_by_run ON replay_signals (namespace, workflow, run, 
 CREATE UNIQUE INDEX replay_parked_by_event ON replay_parked (consumer, event_id);
 CREATE INDEX replay_parked_by_key ON replay_parked (`key`);
 CREATE INDEX replay_runs_by_workflow ON replay_runs (namespace, workflow, status);
+CREATE INDEX replay_inbox_by_error ON replay_inbox (error, id);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('replay_events',60);
 INSERT INTO "sqlite_sequence" VALUES('replay_signals',3);
 INSERT INTO "sqlite_sequence" VALUES('replay_sleeps',3);
 INSERT INTO "sqlite_sequence" VALUES('replay_signal_awaits',3);
 INSERT INTO "sqlite_sequence" VALUES('replay_parked',2);
+INSERT INTO "sqlite_sequence" VALUES('replay_inbox',2);
 COMMIT;
