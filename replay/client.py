@@ -221,7 +221,7 @@ class Client:
         """Return what starts and signals runs within a transaction of yours (V4).
 
         `connection` leads to the log's own database: it is a DB-API connection, for instance of
-        sqlite3 or PyMySQL, or an SQLAlchemy ``Connection``.  What you start and signal is sent when
+        sqlite3 or PyMySQL, or an SQLAlchemy ``Connection``.  Runs start and signals are sent when
         its transaction commits.  After a rollback nothing was sent.  Raises `BadConnection`, or
         `EmbeddedOnly` if this is a client of a server.
         """

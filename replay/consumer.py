@@ -164,7 +164,7 @@ class Consumer:
         self.name = name
         self._log = events
         self.metrics = metrics
-        #: What of its steps is left to the machine.
+        #: How long its steps may take, and chance.
         self.tempo = Tempo()
         self._waiter = Waiter(self.wants)
         self._position: int | None = None  # None: this process is not the owner
@@ -507,7 +507,7 @@ class Window:
 
 
 class Tempo:
-    """What is left to the machine: how long a step may take, how often it looks, and chance."""
+    """How long a step may take, how often a consumer looks, and chance."""
 
     look = LOOK
 

@@ -263,7 +263,7 @@ class Matcher(Consumer):
         requests = [event for event in events if event.type is EventType.ACTIVITY_REQUEST]
         known = self.answered(requests)
         for event in requests:
-            # What its iteration left open is over.
+            # An iteration leaves nothing open when it ends.
             if event.key not in known and event.id > ended.get(event.key[:4], 0):
                 self._begin(event, 1, batch)
         step, self._current = self._current, _Step()

@@ -27,6 +27,7 @@ from replay.storage.event import InvalidName, MessageTooLarge, MissingMessage, r
 from replay.storage.mysql import MySQL
 from replay.storage.sqlite import Sqlite
 from replay.storage.values import WrongValue
+from replay.tools.audit import audited
 from tests import servers
 from tests.support import (
     LogLines,
@@ -463,6 +464,9 @@ def test_v4_l3_a_row_that_nobody_can_read_stops_no_other(url: str) -> None:
         assert all(row[3] for row in left)
         assert "both" in left[2][3]
         assert len(lines.of("replay_inbox row")) == len(bad)
+        alarms = [each.problem for each in audited(url) if each.promise == "L3"]
+        assert len(alarms) == len(bad)
+        assert all("of replay_inbox is not moved" in alarm for alarm in alarms)
         queries = Queries(client.log.database)
         mover(client).step()
         assert not client.log.tail.inbox  # nobody asks for them again and again

@@ -271,7 +271,7 @@ class Database(ABC):
         self._warn_at = -math.inf
         self._prepared = False
         self._unreadable: set[tuple[str, object]] = set()
-        #: What tells this log from others; a copy of the database has the same.  It is read only
+        #: Tells this log from others.  A copy of the database has the same.  It is read only
         #: once: on SQLite a caller that has a transaction open must wait for nobody (V4).
         self.log_id = ""
         #: How many connections were lost.  A server that comes back may have lost commits that it

@@ -50,7 +50,7 @@ _CLOSED = 100_000  # ended iterations that are remembered, until their restart c
 _ANSWERED = "has its response"
 _NEVER = 1 << 63  # an id that no cursor reaches
 _TRANSACTION = 20_000  # ids between two events of one transaction, at most
-#: What waits: its target and table, the status of what is over, and the promises of that status and
+#: Kinds of waits: target and table, the status of one that is over, and the promises of that and
 #: of its due time.
 _WAITS = (
     (SLEEP, "replay_sleeps", 1, "R7", "R7"),
