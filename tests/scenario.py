@@ -48,6 +48,7 @@ from replay.server.proto.values_pb2 import Cancel, Failure, Json, Pruned
 from replay.storage.database import Statement, from_text, insertion, to_text
 from replay.storage.event import pack, read
 from replay.verify import Difference, verify
+from tests.drivers.run import commands_of, with_answers
 from tests.support import START, Clock, crash, mine, rows, stepped
 
 FOLDER = Path(__file__).with_name("scenarios")
@@ -521,16 +522,8 @@ def _since(text: str) -> str:
 
 def perform(url: str, text: str) -> str:
     """The scenario as it has to stand in its file: its commands, with what they print here."""
-    blocks = []
     with Stage(url) as stage:
-        for block in text.strip().split("\n\n"):
-            commands = block.partition("\n----")[0].splitlines()
-            printed: list[str] = []
-            for command in commands:
-                if not command.startswith("#"):
-                    printed += stage.do(command)
-            blocks.append("\n".join([*commands, *(["----", *printed] if printed else [])]))
-    return "\n\n".join(blocks) + "\n"
+        return with_answers(text, map(stage.do, commands_of(text)))
 
 
 def main() -> int:

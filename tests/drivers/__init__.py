@@ -1,0 +1,1 @@
+"""Drivers, which perform the scenarios with an implementation, and what runs them."""
