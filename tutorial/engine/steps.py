@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from tutorial.checking import Claim
 from tutorial.lessons import STATE, Lesson, Progress
@@ -18,6 +20,10 @@ LIMIT = 300  # Seconds for all claims of a step; each has a limit of its own.
 
 class Step(Lesson):
     """One step: a lesson whose check runs the learner's file in a process of its own."""
+
+    def module(self, name: str) -> ModuleType:
+        """A module of the step."""
+        return importlib.import_module(f"tutorial.engine.{self.folder.name}.{name}")
 
 
 def find() -> list[Step]:

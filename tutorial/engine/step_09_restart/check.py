@@ -175,4 +175,4 @@ def watch(engine: Engine, folder: Path) -> None:
     first = effort(engine, folder / "25.db", 25)
     for steps in (50, 100, 200):
         times = effort(engine, folder / f"{steps}.db", steps) / first
-        print(f"{steps // 25} times the steps, {times:.0f} times the work")
+        print(f"{steps // 25} times the steps, about {float(f'{times:.1g}'):.0f} times the work")
