@@ -1,10 +1,12 @@
 """Performs the project's scenarios with the engine that the ten steps build.
 
+Run it like this:
+
     ./dev scenarios --driver ".venv/bin/python -m tutorial.engine.driver"
 
-docs/porting.md defines what a driver reads and writes.  This one leaves out what the engine lacks:
+docs/porting.md defines what a driver reads and writes.  The engine lacks
 the commands `terminate`, `prune`, `runs`, `table` and `verify`, shards, typed plain values, the
-first of several requests, patches, and a cancel that a restart passes on.
+first of several requests, patches, and a cancel that a restart passes on.  It leaves these out.
 """
 
 from __future__ import annotations
@@ -245,7 +247,7 @@ class Driver:
             yield "{} {}".format(*row)
 
     def _place(self, consumer: str, key: str) -> str:
-        """What is parked: a request of an activity, or an iteration of a workflow."""
+        """The place that is parked: a request of an activity, or an iteration of a workflow."""
         return "/".join(key.split("/")[:4]) if consumer.startswith("workflow/") else key
 
     def _consumer(self, name: str) -> Consumer:

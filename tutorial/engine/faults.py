@@ -1,4 +1,4 @@
-"""What the checks do to an engine: crashes at each statement, kills, and a clock of their own.
+"""Tools of the checks: crashes at each statement, kills, and a clock that stands still.
 
 Nothing here sleeps.  Each check decides when a process dies, and what another does meanwhile.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 #: A step's module: the learner's file.
 Engine = Any
-#: What happens before the n-th statement.
+#: It is called before the n-th statement, with n.
 Hook = Callable[[int], None]
 
 
@@ -68,7 +68,7 @@ class Connection:
                 self._hook(self.statements)
             except Died:
                 self._dead = True
-                self._connection.close()  # What was not committed is gone.
+                self._connection.close()  # This drops all that was not committed.
         if self._dead:
             raise Died
 
@@ -138,7 +138,12 @@ def killed(function: Callable[[], object]) -> bool:
             function()
         finally:
             os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    try:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    except BaseException:  # It takes too long.
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 class Notes:

@@ -22,7 +22,7 @@ from typing import Any
 
 from tutorial.engine.faults import Died
 
-LIMIT = 20  # Seconds for one claim.
+LIMIT = 10  # Seconds for one claim.
 
 
 class TooLong(BaseException):
@@ -51,7 +51,7 @@ def ring(*_: object) -> None:
 
 
 def judged(claim: Callable[[Any, Path], None], engine: Any) -> dict[str, object]:
-    """What becomes of a claim: its text, whether it holds, and a hint."""
+    """A claim's text, whether it holds, and a hint."""
     text, _, hint = (inspect.getdoc(claim) or "").partition("\n\n")
     saw = ""
     signal.alarm(LIMIT)
@@ -74,7 +74,7 @@ def main() -> int:
     step, file, *watch = sys.argv[1:]
     out = os.fdopen(os.dup(1), "w")
     if not watch:
-        os.dup2(2, 1)  # What the file prints is no claim.
+        os.dup2(2, 1)  # The file may print, too.
     signal.signal(signal.SIGALRM, ring)
     time.sleep = no_sleep
     check = importlib.import_module(f"tutorial.engine.{step}.check")

@@ -46,11 +46,10 @@ def probe(step: Step, file: Path, *options: str) -> subprocess.CompletedProcess[
 
 
 def claims(step: Step, file: Path) -> list[Claim]:
-    """What holds for a file, and what does not yet; raises SystemExit if it is not Python."""
+    """The claims about a file; one more says if it cannot be run to the end."""
     done = probe(step, file)
     found = [Claim(**json.loads(line)) for line in done.stdout.splitlines()]
     if done.returncode:
-        # The first line of a traceback is the least that a learner wants to read.
         last = done.stderr.strip().splitlines()[-2:] or ["its process was killed"]
         found.append(Claim("The file can be run to the end of its check.", False, "\n".join(last)))
     return found

@@ -88,7 +88,7 @@ def refused(engine: Engine, folder: Path) -> None:
 def two_at_once(engine: Engine, folder: Path) -> None:
     """Of two processes that add the same event at once, exactly one adds it.
 
-    Whoever looks first and inserts later is too late, unless both are one transaction.
+    To look first and insert later is too late, unless both are one transaction.
     """
     event = engine.New(engine.CREATED, CASE)
     for moment in range(1, 9):
@@ -112,7 +112,7 @@ def two_at_once(engine: Engine, folder: Path) -> None:
 def kept(engine: Engine, folder: Path) -> None:
     """An event is there after its process was killed with kill -9.
 
-    What append has returned is committed.
+    An event is committed when append returns.
     """
     path = folder / "log.db"
 

@@ -127,7 +127,7 @@ def start(log: Log, namespace: str, workflow: str, run: str, value: Any = None) 
     return log.append([New(CREATED, key(namespace, workflow, run, 0), value)])[0]
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -231,11 +231,11 @@ class Replay:
 # done
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
 

@@ -127,7 +127,7 @@ def start(log: Log, namespace: str, workflow: str, run: str, value: Any = None) 
     return log.append([New(CREATED, key(namespace, workflow, run, 0), value)])[0]
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -155,11 +155,11 @@ class HistoryMismatch(Exception):
 # TODO(you): Replay a function from its history.
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
 

@@ -59,7 +59,7 @@ class Event(NamedTuple):
         return "/".join(self.key.split("/")[:4])
 
 
-#: What follows from an event.
+#: A consequence of an event.
 Write = New
 
 
@@ -135,7 +135,7 @@ def start(log: Log, namespace: str, workflow: str, run: str, value: Any = None) 
     return log.append([New(CREATED, key(namespace, workflow, run, 0), value)])[0]
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -235,11 +235,11 @@ class Replay:
         return [*self.added, New(COMPLETED, self.created.key)]
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
 
@@ -278,7 +278,7 @@ class Consumer:
         raise NotImplementedError
 
     def handle(self, event: Event) -> list[Write]:
-        """What follows from an event: it is only decided here, and stored by `commit`."""
+        """The consequences of an event: decided here, and stored by `commit`."""
         raise NotImplementedError
 
     def step(self) -> bool:
@@ -320,7 +320,7 @@ class Workflow(Consumer):
         return event.type in (CREATED, RESPONSE) and event.key.split("/")[:2] == self.place
 
     def handle(self, event: Event) -> list[Write]:
-        """What the run adds before it waits again."""
+        """The events that the run adds before it waits again."""
         history = self.log.history(event.iteration)
         types = {each.type for each in history}
         if CREATED not in types or COMPLETED in types:

@@ -59,7 +59,7 @@ class Event(NamedTuple):
         return "/".join(self.key.split("/")[:4])
 
 
-#: What follows from an event.
+#: A consequence of an event.
 Write = New
 
 
@@ -135,7 +135,7 @@ def start(log: Log, namespace: str, workflow: str, run: str, value: Any = None) 
     return log.append([New(CREATED, key(namespace, workflow, run, 0), value)])[0]
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -235,11 +235,11 @@ class Replay:
         return [*self.added, New(COMPLETED, self.created.key)]
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
 

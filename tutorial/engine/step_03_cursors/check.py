@@ -40,7 +40,7 @@ def counter(engine: Engine, log: Any, name: str = "count", bad: Any = None) -> A
 
 
 def totals(log: Any) -> dict[str, int]:
-    """What the counters have counted."""
+    """The totals of all counters."""
     return dict(log.db.execute("SELECT name, runs FROM totals"))
 
 

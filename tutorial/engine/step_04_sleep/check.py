@@ -43,7 +43,7 @@ def ended(engine: Engine, log: Any) -> list[str]:
 def outlives(engine: Engine, folder: Path) -> None:
     """A run that sleeps wakes up although every process was killed meanwhile.
 
-    What is only in memory is gone after a crash, and the position has passed the request.
+    Memory is gone after a crash, and the position has passed the request.
     """
     path, clock = folder / "log.db", Clock()
     engine.start(open_log(engine, path, clock), "ns", "nap", "1", 10)

@@ -38,7 +38,7 @@ def work(engine: Engine, log: Any) -> Any:
 
 
 def heard(engine: Engine, log: Any, run: str = "1") -> list[Any]:
-    """What a run has heard."""
+    """The signals that a run has heard."""
     outputs = [event for event in shown(log) if event[0] == engine.OUTPUT]
     return [value for _, key, value in outputs if key.startswith(f"ns/hear/{run}/")]
 

@@ -80,7 +80,7 @@ class Change(NamedTuple):
     values: tuple[object, ...]
 
 
-#: What follows from an event.
+#: A consequence of an event.
 Write = New | Change
 
 
@@ -186,7 +186,7 @@ def send(
 # done
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -304,11 +304,11 @@ class Replay:
         return [*self.added, New(COMPLETED, self.created.key)]
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
 
@@ -327,7 +327,7 @@ class Consumer:
         raise NotImplementedError
 
     def handle(self, event: Event) -> list[Write]:
-        """What follows from an event: it is only decided here, and stored by `commit`."""
+        """The consequences of an event: decided here, and stored by `commit`."""
         raise NotImplementedError
 
     def step(self) -> bool:
@@ -380,7 +380,7 @@ class Workflow(Consumer):
         return event.type in (CREATED, RESPONSE) and event.key.split("/")[:2] == self.place
 
     def handle(self, event: Event) -> list[Write]:
-        """What the run adds before it waits again."""
+        """The events that the run adds before it waits again."""
         history = self.log.history(event.iteration)
         types = {each.type for each in history}
         if CREATED not in types or COMPLETED in types:

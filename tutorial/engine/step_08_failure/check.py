@@ -103,7 +103,7 @@ class Scene:
         return [value for _, each, value in shown(self.log) if each == key][-1]
 
     def parked(self) -> list[tuple[str, int]]:
-        """What is parked: keys and attempts."""
+        """The keys and attempts of parked events."""
         sql = "SELECT key, attempts FROM parked ORDER BY key"
         return [(key[3:], attempts) for key, attempts in self.log.db.execute(sql)]
 

@@ -84,7 +84,7 @@ class Change(NamedTuple):
     values: tuple[object, ...]
 
 
-#: What follows from an event.
+#: A consequence of an event.
 Write = New | Change
 
 
@@ -210,7 +210,7 @@ def send(
         return log.db.execute(sql, values).rowcount == 1
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -262,7 +262,7 @@ class Cancelled(BaseException):
 
 
 class GiveUp(Exception):
-    """What an activity raises if no further attempt can help."""
+    """Raised by an activity if no further attempt can help."""
 
 
 class HistoryMismatch(Exception):
@@ -360,11 +360,11 @@ class Replay:
     # TODO(you): Store why a run has failed, and end it.
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
     number: int = 1
@@ -408,11 +408,11 @@ class Consumer:
         raise NotImplementedError
 
     def handle(self, event: Event) -> list[Write]:
-        """What follows from an event: it is only decided here, and stored by `commit`."""
+        """The consequences of an event: decided here, and stored by `commit`."""
         raise NotImplementedError
 
     def failed(self, event: Event, error: Exception) -> list[Write]:
-        """What follows if `handle` finds an event that your code cannot handle: it is parked."""
+        """The consequences of an event that your code cannot handle: it is parked."""
         sql = """INSERT INTO parked (consumer, event, key, attempts, due, error)
             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, event) DO UPDATE
             SET attempts = excluded.attempts, due = excluded.due, error = excluded.error"""
@@ -435,7 +435,7 @@ class Consumer:
         event = self.next_event()
         if event is None:
             return self.idle()
-        # TODO(you): What your code raises must not stop the consumer.
+        # TODO(you): An error in your code must not stop the consumer.
         self.commit(event.id, self.handle(event))
         return True
 
@@ -514,7 +514,7 @@ class Workflow(Consumer):
         return event.type in (CREATED, RESPONSE) and event.key.split("/")[:2] == self.place
 
     def handle(self, event: Event) -> list[Write]:
-        """What the run adds before it waits again."""
+        """The events that the run adds before it waits again."""
         history = self.log.history(event.iteration)
         types = {each.type for each in history}
         if CREATED not in types or COMPLETED in types:

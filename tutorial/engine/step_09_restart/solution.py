@@ -88,7 +88,7 @@ class Change(NamedTuple):
     values: tuple[object, ...]
 
 
-#: What follows from an event.
+#: A consequence of an event.
 Write = New | Change
 
 
@@ -214,7 +214,7 @@ def send(
         return log.db.execute(sql, values).rowcount == 1
 
 
-# What a workflow yields.
+# The requests and outputs of a workflow.
 
 
 class Call(NamedTuple):
@@ -266,7 +266,7 @@ class Cancelled(BaseException):
 
 
 class GiveUp(Exception):
-    """What an activity raises if no further attempt can help."""
+    """Raised by an activity if no further attempt can help."""
 
 
 class Restart(NamedTuple):
@@ -392,11 +392,11 @@ class Replay:
         return self._end(None)
 
 
-# What carries runs out.
+# Carrying runs out.
 
 
 class Attempt(NamedTuple):
-    """What an activity knows of its call."""
+    """An activity's view of its call."""
 
     key: str
     number: int = 1
@@ -440,11 +440,11 @@ class Consumer:
         raise NotImplementedError
 
     def handle(self, event: Event) -> list[Write]:
-        """What follows from an event: it is only decided here, and stored by `commit`."""
+        """The consequences of an event: decided here, and stored by `commit`."""
         raise NotImplementedError
 
     def failed(self, event: Event, error: Exception) -> list[Write]:
-        """What follows if `handle` finds an event that your code cannot handle: it is parked."""
+        """The consequences of an event that your code cannot handle: it is parked."""
         sql = """INSERT INTO parked (consumer, event, key, attempts, due, error)
             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, event) DO UPDATE
             SET attempts = excluded.attempts, due = excluded.due, error = excluded.error"""
@@ -489,7 +489,7 @@ class Consumer:
         return True
 
     def try_to_handle(self, event: Event, attempt: int) -> list[Write]:
-        """What follows from an event, also if your code raises."""
+        """The consequences of an event, also if your code raises."""
         self.attempt = attempt
         try:
             writes = self.handle(event)
@@ -561,7 +561,7 @@ class Workflow(Consumer):
         return event.type in (CREATED, RESPONSE) and event.key.split("/")[:2] == self.place
 
     def handle(self, event: Event) -> list[Write]:
-        """What the run adds before it waits again."""
+        """The events that the run adds before it waits again."""
         history = self.log.history(event.iteration)
         types = {each.type for each in history}
         if CREATED not in types or COMPLETED in types:
@@ -604,7 +604,7 @@ class Activity(Consumer):
             return []
         with user_code():
             value = self.function(Attempt(event.key, self.attempt), event.value)
-            json.dumps(value, allow_nan=False)  # What cannot be stored has failed, too.
+            json.dumps(value, allow_nan=False)  # A value that cannot be stored is a failure, too.
         return [New(RESPONSE, event.key, {"value": value})]
 
     def failed(self, event: Event, error: Exception) -> list[Write]:
