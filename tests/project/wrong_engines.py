@@ -97,13 +97,13 @@ WRONG = [
           "                    generator.close()\n",
           "                    self._end(generator.throw(RuntimeError()))\n"
           "                return [*self.added, New(OUTPUT, f'{self.created.key}/swallowed/0')]\n"),
-    wrong(1, "responses under new keys", "same_log",
-          "New(RESPONSE, event.key, {", 'New(RESPONSE, f"{event.key}-{time.time_ns()}", {'),
+    wrong(1, "the result is not stored", "same_log",
+          'self._emit("replay_result", result)', "pass"),
     # 2: activities
     wrong(2, "a new key for each attempt", "one_key",
           "Attempt(event.key)", "Attempt(str(time.time_ns()))"),
     wrong(2, "the key is the value", "many_keys",
-          "Attempt(event.key)", 'Attempt(f"{event.key.split("/")[4]}-{event.value}")'),
+          "Attempt(event.key)", 'Attempt("charge-%s" % event.value)'),
     wrong(2, "the key lacks the run", "many_keys",
           "Attempt(event.key)", 'Attempt("-".join(event.key.split("/")[4:]))'),
     wrong(2, "the response comes first", "at_least_once",
@@ -115,14 +115,8 @@ WRONG = [
     wrong(2, "each process records its own response", "recorded_once",
           'New(RESPONSE, event.key, {"value": value})',
           'New(RESPONSE, f"{event.key}/{id(self)}", {"value": value})'),
-    wrong(2, "waits for the first request", "apart",
-          "    while sum(consumer.step() for consumer in consumers):\n        pass",
-          "    log = consumers[0].log\n"
-          "    for event in list(log.read(0)) * 9:\n"
-          "        if event.type == REQUEST and not log.find(RESPONSE, event.key):\n"
-          "            if not sum(c.step() for c in consumers if c.wants(event)):\n"
-          "                return\n"
-          "        sum(consumer.step() for consumer in consumers)"),
+    wrong(2, "answers the requests of others", "apart",
+          "return (namespace, target) == self.place", "return True"),
     # 3: cursors
     wrong(3, "P7: the position, then the events", "counted_once", CURSOR,
           CURSOR.replace("            self.write(writes)\n", "        with self.log.transaction():\n"
