@@ -1,4 +1,4 @@
-"""Tries a file against the check of a step: ``python -m tutorial.engine.probe STEP FILE``.
+"""Tries a file against a step: ``python -m tutorial.engine.probe STEP FILE [CLAIM]``.
 
 It runs in a process of its own, because the file may hang, kill its process, or not be Python.
 Each line of its output is a claim, as JSON.
@@ -71,7 +71,8 @@ def judged(claim: Callable[[Any, Path], None], engine: Any) -> dict[str, object]
 
 def main() -> int:
     """Judge each claim, or show what happens."""
-    step, file, *watch = sys.argv[1:]
+    step, file, *names = sys.argv[1:]
+    watch = names == ["--watch"]
     out = os.fdopen(os.dup(1), "w")
     if not watch:
         os.dup2(2, 1)  # The file may print, too.
@@ -89,7 +90,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="engine-") as folder:
             check.watch(engine, Path(folder))
         return 0
-    for claim in check.CLAIMS:
+    for claim in [each for each in check.CLAIMS if not names or each.__name__ in names]:
         print(json.dumps(judged(claim, engine)), file=out, flush=True)
     return 0
 

@@ -45,9 +45,9 @@ def probe(step: Step, file: Path, *options: str) -> subprocess.CompletedProcess[
     )
 
 
-def claims(step: Step, file: Path) -> list[Claim]:
-    """The claims about a file; one more says if it cannot be run to the end."""
-    done = probe(step, file)
+def claims(step: Step, file: Path, *names: str) -> list[Claim]:
+    """All claims about a file, or some; one more says if it cannot be run to the end."""
+    done = probe(step, file, *names)
     found = [Claim(**json.loads(line)) for line in done.stdout.splitlines()]
     if done.returncode:
         last = done.stderr.strip().splitlines()[-2:] or ["its process was killed"]

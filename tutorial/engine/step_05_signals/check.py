@@ -77,7 +77,7 @@ def only_its_own(engine: Engine, folder: Path) -> None:
     log = open_log(engine, folder / "log.db", Clock())
     engine.start(log, "ns", "hear", "1", 1)
     others = [("ns", "hear", "1", 2), ("ns", "hear", "12", 1), ("ns", "hear1", "1", 1)]
-    others += [("n", "hear", "1", 1), ("ns", "Hear", "1", 1)]
+    others += [("n", "hear", "1", 1), ("ns", "Hear", "1", 1), ("ns", "hea", "r1", 1)]
     sent = [engine.send(log, *other, "a", "wrong") for other in others]
     same(sent, [True] * len(others), "send returned")
     same(heard(engine, work(engine, log)), [], "the run heard")
