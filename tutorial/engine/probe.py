@@ -79,6 +79,7 @@ def main() -> int:
     signal.signal(signal.SIGALRM, ring)
     time.sleep = no_sleep
     check = importlib.import_module(f"tutorial.engine.{step}.check")
+    signal.alarm(LIMIT)
     try:
         engine = load(Path(file))
     except SyntaxError as error:

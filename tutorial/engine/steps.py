@@ -15,7 +15,7 @@ from tutorial.checking import Claim
 from tutorial.lessons import STATE, Lesson, Progress
 
 FOLDER = Path(__file__).resolve().parent
-LIMIT = 300  # Seconds for all claims of a step; each has a limit of its own.
+LIMIT = 120  # Seconds for all claims of a step; each has a limit of its own.
 
 
 class Step(Lesson):
@@ -35,14 +35,19 @@ def find() -> list[Step]:
 def probe(step: Step, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the claims of a step on a file, or its demonstration."""
     command = [sys.executable, "-m", "tutorial.engine.probe", step.folder.name, str(file), *options]
-    return subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=FOLDER.parent.parent,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, error = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:  # The file has caught even the end of its time.
+            process.kill()
+            out, error = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
 def claims(step: Step, file: Path, *names: str) -> list[Claim]:
