@@ -22,7 +22,7 @@ from typing import Any
 
 from tutorial.engine.faults import Died
 
-LIMIT = 10  # Seconds for one claim.
+LIMIT = 20  # Seconds for one claim.
 
 
 class TooLong(BaseException):
