@@ -80,6 +80,10 @@ WRONG = [
           "        if self.db.execute(found, (event.type, event.key)).fetchone():\n"
           "            return False\n"
           f'        return self.db.execute("INSERT {PLAIN}", (*row, value)).rowcount == 1\n'),
+    wrong(0, "commits later, for speed", "kept",
+          'self.db.execute("COMMIT")', "pass",
+          'self.db.execute("BEGIN IMMEDIATE")',
+          'self.db.in_transaction or self.db.execute("BEGIN IMMEDIATE")'),
     # 1: replay
     wrong(1, "does all again", "goes_on", "event.key not in answered", "True"),
     wrong(1, "one answer for all calls of a target", "told_apart",
@@ -124,6 +128,8 @@ WRONG = [
     wrong(3, "P7: the events, then the position", "counted_once", CURSOR,
           "        with self.log.transaction():\n            self.write(writes)\n"
           + CURSOR.replace("            self.write(writes)\n", "")),
+    wrong(3, "P7: one statement after the other", "same_log", CURSOR,
+          CURSOR.replace("        with self.log.transaction():\n", "        if True:\n")),
     wrong(3, "the changes by themselves", "counted_once",
           "            self.write(writes)\n",
           "            self.write([each for each in writes if isinstance(each, New)])\n"
@@ -153,6 +159,11 @@ WRONG = [
           "        self.log.db.execute(*done)\n"
           "        self.commit(self.position, [New(RESPONSE, row[0], {})])"),
     wrong(4, "in the order of the requests", "one_by_one", "ORDER BY due", "ORDER BY rowid"),
+    wrong(4, "a table that ends with its process", "outlives",
+          "        return [Change(sql, (event.key, event.time + event.value))]",
+          '        columns = "key TEXT PRIMARY KEY, due INTEGER, done INTEGER DEFAULT 0"\n'
+          '        self.log.db.execute(f"CREATE TEMP TABLE IF NOT EXISTS sleeps ({columns})")\n'
+          "        return [Change(sql, (event.key, event.time + event.value))]"),
     # 5: signals
     wrong(5, "P7: in any order", "in_order", "taken_by IS NULL ORDER BY id",
           "taken_by IS NULL ORDER BY external_id"),
