@@ -42,6 +42,7 @@ TABLES = [
     ("replay_signals", "signals, and the await that took each"),
     ("replay_signal_awaits", "awaits and their timeouts"),
     ("replay_runs", "each run's status, to list them"),
+    ("replay_inbox", "what your transactions have sent"),
 ]
 #: Each row of a process: module, purpose, what it reads, what it adds, what it calls.
 ROWS = [
@@ -87,7 +88,7 @@ def arrow(x: int, y: int, to: int, kind: str = "", words: str = "") -> str:
 
 def database() -> list[str]:
     """The left column."""
-    parts = [box(20, 50, 266, 560, "area"), text(36, 74, "database", "title")]
+    parts = [box(20, 50, 266, 626, "area"), text(36, 74, "database", "title")]
     parts.append(text(114, 74, "SQLite, MariaDB or MySQL", "small"))
     for n, (table, holds) in enumerate(TABLES):
         parts.append(named_box(36, TOP + n * TABLE_STEP, 234, table, holds, TABLE_TALL))

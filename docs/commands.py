@@ -24,9 +24,9 @@ START = """\
 
 All commands but `replay server` and `replay token` work on a log. `--url` names it: a database, or
 a server. So does the environment variable `REPLAY_URL`, where other users of the machine do not
-read a password. [The README](../README.md#connecting) lists the URLs. The commands also need write
-access to the database, because opening it may upgrade its tables. Through a server, a token for
-reading is enough to look.
+read a password. [The README](../README.md#connecting) lists the URLs. All but `replay audit` also
+need write access to the database, because opening it may upgrade its tables. Through a server, a
+token for reading is enough to look.
 
 For people, commands print tables. A control character from the log is shown as an escape such as
 `\\x1b`, and a name that a shell would not take as it is stands in quotes. On a terminal the last

@@ -26,15 +26,16 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from .client import Client, consumer_name, stored_name
+from .client import Client, consumer_name
 from .consumer import Batch, Consumer, Metrics, Window
 from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
-from .log import Log, Parked
+from .log import Attempts, Log, Parked
 from .shard import Shard
-from .signature import ACTIVITY, Signature, check_signature
+from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
-from .storage.database import Error
+from .storage.database import Error, StatementFailed
 from .storage.event import Event, EventType, MessageError, check_name
+from .transactional import STEP, Cursor, NotTransactional
 
 _log = logging.getLogger("replay.activity")
 
@@ -57,13 +58,14 @@ class _RequestLog(logging.LoggerAdapter[logging.Logger]):
 class ActivityContext:
     """The request that an activity executes, as the activity sees it."""
 
-    __slots__ = ("_abandoned", "_beat", "_began", "_ended", "_event", "attempt")
+    __slots__ = ("_abandoned", "_beat", "_began", "_cursor", "_ended", "_event", "attempt")
 
     def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
         self._began = self._beat = time.monotonic()
         self._ended: float | None = None
         self._abandoned = False
+        self._cursor: Cursor | None = None
         #: 1 for the first attempt.  Attempts that ended in a crash do not count (A2).
         self.attempt = attempt
 
@@ -100,6 +102,19 @@ class ActivityContext:
         """The request's key: the same at every attempt, and different for every call (A5)."""
         return self._event.text
 
+    @property
+    def cursor(self) -> Cursor:
+        """Records statements that are executed once, together with the response (V5).
+
+        Raises `NotTransactional` unless the activity is registered with ``transactional=True``.
+        """
+        if self._cursor is None:
+            raise NotTransactional(
+                f"{self.idempotency_key}: ctx.cursor needs"
+                " register_activity(..., transactional=True)"
+            )
+        return self._cursor
+
     def heartbeat(self) -> None:
         """Say that this attempt is alive: its timeout begins again (E4).
 
@@ -113,13 +128,21 @@ class ActivityContext:
         """The seconds until the timeout is over."""
         return self._beat + timeout.total_seconds() - time.monotonic()
 
+    def record(self, cursor: Cursor) -> None:
+        """Have the activity's statements recorded."""
+        self._cursor = cursor
+
     def abandon(self) -> None:
-        """Have the next heartbeat raise."""
+        """Have the next heartbeat raise, and record no further statement."""
         self._abandoned = True
+        if self._cursor is not None:
+            self._cursor.closed = True
 
     def end(self) -> None:
         """Take note that the function has ended."""
         self._ended = time.monotonic()
+        if self._cursor is not None:
+            self._cursor.closed = True
 
     def seconds(self) -> float:
         """How long the attempt took, or has taken so far."""
@@ -219,6 +242,7 @@ class ActivityConsumer(Consumer):
         retry: Retry | None,
         timeout: timedelta | None,
         metrics: Metrics | None,
+        transactional: bool = False,
     ) -> None:
         self._namespace = namespace
         self._activity = activity
@@ -228,6 +252,9 @@ class ActivityConsumer(Consumer):
         self._shard = shard
         self._workers = workers
         self._policy, self._timeout = retry or FOR_EVER, timeout
+        self._transactional = transactional
+        #: The requests and attempts whose statements this step stores, by their keys.
+        self._recorded: dict[str, tuple[Event, int]] = {}
         self._full = False  # of threads that are abandoned
         self._told: set[int] = set()  # ids of requests whose hopeless error was logged
         self._running: dict[int, _Running] = {}
@@ -285,7 +312,7 @@ class ActivityConsumer(Consumer):
         else:
             while waiting and not self._stop.is_set() and not batch.full():
                 event = waiting.popleft()
-                context = self._context(event, 1)
+                context = self._attempt(event, 1)
                 self._conclude(event, context, partial(self._execute, event, context), batch)
                 if not window.left():
                     break
@@ -370,14 +397,20 @@ class ActivityConsumer(Consumer):
         ):
             batch.unparked.append(parked.event_id)
         elif self._pool is None:
-            context = self._context(event, parked.attempts + 1)
+            context = self._attempt(event, parked.attempts + 1)
             self._conclude(event, context, partial(self._execute, event, context), batch)
         else:
             self._submit(event, parked.attempts)
 
+    def _attempt(self, event: Event, attempt: int) -> ActivityContext:
+        context = self._context(event, attempt)
+        if self._transactional:
+            context.record(Cursor(self._log.max_message))
+        return context
+
     def _submit(self, event: Event, attempts: int) -> None:
         assert self._pool is not None
-        context = ActivityContext(event, attempts + 1)
+        context = self._attempt(event, attempts + 1)
         result = self._pool.submit(partial(self._execute, event, context))
         self._running[event.id] = _Running(event, context, result)
         result.add_done_callback(lambda _: self.wake())
@@ -447,7 +480,31 @@ class ActivityConsumer(Consumer):
             self._fail(event, context.attempt, error, batch)
         else:
             self._respond(response, batch, event.id)
+            if self._transactional and context.cursor.steps:
+                batch.steps[event.text] = steps = tuple(context.cursor.steps)
+                batch.bytes += context.cursor.size + STEP * len(steps)
+                self._recorded[event.text] = (event, context.attempt)
         batch.seconds.append(context.seconds())
+
+    def _commit(self, batch: Batch) -> Attempts:
+        """As in `Consumer`.  If a recorded statement fails, only its own request is parked (V5)."""
+        try:
+            while True:
+                try:
+                    return super()._commit(batch)
+                except StatementFailed as error:
+                    self._take_back(error, batch)
+        finally:
+            self._recorded.clear()
+
+    def _take_back(self, error: StatementFailed, batch: Batch) -> None:
+        """Count the attempt as failed whose statement the database has refused."""
+        guilty = (key for key, steps in batch.steps.items() if any(s is error.step for s in steps))
+        event, attempt = self._recorded[key := next(guilty)]
+        del batch.steps[key]
+        batch.events = [each for each in batch.events if each.text != key]
+        batch.unparked = [id for id in batch.unparked if id != event.id]
+        self._fail(event, attempt, error, batch)
 
     def _respond(self, response: Event, batch: Batch, request: int) -> None:
         batch.add(response)
@@ -496,6 +553,7 @@ def register_activity(
     workers: int = 1,
     retry: Retry | None = None,
     timeout: timedelta | None = None,
+    transactional: bool = False,
     metrics: Metrics | None = None,
     start: bool = True,
 ) -> Consumer:
@@ -508,8 +566,11 @@ def register_activity(
     in threads (A3).  `retry` says when a request is tried again and when no more (E3); without it,
     a request is tried until it succeeds, unless the activity raises `GiveUp`.  An attempt that
     takes longer than `timeout`, and calls no ``ctx.heartbeat()`` meanwhile, has failed (E4).
-    Raises `BadSignature`, `BadAnnotation`, `BadRetry`, `InvalidName`, `AlreadyRegistered`, or
-    `ValueError` for fewer than one worker.
+    With `transactional`, ``ctx.cursor.execute(sql, parameters)`` records statements that are
+    executed exactly once, together with the response (V5).
+    Raises `BadSignature`, `BadAnnotation`, `BadRetry`, `InvalidName`, `AlreadyRegistered`,
+    `EmbeddedOnly` if `transactional` with a client of a server, or `ValueError` for fewer than one
+    worker.
     """
     signature = check_signature(activity, ACTIVITY)
     check_name("namespace", namespace)
@@ -518,6 +579,8 @@ def register_activity(
         raise ValueError(f"activity {stored}: {workers} workers, expected 1 or more")
     if retry is not None and not isinstance(retry, Retry):
         raise BadRetry(f"activity {stored}: retry={retry!r}: expected a Retry(...)")
+    if transactional:
+        client.log_of(namespace).require_embedded(f"activity {stored}: transactional=True")
     consumer = ActivityConsumer(
         client.log_of(namespace),
         namespace,
@@ -529,6 +592,7 @@ def register_activity(
         workers=workers,
         retry=retry,
         timeout=check_timeout(f"activity {stored}", timeout),
+        transactional=transactional,
         metrics=metrics,
     )
     return client.add(consumer, start)

@@ -2,8 +2,8 @@
 
 Role: `Client` starts and signals runs, streams events, waits for the end of a run, and keeps the
 consumers that you register.  `consume` adds a consumer of your own, and `handle` takes an event
-apart for it.  The library's own consumers, `Client.loops`, answer sleeps and signals, and keep the
-table of runs.  They start with the first consumer that you register.
+apart for it.  The library's own consumers, `Client.loops`, answer sleeps and signals, keep the
+table of runs, and move the inbox.  They start with the first consumer that you register.
 
 Invariant: you may repeat every call.  The second call finds what the first one stored (R1, S1).
 
@@ -31,6 +31,7 @@ from . import signal as signals
 from .consumer import Consumer, Handler
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import EventsPruned, Log, pruned
+from .outbox import Mover, Outbox
 from .projection import Projection
 from .query import (
     MOST,
@@ -44,7 +45,7 @@ from .query import (
 )
 from .retention import BadPrune, Policy, Removed, Retention
 from .server.proto.values_pb2 import Cancel, Failure
-from .signature import WORKFLOW, SignalType, signature
+from .signature import WORKFLOW, SignalType, signature, workflow_name
 from .sleep import Sleeper
 from .storage.codec import Codec
 from .storage.database import Error, OutcomeUnknown, Unavailable, earlier, entered
@@ -55,7 +56,6 @@ from .storage.event import (
     Key,
     check_name,
     check_run,
-    check_target,
     is_pruned,
 )
 from .storage.open import open_database
@@ -144,8 +144,9 @@ class Client:
         self._closed = False
 
     def _serving(self) -> list[Consumer]:
-        """Make the consumers that answer sleeps and signals, and that keep the table of runs."""
-        return [Sleeper(self.log), signals.Matcher(self.log), Projection(self.log)]
+        """Make the library's own consumers: see `loops`."""
+        log = self.log
+        return [Sleeper(log), signals.Matcher(log), Projection(log), Mover(log)]
 
     def log_of(self, namespace: str) -> Log:
         """Return the log with the events of a namespace; "" stands for `Client.log`."""
@@ -216,10 +217,20 @@ class Client:
     def _signal(self, to: signals.Run, signal: int, message: Any, external_id: str) -> bool:
         return self._patiently(lambda: signals.send(self.log, to, signal, message, external_id))
 
+    def within(self, connection: Any) -> Outbox:
+        """Return what starts and signals runs within a transaction of yours (V4).
+
+        `connection` leads to the log's own database: it is a DB-API connection, for instance of
+        sqlite3 or PyMySQL, or an SQLAlchemy ``Connection``.  Runs start and signals are sent when
+        its transaction commits.  After a rollback nothing was sent.  Raises `BadConnection`, or
+        `EmbeddedOnly` if this is a client of a server.
+        """
+        return Outbox(self.log, connection)
+
     def stream(
         self,
         namespace: str = "",
-        workflow: str = "",
+        workflow: str | Callable[..., Any] = "",
         run: str = "",
         *,
         after: int = 0,
@@ -236,6 +247,7 @@ class Client:
         `EventsPruned` if events behind `after` were pruned, also while the stream runs; with 0 it
         begins with what is left (L9).
         """
+        workflow = workflow_name(workflow)
         wants = event_filter(namespace, workflow, run, DELIVERED)
         if after < 0:
             raise BadFilter(f"after={after}: ids begin at 1, 0 is the beginning")
@@ -650,7 +662,7 @@ class Client:
         return self._patiently(lambda: self._retention(namespace).forget(name))
 
     def loops(self) -> list[Consumer]:
-        """Return the library's own consumers: for sleeps, for signals, and for the table of runs.
+        """Return the library's own consumers: for sleeps, signals, the table of runs, the inbox.
 
         The first consumer that you register and start also starts them, unless the client was made
         with ``loops=False``.  Then another process must, or you start or step these.
@@ -774,7 +786,7 @@ def consume(
     handler: Callable[[Event], object],
     *,
     namespace: str = "",
-    workflow: str = "",
+    workflow: str | Callable[..., Any] = "",
     run: str = "",
     start: bool = True,
 ) -> Consumer:
@@ -785,7 +797,7 @@ def consume(
     `InvalidName`, `BadFilter` or `AlreadyRegistered`.
     """
     check_name("consumer", name)
-    wants = event_filter(namespace, workflow, run, DELIVERED)
+    wants = event_filter(namespace, workflow_name(workflow), run, DELIVERED)
     log = client.log_of(namespace)
     consumer = Handler(log, consumer_name("consumer", name), handler, wants)
     return client.add(consumer, start)
@@ -823,14 +835,3 @@ def handle(
         run_completed(*run)
     elif (function := with_target.get(event.type)) is not None:
         function(*run, event.key.target, event.message)
-
-
-def workflow_name(workflow: str | Callable[..., Any]) -> str:
-    """Return the stored name of a workflow that is given by its function or its name."""
-    return workflow if isinstance(workflow, str) else stored_name("workflow", workflow, None)
-
-
-def stored_name(kind: str, function: Callable[..., Any], name: str | None) -> str:
-    """Return the name to store for a workflow or activity: `name`, or the function's own (N1)."""
-    check = check_target if kind == "activity" else check_name
-    return check(kind, str(getattr(function, "__name__", "")) if name is None else name)

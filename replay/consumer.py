@@ -34,7 +34,7 @@ from operator import attrgetter
 
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Attempts, Log, LostOwnership, Move, Parked
-from .storage.database import DatabaseError, Statement, Unavailable
+from .storage.database import DatabaseError, Statement, Step, Unavailable
 from .storage.event import Event, EventType, Key
 from .storage.tail import BATCH, BYTES, Waiter
 
@@ -70,6 +70,8 @@ class Batch:
     unparked: list[int] = field(default_factory=list)
     #: Statements on the consumer's own tables.
     also: list[Statement] = field(default_factory=list)
+    #: Statements of a user's, by the key of the event that they come with: see `Move`.
+    steps: dict[str, Sequence[Step]] = field(default_factory=dict)
     #: Whether to store the cursor even if nothing is added.
     handled: bool = False
     #: The size of the events that may be large.
@@ -162,7 +164,7 @@ class Consumer:
         self.name = name
         self._log = events
         self.metrics = metrics
-        #: What of its steps is left to the machine.
+        #: How long its steps may take, and chance.
         self.tempo = Tempo()
         self._waiter = Waiter(self.wants)
         self._position: int | None = None  # None: this process is not the owner
@@ -240,7 +242,10 @@ class Consumer:
             # The rest of the last read is not read again: it may be 8 MiB each time.
             events = self._ahead or self._log.read(before)
             late = self._store_at is not None and self._store_at <= self._log.now()
-            batch = Batch(events[-1].id if events else before, handled=late)
+            batch = Batch(events[-1].id if events else before)
+            batch.handled = late and self._committed < batch.position
+            if late and not batch.handled:
+                self._store_at = None
             self._retry_due(batch)
             wanted = [event for event in events if self.wants(event)]
             if batch.full():
@@ -339,7 +344,7 @@ class Consumer:
         idle = not batch.size() and not batch.handled
         # A consumer that only passes events over stores its cursor now and then (P10, P21).
         if not (idle and batch.position - old < self.stride):
-            rows = (batch.parked, batch.unparked, batch.also)
+            rows = (batch.parked, batch.unparked, batch.also, batch.steps)
             self._log.commit(batch.events, Move(self.name, old, batch.position, *rows, attempts))
             self._committed, self._store_at = batch.position, None
         self._position = batch.position
@@ -505,7 +510,7 @@ class Window:
 
 
 class Tempo:
-    """What is left to the machine: how long a step may take, how often it looks, and chance."""
+    """How long a step may take, how often a consumer looks, and chance."""
 
     look = LOOK
 

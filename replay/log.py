@@ -28,7 +28,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -48,6 +48,7 @@ from .storage.database import (
     NotFound,
     Row,
     Statement,
+    Step,
     Unavailable,
     chunks,
     entered,
@@ -76,6 +77,10 @@ class LostOwnership(Error):
 
 class EventsPruned(Error):
     """Retention has removed what you ask for, or what comes next in your stream (L9)."""
+
+
+class EmbeddedOnly(Error, ValueError):
+    """This needs the log's own database, and the client is one of a server."""
 
 
 class NameCollision(Error):
@@ -153,6 +158,8 @@ class Move:
     parked: Sequence[Parked] = ()
     unparked: Sequence[int] = ()
     also: Sequence[Statement] = ()
+    #: By the key of an event: statements that are stored only if this commit adds the event (V5).
+    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     #: Not stored: a server measures them.
     attempts: Attempts = field(default_factory=Attempts)
 
@@ -201,6 +208,9 @@ class Unread(Event):
 
 class Log:
     """The log of one database, as one process sees it.  Safe to use from any thread."""
+
+    #: Whether there is a `database` here, and not at a server.
+    embedded = True
 
     def __init__(self, database: Database, codec: Codec | None = None) -> None:
         self.database = database
@@ -254,6 +264,14 @@ class Log:
     def newest(self) -> int:
         """The largest id of an event, also beyond a gap."""
         return self.database.newest()[0]
+
+    def require_embedded(self, what: str) -> None:
+        """Raise `EmbeddedOnly` if `what` cannot be done through a server."""
+        if not self.embedded:
+            raise EmbeddedOnly(
+                f"{what} needs the log's own database, but {self.name} is a server: connect to the"
+                " database"
+            )
 
     def refuse_reentry(self) -> None:
         """Raise `Reentered` if the calling thread is inside this log already.
@@ -340,7 +358,7 @@ class Log:
 
         Returns for each event whether it was added; False means that it is a duplicate.  Raises
         `LostOwnership` if this process no longer owns the cursor, or if it is not at ``move.old``;
-        nothing is stored then.
+        `StatementFailed` if the database refuses one of ``move.steps``.  Nothing is stored then.
         """
         now = self.database.now()
         moment = to_text(now)
@@ -350,11 +368,14 @@ class Log:
         while True:
             fresh = [row for row, new in zip(rows, stored, strict=True) if new]
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
+            steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
             try:
-                ids = self.database.write(moved, insert)
+                ids = self.database.write([*moved, *steps], insert)
                 break
             except Duplicate:
                 before, stored = stored, self._new(rows)
+                if stored == before and move is not None and move.also:
+                    raise  # a row of the consumer's own
                 if stored == before:
                     raise NameCollision(f"two of the new keys are equal {_CONVERT}") from None
             except IdTaken:
@@ -618,7 +639,7 @@ class Log:
         with self._polling:
             self.refresh()
             self._renew()
-            newest, signals = self.database.newest()
+            newest, signals, inbox = self.database.newest()
             if newest > self.tail.end:
                 time.sleep(grace)
             before = self.tail.end
@@ -627,6 +648,7 @@ class Log:
                 self._renew()  # much to read must cost no lease
                 if self.tail.closed:
                     break
+            self.tail.saw_inbox(inbox)
             return self.tail.saw_signals(signals) or newest > before
 
     # Cursors.

@@ -70,6 +70,7 @@ STATUSES = (*UNFINISHED, COMPLETED, FAILED, CANCELLED)
 MOST = 1000
 #: The most parked runs among which a query looks for those that are asked for.
 MOST_PARKED = 10_000
+_IDLE = (SLEEP, SIGNAL)
 _FARTHEST = 20_000  # events behind the cursor that a query reads
 _SKEW = timedelta(minutes=1)  # by which the times of events may go back
 _LOOKS = 3  # times that runs are counted while their table is written
@@ -538,8 +539,8 @@ class Queries:
         rows = {each.key: each for each in self.parked_at([str(key), *(e.text for e in open)])}
         parked = rows.get(str(key)) if not completed else None
         failure = self._failure(key) if completed else None
-        busy, idle = _divided(open)
-        status = PARKED if parked else WAITING if idle and not busy else RUNNING
+        idle = bool(open) and all(event.key.target in _IDLE for event in open)
+        status = PARKED if parked else WAITING if idle else RUNNING
         if completed:
             status = COMPLETED if failure is None else ending(failure.kind)
         output = Key(*key[:4], RESULT, "0")
@@ -567,7 +568,7 @@ class Queries:
         return RunFailed("/".join(key[:3]), stored) if stored is not None else None
 
     def _waiting(self, open: Sequence[Event], rows: dict[str, ParkedInfo]) -> list[Waiting]:
-        timed = {e.id for e in open if e.key.target in (SLEEP, SIGNAL)}
+        timed = {e.id for e in open if e.key.target in _IDLE}
         until = {each.id: _until(each) for each in self._with_messages(sorted(timed))}
         return [_waits(event, until.get(event.id), rows.get(event.text)) for event in open]
 
@@ -626,11 +627,9 @@ class Queries:
             " WHERE id > ? ORDER BY id LIMIT ?",
             (after, MOST),
         )
-        parked: dict[str, int] = {}
-        for some in chunks([row[0] for row in rows]):
-            sql = "SELECT consumer, COUNT(*) FROM replay_parked WHERE consumer IN"
-            sql += f" ({placeholders(len(some))}) GROUP BY consumer"
-            parked |= dict(self._log.database.query(sql, some))
+        sql = "SELECT consumer, COUNT(*) FROM replay_parked WHERE consumer IN ? GROUP BY consumer"
+        counted = self._log.database.query_each(sql, [row[0] for row in rows])
+        parked: dict[str, int] = dict(counted)
         newest, now = self._log.newest(), self._log.now()
         found = [
             _consumer(row, newest, now, parked.get(row[0], 0)) for row in rows if row[0] != SEEN
@@ -655,13 +654,9 @@ class Queries:
 
     def parked_at(self, keys: Sequence[str]) -> list[ParkedInfo]:
         """Return what is parked of these keys."""
-        found: list[ParkedInfo] = []
-        for some in chunks(keys):
-            sql = f"{_PARKED} WHERE `key` IN ({placeholders(len(some))})"
-            found += self._readable(self._log.database.query(sql, some))
-        return found
+        return self._readable(self._log.database.query_each(f"{_PARKED} WHERE `key` IN ?", keys))
 
-    def _readable(self, rows: Sequence[Row]) -> list[ParkedInfo]:
+    def _readable(self, rows: Iterable[Row]) -> list[ParkedInfo]:
         return [each for row in rows if (each := self._parked(row)) is not None]
 
     def _parked(self, row: Row) -> ParkedInfo | None:
@@ -738,12 +733,6 @@ def _open(history: Sequence[Event]) -> list[Event]:
     answered = {e.text for e in history if e.type is EventType.ACTIVITY_RESPONSE}
     requests = (e for e in history if e.type is EventType.ACTIVITY_REQUEST)
     return [event for event in requests if event.text not in answered][:MOST]
-
-
-def _divided(open: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """Requests of activities, and those of sleeps and awaits."""
-    idle = [event for event in open if event.key.target in (SLEEP, SIGNAL)]
-    return [event for event in open if event.key.target not in (SLEEP, SIGNAL)], idle
 
 
 def _until(event: Event) -> datetime | None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,9 +46,8 @@ from .storage.database import (
     NotFound,
     Row,
     Statement,
-    chunks,
+    for_each,
     from_text,
-    placeholders,
     to_text,
 )
 from .storage.event import (
@@ -134,25 +134,18 @@ def prune(retention: Retention, policy: Policy, export: Path | None = None) -> R
 
     With `export`, each iteration is first written to a new file in this directory.
     """
-    if export is None:
-        return _prune(retention, policy, None)
-    with Archive(export, policy.before) as archive:
-        return _prune(retention, policy, archive)
-
-
-def _prune(retention: Retention, policy: Policy, archive: Archive | None) -> Removed:
-    total, after = Removed(), 0
-    while True:
-        found = retention.find(policy, after)
-        if archive is not None:
-            archive.keep(retention.log, [over.key for over in found.over])
-        if found.over:
-            if (removed := retention.remove(policy, found.over)) is None:
-                continue  # somebody else has changed something: look again
+    total, after, is_last = Removed(), 0, False
+    with nullcontext() if export is None else Archive(export, policy.before) as archive:
+        while not is_last:
+            over, following, is_last = retention.find(policy, after)
+            if archive is not None:
+                archive.keep(retention.log, [each.key for each in over])
+            if (removed := retention.remove(policy, over) if over else Removed()) is None:
+                is_last = False  # somebody else has changed something: look again
+                continue
             total = Removed(*map(sum, zip(total, removed, strict=True)))
-        if found.is_last:
-            return total
-        after = found.next
+            after = following
+    return total
 
 
 class Archive:
@@ -274,10 +267,10 @@ class Retention:
             (TURN, last, SEEN),
             must_find=1,
         )
-        for each in over:
-            for id in each.emptied:
+        for iteration in over:
+            for id in iteration.emptied:
                 sql = "UPDATE replay_events SET message = ? WHERE id = ?"
-                yield Statement(sql, (each.mark, id), must_find=1)
+                yield Statement(sql, (iteration.mark, id), must_find=1)
         if newest in gone:
             gone.remove(newest)
             sql = (
@@ -285,37 +278,25 @@ class Retention:
                 " iteration = 0, type = 0, message = NULL WHERE id = ?"
             )
             yield Statement(sql, (f"replay_noop/{newest}", newest), must_find=1)
-        for some in chunks(gone):
-            sql = f"DELETE FROM replay_events WHERE id IN ({placeholders(len(some))})"
-            yield Statement(sql, some, must_find=len(some))
+        for each in for_each("DELETE FROM replay_events WHERE id IN ?", gone):
+            yield each._replace(must_find=len(each.parameters))
         sql = "UPDATE replay_meta SET value = ? WHERE name = ? AND value + 0 < ?"
         yield Statement(sql, (str(last), FLOOR, last))
 
-    def _signals(self, over: Over) -> Iterator[int]:
-        """Yield the signals that its awaits have taken, or all of its run."""
-        query = f"SELECT id, namespace, workflow, run FROM replay_signals WHERE {_PLACE}"
-        for id, *to in self._rows(query, over.key[:3], self._awaits(over), over.last):
-            if tuple(to) == over.key[:3]:
-                yield id
-
-    def _rows(
-        self, query: str, place: Sequence[str], awaits: Sequence[int], whole: bool
-    ) -> Iterator[Row]:
-        if whole:
-            yield from self.log.database.query(query, place)
-            return
-        for some in chunks(awaits):
-            sql = f"{query} AND check_id IN ({placeholders(len(some))})"
-            yield from self.log.database.query(sql, (*place, *some))
-
-    def _awaits(self, over: Over) -> list[int]:
-        found = []
-        for some in chunks(over.waits):
-            listed = placeholders(len(some))
-            sql = f"SELECT id, `key` FROM replay_signal_awaits WHERE `key` IN ({listed})"
-            rows = self.log.database.query(sql, some)
-            found += [id for id, text in rows if text in some]
-        return found
+    def _signals(self, over: Over) -> list[int]:
+        """Return the signals that its awaits have taken, or all of its run."""
+        database, place = self.log.database, over.key[:3]
+        sql = f"SELECT id, namespace, workflow, run FROM replay_signals WHERE {_PLACE}"
+        rows: Iterable[Row]
+        if over.last:
+            rows = database.query(sql, place)
+        else:
+            awaits = "SELECT id, `key` FROM replay_signal_awaits WHERE `key` IN ?"
+            waits = set(over.waits)  # some collations take different keys for equal (L8)
+            found = database.query_each(awaits, over.waits)
+            own = [id for id, text in found if text in waits]
+            rows = database.query_each(f"{sql} AND check_id IN ?", own, *place)
+        return [id for id, *to in rows if tuple(to) == place]
 
     def _signals_gone(self, ids: Sequence[int]) -> Iterator[Statement]:
         """Remove signals that their consumer has passed for good; others become no-ops.
@@ -325,9 +306,8 @@ class Retention:
         sql = "SELECT last_event_id FROM replay_cursors WHERE id = ?"
         rows = self.log.database.query(sql, (SEEN,))
         seen = checked_cursor(SEEN, rows[0][0]) if rows else 0
-        for some in chunks([id for id in ids if id < seen]):
-            sql = f"DELETE FROM replay_signals WHERE id IN ({placeholders(len(some))})"
-            yield Statement(sql, some)
+        passed = [id for id in ids if id < seen]
+        yield from for_each("DELETE FROM replay_signals WHERE id IN ?", passed)
         columns = ("namespace", "workflow", "run", "hash", "type", "external_id", "message")
         assigned = ", ".join(f"{column} = ?" for column in (*columns, "check_id"))
         for id in ids:
@@ -364,10 +344,8 @@ class Retention:
 
 def beside(over: Over) -> Iterator[Statement]:
     """Yield what else goes in the transaction that removes an iteration: rows of other tables."""
-    for some in chunks(over.waits):
-        for table in ("replay_sleeps", "replay_signal_awaits"):
-            sql = f"DELETE FROM {table} WHERE `key` IN ({placeholders(len(some))})"
-            yield Statement(sql, some)
+    for table in ("replay_sleeps", "replay_signal_awaits"):
+        yield from for_each(f"DELETE FROM {table} WHERE `key` IN ?", over.waits)
 
 
 class _Look:
@@ -380,8 +358,6 @@ class _Look:
         self._log = log
         self._policy = policy
         self._last_of: dict[tuple[str, ...], tuple[int, int]] = {}
-        rows = log.database.query("SELECT event_id FROM replay_parked", ())
-        self._parked = {row[0] for row in rows}
 
     def consider(self, row: Row) -> None:
         """Take the iteration of this completed event, if it may go."""
@@ -405,7 +381,7 @@ class _Look:
         rows = self._events(key)
         ids = {row[0] for row in rows}
         ends = {row[0] for row in rows if row[1] in (1, 2)}
-        if len(ends) < 2 or max(ids) > self.bound or ids & self._parked or self._is_open(rows):
+        if len(ends) < 2 or max(ids) > self.bound or self._is_open(rows) or self._is_parked(key):
             return None
         stay = ends if not key.iteration else self._first(key) if last else set()
         gone, emptied = (ids | stay, set()) if last and self._policy.forget else (ids - stay, stay)
@@ -478,18 +454,20 @@ class _Look:
         sql = "SELECT id, `key` FROM replay_events WHERE type IN (1, 2) AND `key` = ?"
         return {id for id, found in self._log.database.query(sql, (text,)) if found == text}
 
+    def _is_parked(self, key: Key) -> bool:
+        """Whether a consumer has parked the iteration, or a request of it."""
+        sql = "SELECT 1 FROM replay_parked WHERE `key` = ? OR (`key` > ? AND `key` < ?) LIMIT 1"
+        # 0 is the character behind the slash.
+        return bool(self._log.database.query(sql, (str(key), f"{key}/", f"{key}0")))
+
     def _is_open(self, rows: Sequence[Row]) -> bool:
         """Whether a request still waits.  An await that its iteration has left open does not."""
         answered = {text for _, type, text in rows if type == 5}
         open = [text for _, type, text in rows if type == 4 and text not in answered]
         if any(Key.parse(text).target != SIGNAL for text in open):
             return True
-        for some in chunks(open):
-            listed = placeholders(len(some))
-            sql = f"SELECT 1 FROM replay_signal_awaits WHERE status = 1 AND `key` IN ({listed})"
-            if self._log.database.query(sql, some):
-                return True
-        return False
+        sql = "SELECT 1 FROM replay_signal_awaits WHERE status = 1 AND `key` IN ?"
+        return any(self._log.database.query_each(sql, open))
 
 
 _WAITS = (SLEEP, SIGNAL)

@@ -65,7 +65,7 @@ from .storage.tail import BATCH, BYTES, fitting
 
 TARGET = SIGNAL
 PENDING, TIMED_OUT, SUCCESS = 1, 2, 3
-_SIGNAL = "namespace, workflow, run, hash, type, external_id, message, created_at"
+COLUMNS = "namespace, workflow, run, hash, type, external_id, message, created_at"
 _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
 #: A row of replay_cursors that is no consumer: the id up to which signals are compared with awaits.
@@ -154,7 +154,7 @@ def store(
     while not events.database.query(query, (run[0], mark)):
         row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
         try:
-            ids = events.database.write((), Insert("replay_signals", _SIGNAL, [row]))
+            ids = events.database.write((), Insert("replay_signals", COLUMNS, [row]))
         except (Duplicate, IdTaken):
             continue
         if ids:
@@ -263,7 +263,7 @@ class Matcher(Consumer):
         requests = [event for event in events if event.type is EventType.ACTIVITY_REQUEST]
         known = self.answered(requests)
         for event in requests:
-            # What its iteration left open is over.
+            # An iteration leaves nothing open when it ends.
             if event.key not in known and event.id > ended.get(event.key[:4], 0):
                 self._begin(event, 1, batch)
         step, self._current = self._current, _Step()
@@ -375,7 +375,7 @@ class Matcher(Consumer):
         """Fill a gap in the ids of signals; return whether it is filled."""
         now = to_text(self._log.database.now())
         rows = [(id, *noop(id)[:-1], now, 0) for id in ids]
-        return self._log.database.fence("replay_signals", f"id, {_SIGNAL}, check_id", rows)
+        return self._log.database.fence("replay_signals", f"id, {COLUMNS}, check_id", rows)
 
     def _answer(self, step: _Step, batch: Batch) -> None:
         now = self._log.database.now()

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from .server.proto.replaypb_pb2 import SleepDone
 from .signal import check_signal
 from .storage.database import Error
-from .storage.event import check_target, read
+from .storage.event import check_name, check_target, read
 from .storage.values import ANY, BadAnnotation, Kind
 
 T = TypeVar("T")
@@ -180,3 +180,14 @@ class OutputType(Generic[T]):
     def __init__(self, name: str, holds: Any) -> None:
         self.name = check_target("output", name)
         self.kind = Kind.of(holds, f"output {name}")
+
+
+def workflow_name(workflow: str | Callable[..., Any]) -> str:
+    """Return the stored name of a workflow that is given by its function or its name."""
+    return workflow if isinstance(workflow, str) else stored_name("workflow", workflow, None)
+
+
+def stored_name(kind: str, function: Callable[..., Any], name: str | None) -> str:
+    """Return the name to store for a workflow or activity: `name`, or the function's own (N1)."""
+    check = check_target if kind == "activity" else check_name
+    return check(kind, str(getattr(function, "__name__", "")) if name is None else name)

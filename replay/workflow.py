@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from .client import Client, consumer_name, stored_name
+from .client import Client, consumer_name
 from .consumer import Batch, Consumer, Metrics
 from .failure import CANCEL, CANCELLED, FAILURE, read_cancel
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .server.proto.values_pb2 import Cancel, Failure
 from .shard import Shard
-from .signature import WORKFLOW, Signature, check_signature
+from .signature import WORKFLOW, Signature, check_signature, stored_name
 from .storage.database import later
 from .storage.event import UNKNOWN, Event, EventType, Key, check_name
 

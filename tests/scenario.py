@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
@@ -48,7 +48,7 @@ from replay.server.proto.values_pb2 import Cancel, Failure, Json, Pruned
 from replay.storage.database import Statement, from_text, insertion, to_text
 from replay.storage.event import pack, read
 from replay.verify import Difference, verify
-from tests.support import START, Clock, crash, rows, stepped
+from tests.support import START, Clock, crash, mine, rows, stepped
 
 FOLDER = Path(__file__).with_name("scenarios")
 _TYPES = {int(type): type.name for type in EventType}
@@ -189,15 +189,29 @@ def change(ctx: RunContext, name: StringValue) -> None:
         ctx.exec_activity(shout if ctx.patched("louder") else enrich, name)
 
 
+def spend(ctx: RunContext, number: Int64Value) -> None:
+    ctx.exec_activity(book, number)
+
+
+def book(ctx: ActivityContext, executed: list[str], number: Int64Value) -> None:
+    executed.append(f"{ctx.idempotency_key} attempt {ctx.attempt}")
+    ctx.cursor.execute("INSERT INTO account (amount) VALUES (?)", (number.value,))
+    if ctx.attempt <= number.value - 10:
+        raise ValueError(f"attempt {ctx.attempt} of those that fail")
+
+
 WORKFLOWS: dict[str, Callable[..., object]] = {
     each.__name__: each for each in (greet, wait, nap, count, fan, many, fail, ship)
 }
-WORKFLOWS |= {each.__name__: each for each in (answer, lend, hold, turn, race, change)}
+WORKFLOWS |= {each.__name__: each for each in (answer, lend, hold, turn, race, change, spend)}
 #: `refuse` is tried twice.
 POLICIES = {"refuse": Retry(attempts=2)}
 ACTIVITIES: dict[str, Callable[..., object]] = {
-    each.__name__: each for each in (enrich, shout, stumble, weigh, refuse)
+    each.__name__: each for each in (enrich, shout, stumble, weigh, refuse, book)
 }
+#: The activities that record statements, for this table.
+TRANSACTIONAL = ("book",)
+ACCOUNT = "CREATE TABLE IF NOT EXISTS account (amount BIGINT)"
 
 
 class BadScenario(Exception):
@@ -249,6 +263,7 @@ class Stage:
         self._stack = ExitStack()
         self._caller = self._stack.enter_context(stepped(url, self._clock))
         self._processes: dict[str, Process] = {}
+        self._mine: Any = None  # a connection of the program's own
 
     def __enter__(self) -> Self:
         return self
@@ -282,6 +297,22 @@ class Stage:
     def do_terminate(self, rest: str) -> list[str]:
         run, reason = rest.split(" ", 1)
         return _answer(lambda: self._caller.cancel_run(*_run(run), reason, terminate=True))
+
+    def do_write(self, rest: str) -> None:
+        what, run, *more = rest.split(" ", 2 if rest.startswith("run ") else 4)
+        if self._mine is None:
+            self._mine = self._stack.enter_context(mine(self._url))
+        outbox = self._caller.within(self._mine)
+        if what == "run":
+            outbox.run_workflow(*_run(run), _message(more[0]))
+        else:
+            outbox.signal_run(*_run(run), int(more[0]), _message(more[2]), more[1])
+
+    def do_commit(self) -> None:
+        self._mine.commit()
+
+    def do_rollback(self) -> None:
+        self._mine.rollback()
 
     def do_verify(self, rest: str) -> Iterator[str]:
         workflow, function = rest.split()
@@ -369,6 +400,16 @@ class Stage:
             sent = f"{namespace}/{workflow}/{run} {type} {external_id} {_text(raw)}"
             yield f"{id} {_since(at)} {sent} taken by {taker or '-'}"
 
+    def do_inbox(self) -> Iterator[str]:
+        sql = "SELECT namespace, workflow, run, type, external_id, message FROM replay_inbox"
+        for *run, type, external_id, raw in rows(self._caller, f"{sql} ORDER BY id"):
+            signal = "" if type is None else f" {type} {external_id}"
+            yield f"{'/'.join(run)}{signal} {_text(raw)}"
+
+    def do_account(self) -> Iterator[str]:
+        for (amount,) in rows(self._caller, "SELECT amount FROM account ORDER BY amount"):
+            yield f"{amount}"
+
     def do_cursors(self) -> Iterator[str]:
         sql = "SELECT id, last_event_id FROM replay_cursors"
         for name, id in sorted(rows(self._caller, sql)):
@@ -429,10 +470,11 @@ def _consumer(client: Client, name: str, executed: list[str]) -> Consumer:
         workflow = WORKFLOWS[function]
         return register_workflow(client, namespace, workflow, shard=shard, start=False)
     activity = ACTIVITIES[function]
-    retry = POLICIES.get(function)
-    return register_activity(
-        client, namespace, activity, executed, shard=shard, retry=retry, start=False
-    )
+    options: dict[str, Any] = {"shard": shard, "retry": POLICIES.get(function), "start": False}
+    if function in TRANSACTIONAL:
+        client.log.database.query(ACCOUNT)
+        options["transactional"] = True
+    return register_activity(client, namespace, activity, executed, **options)
 
 
 def _message(value: str) -> Message | None:

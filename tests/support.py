@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -15,7 +15,17 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 from google.protobuf.message import Message
 
-from replay import Client, Consumer, Event, EventType, Key, connect
+from replay import (
+    Client,
+    Consumer,
+    Event,
+    EventType,
+    Key,
+    connect,
+    register_activity,
+    register_workflow,
+)
+from replay.activity import ActivityConsumer
 from replay.log import Log
 from replay.server.remote import RemoteClient
 from replay.storage.database import (
@@ -202,7 +212,7 @@ class Outage:
             raise pymysql.err.OperationalError(2003, "Can't connect to the server")
         return self._connect()
 
-    def _broken_newest(self) -> tuple[int, int]:
+    def _broken_newest(self) -> tuple[int, int, bool]:
         with self._database._translated():
             self._check()
         return self._newest()
@@ -297,11 +307,44 @@ def raw(url: str) -> Iterator[Raw]:
         yield other
 
 
+@contextmanager
+def mine(url: str) -> Iterator[Any]:
+    """A connection of the program's own, whose transactions end when the test says so."""
+    parts = urlsplit(base(url))
+    name = unquote(parts.path[1:])
+    if parts.scheme == "sqlite":
+        connection: Any = sqlite3.connect(name, check_same_thread=False)
+    else:
+        connection = servers.connect(base(url))
+        connection.autocommit(False)
+        connection.select_db(name)
+    with closing(connection):
+        yield connection
+
+
 def with_options(url: str, **options: object) -> str:
     """A database's URL with further options; one of a server that has such a database."""
     if url in SERVING:
         return SERVING[url].beside(**options)
     return servers.add_options(url, **options)
+
+
+def flow_of(client: Client, function: Callable[..., Any], name: str = "flow") -> Consumer:
+    """The consumer of a workflow of the namespace ns, to be stepped."""
+    return register_workflow(client, "ns", function, name=name, start=False)
+
+
+def act_of(client: Client, function: Callable[..., Any], **options: Any) -> ActivityConsumer:
+    """The consumer of the activity act of the namespace ns, to be stepped."""
+    consumer = register_activity(client, "ns", function, name="act", start=False, **options)
+    assert isinstance(consumer, ActivityConsumer)
+    return consumer
+
+
+def respond(client: Client, place: str, message: Any = None, run: str = "a") -> None:
+    """Add a response to a run of flow by hand, as if an activity had: `place` is NAME/NUMBER."""
+    log, key = behind(client), Key.parse(f"ns/flow/{run}/0/{place}")
+    assert log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message))
 
 
 def request(client: Client, key: Key, message: Message | None = None) -> None:

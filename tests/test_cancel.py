@@ -1,6 +1,5 @@
 """Cancels: a run is told once where it waits, however it is parked, restarted or read again."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from replay import (
     Cancelled,
     Client,
-    Consumer,
     Event,
     EventType,
     Key,
@@ -30,7 +28,9 @@ from tests.support import (
     crash,
     database,
     drain,
+    flow_of,
     listing,
+    respond,
     rewind,
     rows,
     start_runs,
@@ -47,18 +47,8 @@ FAILURE = 'RUN_OUTPUT ns/flow/a/0/replay_failure/0 kind: "cancelled" text: "enou
 COMPLETED = "RUN_COMPLETED ns/flow/a/0 -"
 
 
-def flow_of(client: Client, function: Callable[..., Any]) -> Consumer:
-    return register_workflow(client, "ns", function, name="flow", start=False)
-
-
 def cancel(client: Client, reason: str = "enough", **options: bool) -> bool:
     return client.cancel_run("ns", "flow", "a", reason, **options)
-
-
-def respond(client: Client, key: str, message: Any = None) -> None:
-    """Add a response by hand, as if an activity had."""
-    log = behind(client)
-    assert log.append(log.event(EventType.ACTIVITY_RESPONSE, Key.parse(key), message))
 
 
 def sleeping(ctx: RunContext, message: Int) -> None:
@@ -125,7 +115,7 @@ def test_e7_a_run_may_compensate_and_is_told_once(url: str, replayed: bool) -> N
         drain(consumer)
         if replayed:
             consumer.forget()
-        respond(client, "ns/flow/a/0/charge/0", Int(value=1))
+        respond(client, "charge/0", Int(value=1))
         drain(consumer)
         told = [
             CREATED,
@@ -138,7 +128,7 @@ def test_e7_a_run_may_compensate_and_is_told_once(url: str, replayed: bool) -> N
         assert listing(client) == told
         if replayed:
             consumer.forget()
-        respond(client, "ns/flow/a/0/refund/0", Int(value=1))
+        respond(client, "refund/0", Int(value=1))
         drain(consumer)
         assert listing(client) == [
             *told,
@@ -159,7 +149,7 @@ def test_e7_a_cancel_that_comes_first_wins_the_wait(url: str) -> None:
             drain(consumer)
             if order:
                 assert client.cancel_run("ns", "flow", run)
-            respond(client, f"ns/flow/{run}/0/charge/0", Int(value=1))
+            respond(client, "charge/0", Int(value=1), run)
             if not order:
                 assert client.cancel_run("ns", "flow", run)
             drain(consumer)
@@ -274,7 +264,7 @@ def test_e7_a_cancel_is_passed_on_with_the_restart(url: str) -> None:
         start_runs(client, "a")
         consumer = flow_of(client, restarting)
         drain(consumer)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         cancel(client)
         faults = Faults(database(client))
         consumer.step()
@@ -294,7 +284,7 @@ def test_e7_a_cancel_that_meets_a_restart_under_way_is_not_lost(url: str) -> Non
         start_runs(client, "a")
         consumer = flow_of(client, restarting)
         drain(consumer)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         commit = client.log.commit
 
         def late(*arguments: Any) -> list[bool]:
@@ -313,7 +303,7 @@ def test_e7_a_cancel_of_an_older_iteration_is_passed_on_later(url: str) -> None:
         start_runs(client, "a")
         consumer = flow_of(client, restarting)
         drain(consumer)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         drain(consumer)
         log = behind(client)
         key = Key("ns", "flow", "a", 0, "replay_cancel", "0")
@@ -364,7 +354,7 @@ def test_e7_a_cursor_set_back_passes_nothing_on_twice(url: str) -> None:
         start_runs(client, "a")
         consumer = flow_of(client, restarting)
         drain(consumer)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         cancel(client)
         drain(consumer)
         rewind(client, consumer)
@@ -379,7 +369,7 @@ def test_e7_a_termination_is_passed_on_beside_a_cancel(url: str) -> None:
         start_runs(client, "a")
         consumer = flow_of(client, restarting)
         drain(consumer)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         drain(consumer)
         log = behind(client)
         for iteration, message in ((1, Cancel()), (0, Cancel(reason="enough", terminate=True))):
@@ -474,7 +464,7 @@ def test_e7_a_parked_run_that_restarts_passes_the_cancel_on(url: str, at_once: b
         start_runs(client, "a")
         consumer = flow_of(client, flow)
         drain(consumer)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         drain(consumer)
         if at_once:
             del bugs[:]
@@ -508,7 +498,7 @@ def test_e7_terminate_ends_a_run_without_its_code(url: str) -> None:
         assert ran == []
         terminated = CANCEL + " terminate: true"
         assert listing(client) == [CREATED, REQUEST, terminated, FAILURE, COMPLETED]
-        respond(client, "ns/flow/a/0/replay_sleep/0")
+        respond(client, "replay_sleep/0")
         rewind(client, consumer)
         consumer._forget()
         drain(consumer)
@@ -567,7 +557,7 @@ def test_e7_the_live_run_commits_nothing_after_a_termination(url: str) -> None:
         consumer = flow_of(client, restarting)
         drain(consumer)
         cancel(client, terminate=True)
-        respond(client, "ns/flow/a/0/act/0", Int(value=1))
+        respond(client, "act/0", Int(value=1))
         drain(consumer)
         lines = listing(client)
         assert [line for line in lines if "COMPLETED" in line] == [COMPLETED]
@@ -586,7 +576,7 @@ def test_e7_l3_a_foreign_row_that_is_no_cancel_is_passed_over(url: str) -> None:
         drain(consumer)
         assert len(logged.of("it holds no replay.v1.Cancel")) == 1
         consumer.forget()
-        respond(client, "ns/flow/a/0/charge/0", Int(value=1))
+        respond(client, "charge/0", Int(value=1))
         drain(consumer)
         assert consumer.parked() == []
         assert [str(e.key) for e in client.stream("ns", to_head=True)][-2:] == [

@@ -280,6 +280,22 @@ def test_l4_a_stream_gives_what_was_asked_for(three: Client) -> None:
         assert (arguments, found) == (arguments, expected)
 
 
+def w(ctx: RunContext, message: None) -> None:
+    """A workflow of this name."""
+
+
+def test_l4_a_workflow_is_its_name_or_its_function(three: Client) -> None:
+    """L4: in streams and in consumers, as in all other calls."""
+    assert [event.key.run for event in three.stream("x", w, to_head=True)] == ["1", "2"]
+    got: list[str] = []
+
+    def note(event: Event) -> None:
+        got.append(event.key.run)
+
+    drain(consume(three, "mine", note, namespace="x", workflow=w, start=False))
+    assert got == ["1", "2"]
+
+
 UNFOUNDED: list[dict[str, Any]] = [
     {"workflow": "w"},
     {"run": "1"},
@@ -723,10 +739,10 @@ def test_the_loops_start_with_the_first_consumer(url: str) -> None:
     """Who registers a workflow has sleeps and signals served; not unless something is started."""
     with connect(url) as client:
         serving = loops(client)
-        names = ["replay_sleep", "replay_signal", "replay_runs"]
+        names = ["replay_sleep", "replay_signal", "replay_runs", "replay_inbox"]
         assert [loop.name for loop in serving] == names
         register_workflow(client, "ns", flow, start=False)
-        assert [loop._thread for loop in serving] == [None] * 3
+        assert [loop._thread for loop in serving] == [None] * 4
         register_activity(client, "ns", act)
         assert all(loop._thread and loop._thread.is_alive() for loop in serving)
         threads = [loop._thread for loop in serving]
@@ -739,7 +755,7 @@ def test_the_loops_do_not_start_where_they_are_not_wanted(url: str) -> None:
     with connect(url, loops=False) as client:
         register_workflow(client, journey.NAMESPACE, journey.journey)
         register_activity(client, journey.NAMESPACE, journey.double, [])
-        assert [loop._thread for loop in loops(client)] == [None] * 3
+        assert [loop._thread for loop in loops(client)] == [None] * 4
         journey.begin(client, "r", 1)
         for loop in loops(client):
             loop.start()

@@ -11,7 +11,6 @@ import pytest
 from replay import (
     ActivityContext,
     ActivityFailed,
-    Client,
     Consumer,
     EventType,
     Failed,
@@ -23,7 +22,6 @@ from replay import (
     Unavailable,
     connect,
     handle,
-    register_activity,
     register_workflow,
 )
 from replay.activity import ActivityConsumer
@@ -36,10 +34,12 @@ from tests.support import (
     Clock,
     Faults,
     LogLines,
+    act_of,
     behind,
     crash,
     database,
     drain,
+    flow_of,
     listing,
     rewind,
     start_runs,
@@ -50,16 +50,6 @@ from tests.support import (
 pytestmark = pytest.mark.contract
 
 Flow = Callable[..., Any]
-
-
-def flow_of(client: Client, function: Flow, *, name: str = "flow") -> Consumer:
-    return register_workflow(client, "ns", function, name=name, start=False)
-
-
-def act_of(client: Client, function: Flow, **options: Any) -> ActivityConsumer:
-    consumer = register_activity(client, "ns", function, name="act", start=False, **options)
-    assert isinstance(consumer, ActivityConsumer)
-    return consumer
 
 
 def calling(ctx: RunContext, message: Int) -> Int:

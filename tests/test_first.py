@@ -12,12 +12,10 @@ from replay import (
     Client,
     Consumer,
     EventType,
-    Key,
     Pending,
     RunContext,
     SignalType,
     connect,
-    register_workflow,
 )
 from replay.run import OutsideOfRun
 from replay.server.proto.values_pb2 import Failure
@@ -28,12 +26,13 @@ from tests.support import (
     START,
     Clock,
     Queries,
-    behind,
     database,
     drain,
+    flow_of,
     listing,
     loops,
     raw,
+    respond,
     rows,
     set_back,
     start_runs,
@@ -44,17 +43,6 @@ pytestmark = pytest.mark.contract
 
 HOUR = timedelta(hours=1)
 Flow = Callable[..., Any]
-
-
-def flow_of(client: Client, function: Flow) -> Consumer:
-    return register_workflow(client, "ns", function, name="flow", start=False)
-
-
-def respond(client: Client, place: str, message: Any = None) -> None:
-    """Add a response by hand, as if an activity had."""
-    log = behind(client)
-    key = Key.parse(f"ns/flow/a/0/{place}")
-    assert log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message))
 
 
 def outputs(client: Client) -> list[Any]:

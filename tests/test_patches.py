@@ -9,26 +9,26 @@ from typing import Any
 
 import pytest
 
-from replay import Client, Consumer, EventType, Key, RunContext, register_workflow
+from replay import Client, Consumer, EventType, Key, RunContext
 from replay import run as runs
 from tests.example_pb2 import Int, String
-from tests.support import Clock, LogLines, behind, crash, drain, listing, start_runs, stepped
+from tests.support import (
+    Clock,
+    LogLines,
+    behind,
+    crash,
+    drain,
+    flow_of,
+    listing,
+    respond,
+    start_runs,
+    stepped,
+)
 
 pytestmark = pytest.mark.contract
 
 HOUR = timedelta(hours=1)
 Flow = Callable[..., Any]
-
-
-def flow_of(client: Client, function: Flow) -> Consumer:
-    return register_workflow(client, "ns", function, name="flow", start=False)
-
-
-def respond(client: Client, place: str, message: Any = None) -> None:
-    """Add a response by hand, as if an activity had."""
-    log = behind(client)
-    key = Key.parse(f"ns/flow/a/0/{place}")
-    assert log.append(log.event(EventType.ACTIVITY_RESPONSE, key, message))
 
 
 def lines(client: Client) -> list[str]:

@@ -716,7 +716,7 @@ def test_q1_the_table_is_kept_by_whoever_has_consumers(url: str) -> None:
         register_workflow(client, "ns", flow)
         client.await_completion("ns", "flow", "a", timeout=60)
         threads = {consumer.name for consumer in client.loops() if consumer._thread is not None}
-        assert threads == {"replay_sleep", "replay_signal", TARGET}
+        assert threads == {"replay_sleep", "replay_signal", "replay_inbox", TARGET}
         assert lines.lines == []
 
 
@@ -938,6 +938,7 @@ def test_q1_consumers_are_listed(url: str) -> None:
         found = {each.name: each for each in client.consumers()}
         assert list(found) == [
             "activity/ns/act",
+            "replay_inbox",
             "replay_signal",
             "replay_sleep",
             "workflow/ns/flow",
@@ -950,7 +951,7 @@ def test_q1_consumers_are_listed(url: str) -> None:
             assert each.owner in owner
             assert each.owner.partition(":")[2].isdecimal()
             assert each.lease_until is not None
-        assert [each.parked for each in found.values()] == [1, 0, 0, 1]
+        assert [each.parked for each in found.values()] == [1, 0, 0, 0, 1]
         consumers[0].stop()
         (left,) = (each for each in client.consumers() if each.name == "workflow/ns/flow")
         assert (left.owner, left.lease_until, left.lag) == ("", None, left.lag)

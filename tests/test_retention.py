@@ -31,7 +31,7 @@ from replay import (
 )
 from replay.retention import BadPrune, Policy, Removed, Retention, StillServed, UnknownConsumer
 from replay.signal import SEEN
-from replay.storage.database import FLOOR, TURN, DatabaseError, Statement
+from replay.storage.database import FLOOR, LOG_ID, TURN, DatabaseError, Statement
 from replay.storage.event import InvalidName, is_pruned
 from replay.typed import handle
 from tests import journey
@@ -770,7 +770,8 @@ def test_l9_tables_of_version_1_get_a_floor(url: str) -> None:
         other.run("INSERT INTO replay_meta (name, value) VALUES ('schema_version', '1')")
     with stepped(url) as client:
         found = dict(rows(client, "SELECT name, value FROM replay_meta"))
-        assert found == {"schema_version": "2", FLOOR: "0", TURN: "0"}
+        assert len(found.pop(LOG_ID)) == 32
+        assert found == {"schema_version": "3", FLOOR: "0", TURN: "0"}
         assert client.prune(NOW) == Removed()
 
 

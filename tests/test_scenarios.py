@@ -28,7 +28,7 @@ def test_a_scenario_prints_what_its_file_shows(path: Path, url: str) -> None:
     """Each first line names its promises.
 
     L1, L3, L6, L8, L9, R1 to R7, R9, R11, A1 to A5, S1 to S5, O1, J1 to J3, E1 to E3, E7 to E9, N2,
-    H1, H2, Q1, Q2, V2.
+    H1, H2, Q1, Q2, V2, V4, V5.
 
     After a change that is meant: ``python -m tests.scenario --rewrite``.
     """

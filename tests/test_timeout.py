@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,14 +20,20 @@ from replay import (
     Key,
     Retry,
     RunContext,
-    register_activity,
     register_workflow,
 )
 from replay import activity as activities
 from replay.activity import ActivityConsumer
 from replay.failure import Abandoned, BadRetry
 from tests.example_pb2 import Int
-from tests.support import Clock, drain, listing, request, stepped
+from tests.support import (
+    Clock,
+    act_of,
+    drain,
+    listing,
+    request,
+    stepped,
+)
 
 pytestmark = pytest.mark.contract
 
@@ -84,10 +91,7 @@ def attempts() -> Iterator[Attempts]:
 
 
 def consumer_of(client: Client, attempts: Attempts, **options: Any) -> ActivityConsumer:
-    options = {"timeout": MINUTE, **options}
-    consumer = register_activity(client, "ns", attempts.act, name="act", start=False, **options)
-    assert isinstance(consumer, ActivityConsumer)
-    return consumer
+    return act_of(client, attempts.act, **{"timeout": MINUTE, **options})
 
 
 def ask(client: Client, count: int = 1) -> None:
@@ -100,6 +104,18 @@ def begin(consumer: ActivityConsumer, attempts: Attempts, count: int = 1) -> Non
     consumer.step()
     for _ in range(count):
         assert attempts.began.acquire(timeout=LIMIT)
+
+
+@contextmanager
+def begun(
+    url: str, attempts: Attempts, clock: Clock | None = None, **options: Any
+) -> Iterator[tuple[Client, ActivityConsumer]]:
+    """A client, and the consumer of a request whose first attempt has begun."""
+    with stepped(url, clock or Clock()) as client:
+        ask(client)
+        consumer = consumer_of(client, attempts, **options)
+        begin(consumer, attempts)
+        yield client, consumer
 
 
 def finish(consumer: ActivityConsumer, attempts: Attempts, n: int) -> None:
@@ -123,10 +139,7 @@ def test_e4_an_attempt_that_takes_too_long_has_failed(
 ) -> None:
     """E4: it is parked with its count, and its answer is discarded; also with one worker."""
     clock = Clock()
-    with stepped(url, clock) as client:
-        ask(client)
-        consumer = consumer_of(client, attempts, workers=workers)
-        begin(consumer, attempts)
+    with begun(url, attempts, clock, workers=workers) as (client, consumer):
         watch.now += 59.9
         consumer.step()
         assert [each.error for each in consumer.parked()] == ["running"]
@@ -154,10 +167,7 @@ def test_e4_the_answer_of_an_abandoned_attempt_is_discarded_while_another_runs(
 ) -> None:
     """E4, A1: the response is that of the second attempt, though the first ends before it."""
     clock = Clock()
-    with stepped(url, clock) as client:
-        ask(client)
-        consumer = consumer_of(client, attempts, workers=2)
-        begin(consumer, attempts)
+    with begun(url, attempts, clock, workers=2) as (client, consumer):
         watch.now += 61
         consumer.step()
         clock.forward(seconds=1)
@@ -175,10 +185,7 @@ def test_e4_a_heartbeat_begins_the_timeout_again(
     url: str, watch: Stopwatch, attempts: Attempts
 ) -> None:
     """E4: an attempt that says it is alive may take as long as it likes."""
-    with stepped(url, Clock()) as client:
-        ask(client)
-        consumer = consumer_of(client, attempts)
-        begin(consumer, attempts)
+    with begun(url, attempts) as (client, consumer):
         for _ in range(3):
             watch.now += 50
             attempts.running[0].heartbeat()
@@ -195,10 +202,7 @@ def test_e4_an_attempt_that_has_ended_in_time_counts(
     url: str, watch: Stopwatch, attempts: Attempts
 ) -> None:
     """E4: though the consumer looks late."""
-    with stepped(url, Clock()) as client:
-        ask(client)
-        consumer = consumer_of(client, attempts)
-        begin(consumer, attempts)
+    with begun(url, attempts) as (client, consumer):
         finish(consumer, attempts, 0)
         watch.now += 3600
         drain(consumer)
@@ -288,10 +292,7 @@ def test_e4_a_stop_does_not_wait_for_what_times_out(
     url: str, watch: Stopwatch, attempts: Attempts
 ) -> None:
     """E4: without a time of its own it waits for an attempt until that has timed out."""
-    with stepped(url, Clock()) as client:
-        ask(client)
-        consumer = consumer_of(client, attempts)
-        begin(consumer, attempts)
+    with begun(url, attempts) as (client, consumer):
         watch.now += 61
         assert consumer.stop() is True
         assert not attempts.ends[0].is_set()

@@ -177,6 +177,8 @@ class RemoteLog(Log):
     It has all methods of `Log`, but no database.
     """
 
+    embedded = False
+
     def __init__(self, stubs: Stubs, log: str, codec: Codec | None = None) -> None:
         self._stubs = stubs
         self.sealer = Sealer(codec) if codec is not None else None

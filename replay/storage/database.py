@@ -23,10 +23,11 @@ import itertools
 import logging
 import math
 import random
+import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,12 +36,14 @@ log = logging.getLogger("replay")
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: The row of `replay_meta` that says up to which id missing ids are final (L9).
 FLOOR = "retention_floor"
 #: And the one that each transaction changes that takes a cursor or that prunes: so they come one
 #: after the other, on the nodes of a cluster too.
 TURN = "retention_turn"
+#: And the one that tells this log from others, for transactions of a user's (V4).
+LOG_ID = "log_id"
 MAX_MESSAGE = 4 * 1024 * 1024
 LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = 10  # seconds
@@ -100,6 +103,14 @@ class NotFound(DatabaseError):
 
 class Duplicate(DatabaseError):
     """A row with this unique key exists.  The modules above handle it."""
+
+
+class StatementFailed(DatabaseError):
+    """The database refused a `Step`.  Nothing was stored.  The text is the database's own."""
+
+    def __init__(self, text: str, step: Step) -> None:
+        super().__init__(text)
+        self.step = step
 
 
 class RolledBack(DatabaseError):
@@ -200,6 +211,12 @@ class Statement(NamedTuple):
     must_find: int | None = None
 
 
+class Step(Statement):
+    """A statement of a user's (V5).  If it fails, `StatementFailed` says that it was this one."""
+
+    __slots__ = ()
+
+
 #: Begins a transaction that takes a cursor, and one that prunes: each sees what the other has done.
 TAKE_TURN = Statement("UPDATE replay_meta SET value = value + 1 WHERE name = ?", (TURN,))
 
@@ -209,6 +226,16 @@ def insertion(table: str, columns: str, rows: Sequence[Row], ending: str = "") -
     values = ",".join([f"({placeholders(len(rows[0]))})"] * len(rows))
     sql = f"INSERT INTO {table} ({columns}) VALUES {values}{ending}"
     return Statement(sql, [value for row in rows for value in row])
+
+
+def for_each(sql: str, values: Sequence[Any], *before: Any) -> Iterator[Statement]:
+    """Yield a statement for each chunk of `values`, which stand where the SQL says ``IN ?``.
+
+    The parameters `before` stand before it.
+    """
+    for some in chunks(values):
+        listed = f"IN ({placeholders(len(some))})"
+        yield Statement(sql.replace("IN ?", listed), (*before, *some))
 
 
 class Insert(NamedTuple):
@@ -222,6 +249,8 @@ class Insert(NamedTuple):
 class Database(ABC):
     """One database.  Safe to use from any thread."""
 
+    #: Stands for a value in SQL that goes to the driver.
+    placeholder = "?"
     #: Ends an INSERT that skips rows whose unique key exists.
     skip_duplicates: str
     _types: Mapping[str, str]
@@ -242,6 +271,9 @@ class Database(ABC):
         self._warn_at = -math.inf
         self._prepared = False
         self._unreadable: set[tuple[str, object]] = set()
+        #: Tells this log from others.  A copy of the database has the same.  It is read only
+        #: once: on SQLite a caller that has a transaction open must wait for nobody (V4).
+        self.log_id = ""
         #: How many connections were lost.  A server that comes back may have lost commits that it
         #: had acknowledged (`innodb_flush_log_at_trx_commit` other than 1, a failover).
         self.losses = 0
@@ -264,6 +296,11 @@ class Database(ABC):
                 self._pause(error, attempt, _ATTEMPTS)
         raise AssertionError
 
+    def query_each(self, sql: str, values: Sequence[Any], *before: Any) -> Iterator[Row]:
+        """Yield the rows of the queries that `for_each` makes."""
+        for each in for_each(sql, values, *before):
+            yield from self.query(each.sql, each.parameters)
+
     def write(
         self,
         statements: Sequence[Statement],
@@ -274,8 +311,8 @@ class Database(ABC):
 
         It returns no ids where they are not known (see `mysql`).  If the database rolls the
         transaction back, it runs again from the start, `attempts` times at most.  Raises
-        `NotFound`, `Duplicate`, `IdTaken`, `Unavailable` and other errors of this module.  Nothing
-        is stored then; only after `OutcomeUnknown` may all of it be stored.
+        `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`, `Unavailable` and other errors of
+        this module.  Nothing is stored then; only after `OutcomeUnknown` may all of it be stored.
         """
         for attempt in itertools.count(1):
             try:
@@ -312,8 +349,11 @@ class Database(ABC):
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]: ...
 
     @abstractmethod
-    def newest(self) -> tuple[int, int]:
-        """The largest id of an event, and of a signal.  They grow when anybody adds one."""
+    def newest(self) -> tuple[int, int, bool]:
+        """The largest id of an event, and of a signal.  They grow when anybody adds one.
+
+        And whether the inbox has rows to move (V4): ids that commit late would not raise a maximum.
+        """
 
     @abstractmethod
     def lock(self, name: str, wait: float) -> str:
@@ -374,6 +414,8 @@ class Database(ABC):
             )
         if version < SCHEMA_VERSION:
             self._create()
+        rows = self.query("SELECT value FROM replay_meta WHERE name = ?", (LOG_ID,))
+        self.log_id = str(rows[0][0]) if rows else ""
         self._prepared = True
 
     def _version(self) -> int:
@@ -400,10 +442,9 @@ class Database(ABC):
                     self._alter(f"ALTER TABLE {table} ADD COLUMN `{name}` {self._type(kind)}")
         for table, index, unique, on in INDEXES:
             self._index(table, index, unique, on)
-        for name in (FLOOR, TURN):
+        for row in ((FLOOR, "0"), (TURN, "0"), (LOG_ID, secrets.token_hex(16))):
             with contextlib.suppress(Duplicate, IdTaken):  # it is there
-                sql = "INSERT INTO replay_meta (name, value) VALUES (?, '0')"
-                self.write([Statement(sql, (name,))])
+                self.write([insertion("replay_meta", "name, value", [row])])
         sql = "REPLACE INTO replay_meta (name, value) VALUES ('schema_version', ?)"
         self.write([Statement(sql, (str(SCHEMA_VERSION),))])
 
@@ -447,6 +488,8 @@ TABLES = {
     " error TEXT",
     "replay_runs": "id EVENT, namespace NAME, workflow NAME, run NAME, iteration INT,"
     " status TINYINT, started_at TIME, ended_at TIME?",
+    "replay_inbox": "id ID, namespace NAME, workflow NAME, run NAME, type TINYINT?,"
+    " external_id NAME?, message BLOB?, created_at TIME, error NAME?",
     "replay_meta": "name PRIMARY, value NAME",
 }
 _TYPES = {
@@ -472,6 +515,7 @@ INDEXES = (
     ("replay_parked", "by_event", True, "consumer, event_id"),
     ("replay_parked", "by_key", False, "`key`"),
     ("replay_runs", "by_workflow", False, "namespace, workflow, status"),
+    ("replay_inbox", "by_error", False, "error, id"),
 )
 
 

@@ -41,6 +41,8 @@ from .database import (
     Row,
     ServerClock,
     Statement,
+    StatementFailed,
+    Step,
     Unavailable,
     entered,
     from_text,
@@ -55,6 +57,7 @@ _TIMEOUT = 30
 class MySQL(Database):
     """MySQL or MariaDB, with one connection for each thread."""
 
+    placeholder = "%s"
     skip_duplicates = " ON DUPLICATE KEY UPDATE `id` = `id`"
     _types = MappingProxyType(
         {
@@ -68,6 +71,9 @@ class MySQL(Database):
 
     #: Server errors after which the same transaction may succeed.
     _ROLLED_BACK = (1205, 1213, 3101)
+    #: Those of them after which a `Step` runs again, too.  One that has waited for a lock for a
+    #: second does not, because it must not hold up others (A3).
+    _IN_THE_WAY = (1213, 3101)
     #: Errors that mean that the server cannot be reached for now.  1317: MySQL ends a query so when
     #: it shuts down.
     _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1317)
@@ -177,6 +183,8 @@ class MySQL(Database):
             yield
         except (pymysql.err.Error, OSError) as error:
             raise self._meaning(error, committing) from error
+        except StatementFailed:  # the exchange is over
+            raise
         except BaseException:
             # A signal handler raised it, perhaps in the middle of an exchange: the next answer
             # would be to an old question.
@@ -232,28 +240,38 @@ class MySQL(Database):
 
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         cursor = self._connection().cursor()
-        script = ["BEGIN"]
+        script, steps = ["BEGIN"], dict[int, Step]()
         chunks = list(self._chunks(insert.rows)) if insert else []
         inserts = [insertion(*insert[:2], chunk) for chunk in chunks] if insert else []
-        for sql, parameters, must_find in (*statements, *inserts):
+        for statement in (*statements, *inserts):
+            sql, parameters, must_find = statement
+            if isinstance(statement, Step):
+                steps[len(script)] = statement
             script.append(cursor.mogrify(_percent(sql), parameters or None))
             if must_find is not None:
                 script.append(_GUARD.format(must_find))
         script.append("COMMIT")
+        done: list[int] = []
         try:
-            first = self._send(cursor, script)[-len(chunks) - 1 : -1]
-        except (pymysql.err.Error, OSError):
+            self._send(cursor, script, done)
+        except (pymysql.err.Error, OSError) as error:
             self._rollback()
-            raise
+            step = steps.get(len(done))
+            if step is None or self._is_away(error) or error.args[0] in self._IN_THE_WAY:
+                raise
+            raise StatementFailed(f"{self.name}: {error.args[-1]}", step) from error
         ids: list[int] = []
+        first = done[-len(chunks) - 1 : -1]
         for id, chunk in zip(first, chunks, strict=True) if self._step else ():
             # In each of its lock modes InnoDB gives the rows of one INSERT ... VALUES adjacent ids.
             ids += range(id, id + len(chunk) * self._step, self._step)
         return ids
 
-    def _send(self, cursor: Any, script: Sequence[str]) -> list[int]:
-        """Run a script in as few packets as possible; return the first id of each statement."""
-        ids: list[int] = []
+    def _send(self, cursor: Any, script: Sequence[str], ids: list[int]) -> None:
+        """Run a script in as few packets as possible; add the first id of each statement to `ids`.
+
+        If one fails, `ids` has those before it.
+        """
         packets: list[list[str]] = [[]]
         size = 0
         for sql in script:
@@ -268,7 +286,6 @@ class MySQL(Database):
             ids.append(cursor.lastrowid)
             while cursor.nextset():
                 ids.append(cursor.lastrowid)
-        return ids
 
     def _chunks(self, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
         """Divide rows into chunks that fit into one packet."""
@@ -289,16 +306,19 @@ class MySQL(Database):
             except (pymysql.err.Error, OSError):
                 self._discard()
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> tuple[int, int, bool]:
         """As in `Database`."""
         began = datetime.now(UTC)
-        events, signals, moment = self.query(
+        events, signals, inbox, moment = self.query(
             # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
-            " (SELECT COALESCE(MAX(id), 0) FROM replay_signals), UTC_TIMESTAMP(6)) AS a"
+            " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
+            # Says as much as EXISTS, and the server answers it before it opens the table.
+            " (SELECT COALESCE(MIN(id), 0) FROM replay_inbox WHERE error IS NULL),"
+            " UTC_TIMESTAMP(6)) AS a"
         )[0][0].split("|")
         self._clock.adjust(began, from_text(moment))
-        return int(events), int(signals)
+        return int(events), int(signals), inbox != "0"
 
     def lock(self, name: str, wait: float) -> str:
         """As in `Database`: GET_LOCK, which ends with the connection."""

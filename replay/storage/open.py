@@ -25,25 +25,26 @@ def parse_url(url: str) -> tuple[SplitResult, dict[str, str]]:
     return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, *, to_read: bool = False) -> Database:
     """Open the database at `url` and create or upgrade its tables.
 
-    `replay.connect` documents the URLs and the errors.
+    With `to_read` it stays as it is, and its file need not be writable.  `replay.connect` documents
+    the URLs and the errors.
     """
-    database = open_unprepared(url)
+    database = _open(url, to_read)
     try:
-        database.prepare()
+        if not to_read:
+            database.prepare()
     except BaseException:
         database.close()
         raise
     return database
 
 
-def open_unprepared(url: str) -> Database:
-    """Open the database at `url` as it is, to look into it.  Raises as `open_database` does."""
+def _open(url: str, to_read: bool) -> Database:
     parts, options = parse_url(url)
     if parts.scheme == "sqlite" and not parts.netloc:
-        return Sqlite(unquote(parts.path[1:]) or ":memory:", options)
+        return Sqlite(unquote(parts.path[1:]) or ":memory:", options, to_read=to_read)
     if parts.scheme == "mysql":
         return open_mysql(parts, options)
     given = f"{parts.scheme or '?'}://{'…' if parts.netloc else ''}"

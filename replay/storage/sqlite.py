@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from .database import (
     Database,
@@ -35,6 +36,8 @@ from .database import (
     ReadOnly,
     Row,
     Statement,
+    StatementFailed,
+    Step,
     Unavailable,
     chunks,
     entered,
@@ -65,7 +68,7 @@ class Sqlite(Database):
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
     )
 
-    def __init__(self, path: str, options: dict[str, str]) -> None:
+    def __init__(self, path: str, options: dict[str, str], *, to_read: bool = False) -> None:
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
@@ -74,17 +77,15 @@ class Sqlite(Database):
         self._locks: dict[str, int] = {}
         self._mutex = threading.RLock()
         self._lockless = False
-        self._seen: tuple[int, tuple[int, int]] = (-1, (0, 0))
+        self._seen: tuple[int, tuple[int, int, bool]] = (-1, (0, 0, False))
+        if to_read:
+            with self._translated():
+                self._connection = self._open_to_read()
+            return
         if path != ":memory:":
             _make_private(self._path)
         with self._translated():
-            self._connection = sqlite3.connect(
-                path,
-                timeout=_BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=self.driver,
-            )
+            self._connection = self._connect(path)
             try:
                 self._use_wal()
                 self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -95,6 +96,29 @@ class Sqlite(Database):
             except BaseException:
                 self._connection.close()
                 raise
+
+    def _connect(self, path: str, *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            path,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=self.driver,
+            uri=uri,
+        )
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """Open the file so that nothing can be written to it.
+
+        Even a reader needs the -wal and the -shm file, which it cannot make in a read-only
+        directory.  If they are not there, no other process has the log open, so this one can do
+        without them.
+        """
+        effective = os.access in os.supports_effective_ids
+        writable = os.access(os.path.dirname(self._path), os.W_OK, effective_ids=effective)
+        alone = not writable and not os.path.exists(f"{self._path}-wal")
+        options = "mode=ro&immutable=1" if alone else "mode=ro"
+        return self._connect(f"file:{quote(self._path)}?{options}", uri=True)
 
     def _use_wal(self) -> None:
         # While another process does this, SQLite says that the file is locked, without waiting for
@@ -165,10 +189,15 @@ class Sqlite(Database):
         if code == sqlite3.SQLITE_CANTOPEN:
             self.unreachable(error)
             return Unavailable(f"{self.name} cannot be opened: does its directory exist?")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if self._is_away(error):
             self.unreachable(error)
             return Unavailable(f"{self.name}: {error}")
         return DatabaseError(f"{self.name}: {error}")
+
+    @staticmethod
+    def _is_away(error: sqlite3.Error) -> bool:
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         self._require_files(1)
@@ -187,8 +216,14 @@ class Sqlite(Database):
     def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for sql, parameters, must_find in statements:
-                found = self._connection.execute(sql, parameters).rowcount
+            for statement in statements:
+                sql, parameters, must_find = statement
+                try:
+                    found = self._connection.execute(sql, parameters).rowcount
+                except sqlite3.Error as error:
+                    if not isinstance(statement, Step) or self._is_away(error):
+                        raise
+                    raise StatementFailed(f"{self.name}: {error}", statement) from error
                 if must_find not in (None, found):
                     raise NotFound(f"{found} rows instead of {must_find}")
             ids = self._insert(insert) if insert else []
@@ -215,7 +250,7 @@ class Sqlite(Database):
             self._connection.execute(*insertion(table, f"id, {columns}", some)[:2])
         return ids
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> tuple[int, int, bool]:
         """As in `Database`.  It reads the ids only after somebody has committed."""
         with entered(self._mutex), self._translated():
             self._require_files()
@@ -225,7 +260,8 @@ class Sqlite(Database):
             if self._seen[0] != version + own:
                 sql = (
                     "SELECT (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
-                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals)"
+                    " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
+                    " EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL)"
                 )
                 self._seen = (version + own, self._connection.execute(sql).fetchone())
             return self._seen[1]

@@ -75,13 +75,14 @@ class Alarm:
 class Waiter:
     """A thread that waits for events: what it wants, and how far it has read."""
 
-    __slots__ = ("alarm", "position", "signals", "wants", "woken")
+    __slots__ = ("alarm", "inbox", "position", "signals", "wants", "woken")
 
     def __init__(self, wants: Callable[[Event], bool]) -> None:
         self.alarm = Alarm()
         self.wants = wants
         self.position = 0
         self.signals = False  # whether new signals wake it too
+        self.inbox = False  # whether rows in the inbox wake it too
         self.woken = False
 
 
@@ -98,6 +99,7 @@ class Tail:
         self.lock = threading.RLock()
         self.end = end  # the id of the newest event in the tail
         self.signals = 0
+        self.inbox = False  # whether it had rows to move at the last look
         self._events: list[Event] = []
         self._bytes = 0
         self._waiters: set[Waiter] = set()
@@ -214,6 +216,14 @@ class Tail:
                 if waiter.signals:
                     self._wake(waiter)
         return changed
+
+    def saw_inbox(self, inbox: bool) -> None:
+        """Note whether the inbox has rows to move, and wake who moves them as long as it has."""
+        with entered(self.lock), self._interruptible():
+            self.inbox = inbox
+            for waiter in self._waiters if inbox else ():
+                if waiter.inbox:
+                    self._wake(waiter)
 
     def wake_all(self) -> None:
         """Wake every waiter."""

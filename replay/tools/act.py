@@ -21,9 +21,8 @@ def add_parsers(commands: Commands) -> None:
         "start",
         parents=[on_log(messages=True)],
         help="start a run",
-        description="Start a run.  Each run id is used once, ever: the exit code is 1 if it"
-        " was used before."
-        "  In JSON the field `started` says which.",
+        description="Start a run.  Each run id is used once, ever: the exit code is 1 if it was"
+        " used before.  In JSON the field `started` says which.",
     )
     parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     _add_message(parser, "the run's input")
@@ -32,10 +31,9 @@ def add_parsers(commands: Commands) -> None:
         "signal",
         parents=[on_log(messages=True)],
         help="send a signal to a run",
-        description="Send a signal to a run, which need not have started.  The exit code is 1"
-        " if the run has"
-        " one of this type and external id already.  In JSON the field `sent` says which, and"
-        " `external_id` tells the id.",
+        description="Send a signal to a run, which need not have started.  The exit code is 1 if"
+        " the run has one of this type and external id already.  In JSON the field `sent` says"
+        " which, and `external_id` tells the id.",
     )
     parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument("type", type=int, metavar="TYPE", help="a number from -128 to 127")
@@ -51,8 +49,8 @@ def add_parsers(commands: Commands) -> None:
         parents=[on_log()],
         help="cancel a run, or terminate it",
         description="Cancel a run.  The exit code is 1 if it is unknown, has ended, or was"
-        " cancelled before."
-        "  In JSON the field `cancelled` says which.  `replay show --follow` waits for the end.",
+        " cancelled before.  In JSON the field `cancelled` says which.  `replay show --follow`"
+        " waits for the end.",
     )
     parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument("--reason", default="", metavar="TEXT", help="what the run is told")
@@ -64,10 +62,9 @@ def add_parsers(commands: Commands) -> None:
         "retry",
         parents=[on_log()],
         help="try parked events again now",
-        description="Make parked events due at once.  Their consumer's owner tries them within"
-        " two seconds, or"
-        " when there is one.  The exit code is 1 if nothing was parked.  In JSON the field"
-        " `retried` says how many were.",
+        description="Make parked events due at once.  Their consumer's owner tries them within two"
+        " seconds, or when there is one.  The exit code is 1 if nothing was parked.  In JSON the"
+        " field `retried` says how many were.",
     )
     parser.add_argument(
         "place",

@@ -50,6 +50,12 @@ _CLOSED = 100_000  # ended iterations that are remembered, until their restart c
 _ANSWERED = "has its response"
 _NEVER = 1 << 63  # an id that no cursor reaches
 _TRANSACTION = 20_000  # ids between two events of one transaction, at most
+#: Kinds of waits: target and table, the status of one that is over, and the promises of that and
+#: of its due time.
+_WAITS = (
+    (SLEEP, "replay_sleeps", 1, "R7", "R7"),
+    (SIGNAL, "replay_signal_awaits", SUCCESS, "S2", "S4"),
+)
 _SKEW = timedelta(seconds=1)  # between the clocks of a sender and of the consumer of signals
 
 
@@ -175,15 +181,15 @@ class Audit:
             for row in page.events:
                 self._event(row, page.waits)
             yield from self._flush()
-        for check in (
-            self._duplicates,
-            self._unfinished,
-            self._open_waits,
-            self._pending,
-            self._damaged,
-        ):
-            check()
+        self._duplicates()
+        self._unfinished()
+        yield from self._flush()
+        for kind in _WAITS:
+            self._open_rows(*kind)
+            self._orphans(*kind)
             yield from self._flush()
+        self._inbox()
+        self._damaged()
         self._signals()
         yield from self._flush()
 
@@ -523,6 +529,11 @@ class Audit:
         for table, row in self._tables.damaged:
             self._say("L3", 0, "", f"The row of {table} for {row!r:.600} is damaged.")
 
+    def _inbox(self) -> None:
+        """L3: rows of the inbox that nobody can read stay there, with the reason."""
+        for id, error in self._tables.refused():
+            self._say("L3", 0, "", f"Row {id} of replay_inbox is not moved: {error!r:.300}.")
+
     def _duplicates(self) -> None:
         """L2: there is one event of a type with a key."""
         for id, type, key, first in self._tables.duplicates():
@@ -551,11 +562,9 @@ class Audit:
         if iteration.open or place in self._parked:
             return
         namespace, workflow, run, _ = place.split("/")
-        for shard, at in self._serving.get(("workflow", namespace, workflow), ()):
-            if at >= iteration.last and (shard is None or shard.has(run)):
-                text = "The run waits for nothing, and its consumer has nothing left to read."
-                self._say("R2", iteration.last, place, text)
-                return
+        if self._has_passed(("workflow", namespace, workflow), run, iteration.last):
+            text = "The run waits for nothing, and its consumer has nothing left to read."
+            self._say("R2", iteration.last, place, text)
 
     def _unexecuted(self, place: str, rest: str, opened: _Open) -> None:
         """L6: a request that its consumer has passed has a response, or is parked."""
@@ -563,18 +572,17 @@ class Audit:
         if target in (SLEEP, SIGNAL) or place + rest in self._parked:
             return
         namespace, _, run, _ = place.split("/")
-        for shard, at in self._serving.get(("activity", namespace, target), ()):
-            if at >= opened.id and (shard is None or shard.has(run)):
-                text = f"{target}/{sequence} has no response, and its consumer has passed it."
-                self._say("L6", opened.id, place, text)
-                return
+        if self._has_passed(("activity", namespace, target), run, opened.id):
+            text = f"{target}/{sequence} has no response, and its consumer has passed it."
+            self._say("L6", opened.id, place, text)
 
-    def _open_waits(self) -> None:
+    def _has_passed(self, name: tuple[str, ...], run: str, id: int) -> bool:
+        """Whether the consumer of this name has passed an event of a run, or its shard has."""
+        consumers = self._serving.get(name, ())
+        return any(at >= id and (shard is None or shard.has(run)) for shard, at in consumers)
+
+    def _open_rows(self, target: str, table: str, done: int, promise: str, due: str) -> None:
         """L6, R7, S2: the row of an open sleep or await is there, and says that it is open."""
-        self._open_rows(SLEEP, "replay_sleeps")
-        self._open_rows(SIGNAL, "replay_signal_awaits")
-
-    def _open_rows(self, target: str, table: str) -> None:
         mark = f"/{target}/"
         places = ((place, each.open) for place, each in self._open.items())
         found = {
@@ -584,7 +592,6 @@ class Audit:
             if rest.startswith(mark)
         }
         found |= {key: opened for key, opened in self._left.items() if mark in key}
-        done, promise = (1, "R7") if target == SLEEP else (SUCCESS, "S2")
         for some in chunks(list(found)):
             rows = self._tables.waits(table, some)
             for key in some:
@@ -601,14 +608,10 @@ class Audit:
                     self._say("E8", opened.id, place, "It was withdrawn while it was open.")
                 elif not opened.fits(wait):
                     text = f"It is due at {opened.due}, but its row says {wait.until}."
-                    self._say("R7" if target == SLEEP else "S4", opened.id, place, text)
+                    self._say(due, opened.id, place, text)
 
-    def _pending(self) -> None:
+    def _orphans(self, target: str, table: str, done: int, promise: str, due: str) -> None:
         """R7, S2: each row that waits is of a request."""
-        for promise, table in (("R7", "replay_sleeps"), ("S2", "replay_signal_awaits")):
-            self._orphans(promise, table)
-
-    def _orphans(self, promise: str, table: str) -> None:
         for keys in self._tables.pending(table):
             unknown = [key for key in keys if not self._is_open(key)]
             known = self._tables.found(_REQUEST, unknown)

@@ -15,12 +15,13 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -30,6 +31,7 @@ import msgspec
 
 from ..client import Client
 from ..connect import connect
+from ..storage.codec import Codec
 from ..storage.database import BadUrl, Error, Unavailable
 from ..storage.open import parse_url
 
@@ -37,6 +39,7 @@ from ..storage.open import parse_url
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _PAGE = 1000  # rows that are laid out together
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NARROW = 12  # cells of a text that is cut, at least
 
 
@@ -48,7 +51,7 @@ class BadArgument(Error, ValueError):
 
 
 def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentParser:
-    """Make the options of a command on a log, for `parents`; with `messages`, also --import.
+    """Make the options of a command on a log, for `parents`; with `messages`, also theirs.
 
     A command that prints nothing for programs has no use for `json`.
     """
@@ -69,6 +72,12 @@ def on_log(*, messages: bool = False, json: bool = True) -> argparse.ArgumentPar
             metavar="MODULE",
             help="import a module with protobuf messages, such as app.messages; repeatable",
         )
+        parser.add_argument(
+            "--codec",
+            metavar="MODULE:NAME",
+            help="the codec of stored messages, such as app.storage:CODEC; without it they are"
+            " shown encoded, and new ones are not encoded",
+        )
     return parser
 
 
@@ -88,10 +97,10 @@ def log_url(args: argparse.Namespace) -> str:
 
 
 def opened(args: argparse.Namespace) -> Client:
-    """Import the modules that the command line names, and open its log, which must exist."""
+    """Import what the command line names, and open its log, which must exist."""
     for module in getattr(args, "modules", ()):
         load(module, "--import")
-    return connect(log_url(args), loops=False)
+    return connect(log_url(args), loops=False, codec=codec_of(args))
 
 
 def load(module: str, argument: str) -> ModuleType:
@@ -102,6 +111,18 @@ def load(module: str, argument: str) -> ModuleType:
         return importlib.import_module(module)
     except Exception as error:
         raise BadArgument(f"{argument} {module}: {type(error).__name__}: {error}") from error
+
+
+def codec_of(args: argparse.Namespace) -> Codec | None:
+    """Return the codec that the command line names, if any.  Raises `BadArgument`."""
+    if (text := getattr(args, "codec", None)) is None:
+        return None
+    module, _, name = text.partition(":")
+    codec: Any = getattr(load(module, "--codec"), name, None)
+    if not (hasattr(codec, "encode") and hasattr(codec, "decode")):
+        raise BadArgument(f"--codec {text}: expected MODULE:NAME, an object with encode and decode")
+    found: Codec = codec
+    return found
 
 
 def place(text: str, most: int = 3) -> list[str]:
@@ -118,6 +139,12 @@ def run(text: str) -> tuple[str, str, str]:
     if len(names := place(text)) != 3:
         raise BadArgument(f"{text!r}: expected NAMESPACE/WORKFLOW/RUN")
     return names[0], names[1], names[2]
+
+
+def age(text: str) -> timedelta | None:
+    """Read an age such as 30d, 12h or 90m; None if it is none."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
 
 # For people.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,12 +17,22 @@ from typing import TextIO
 from ..client import Client
 from ..export import iterations, write_history
 from ..log import Log
+from ..query import ConsumerInfo
 from ..storage.event import Key
+from . import console
 from .audit import Audit
-from .console import BadArgument, Commands, log_url, on_log, opened, print_json, visible
+from .console import (
+    BadArgument,
+    Commands,
+    log_url,
+    note,
+    on_log,
+    opened,
+    print_json,
+    visible,
+    word,
+)
 from .tables import open_log
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def add_parsers(commands: Commands) -> None:
@@ -77,8 +86,11 @@ def _add_prune(commands: Commands) -> None:
         parents=[on_log()],
         help="remove what ended long ago",
         description="Remove the runs that ended long ago and that all consumers have passed, with"
-        " their sleeps, awaits and signals, and the ended iterations of other runs (L9).  In JSON"
-        " it prints one object, with runs, iterations, events and signals.",
+        " their sleeps, awaits and signals, and the ended iterations of other runs (L9).  Signals"
+        " that arrive for a pruned run stay until --forget.  In JSON it prints one object, with"
+        " runs, iterations, events and signals.  In held_up_by it names the consumer that has read"
+        " least, in up_to the event that it has read: nothing behind that can be removed.  They are"
+        " null if all consumers have read everything.",
     )
     parser.add_argument(
         "--older-than",
@@ -112,12 +124,11 @@ def _add_prune(commands: Commands) -> None:
 
 def age(text: str) -> timedelta:
     """Read an age such as 30d, 12h or 90m.  Raises `ArgumentTypeError`."""
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII)
-    if found is None:
+    if (found := console.age(text)) is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no age: write a whole number and s, m, h, d or w, for instance 30d"
         )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return found
 
 
 def _audit(args: argparse.Namespace) -> int:
@@ -169,11 +180,21 @@ def _prune(args: argparse.Namespace) -> int:
             forget=args.forget,
             shared_with_go_passed=args.shared_with_go_passed,
         )
+        last = _slowest(client, args.namespace)
     if args.json:
-        print_json(removed._asdict())
-    else:
-        print(
-            f"removed {removed.events} events and {removed.signals} signals:"
-            f" {removed.runs} runs, {removed.iterations} iterations"
-        )
+        held_up = {"held_up_by": last and last.name, "up_to": last and last.cursor}
+        print_json(removed._asdict() | held_up)
+        return 0
+    print(
+        f"removed {removed.events} events and {removed.signals} signals:"
+        f" {removed.runs} runs, {removed.iterations} iterations"
+    )
+    if last is not None:
+        note(f"nothing behind event {last.cursor} can go: {word(last.name)} has read no further")
     return 0
+
+
+def _slowest(client: Client, namespace: str) -> ConsumerInfo | None:
+    """The consumer that has read least; None if all have read everything."""
+    behind = [each for each in client.consumers(namespace) if each.lag]
+    return min(behind, key=lambda each: each.cursor, default=None)

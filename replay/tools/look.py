@@ -8,10 +8,9 @@ Left to `act`: the commands that change something.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from ..client import Client, Closed
@@ -26,11 +25,13 @@ from ..query import (
     RunInfo,
     Waiting,
 )
+from ..storage.database import earlier
 from ..storage.event import Event, EventType
 from .console import (
     BadArgument,
     Commands,
     Pages,
+    age,
     cells,
     fields,
     moment,
@@ -46,7 +47,7 @@ from .console import (
     width,
     word,
 )
-from .messages import described, of_failure, shown
+from .messages import described, of_failure, plain, shown
 
 _NAMES = {
     EventType.RUN_CREATED: "created",
@@ -55,7 +56,6 @@ _NAMES = {
     EventType.ACTIVITY_REQUEST: "request",
     EventType.ACTIVITY_RESPONSE: "response",
 }
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_parsers(commands: Commands) -> None:
@@ -66,10 +66,9 @@ def add_parsers(commands: Commands) -> None:
         "parked",
         parents=[on_log()],
         help="list what consumers have parked",
-        description="List the events that consumers could not handle, and will try again.  A"
-        " run that is"
-        " parked waits for its code to be mended; a request of an activity has failed, or is"
-        " executed just now.  `replay retry` makes them due at once.  " + _json(ParkedInfo),
+        description="List the events that consumers could not handle, and will try again.  A run"
+        " that is parked waits for its code to be mended; a request of an activity has failed, or"
+        " is executed just now.  `replay retry` makes them due at once.  " + _json(ParkedInfo),
     )
     _add_place(parser, "of this namespace, workflow or run")
     _add_limit(parser)
@@ -79,8 +78,7 @@ def add_parsers(commands: Commands) -> None:
         parents=[on_log()],
         help="list the consumers, or remove one",
         description="List the consumers: workflows, activities, sleeps, signals and your own"
-        " handlers, how far"
-        " each has read, and who owns it.  " + _json(ConsumerInfo),
+        " handlers, how far each has read, and who owns it.  " + _json(ConsumerInfo),
     )
     parser.add_argument(
         "--remove",
@@ -137,11 +135,10 @@ def _add_show(commands: Commands) -> None:
         "show",
         parents=[on_log(messages=True)],
         help="show a run: its state, what it waits for, its events",
-        description="Show a run: its state, what it waits for, and its events.  In JSON the"
-        " first line is the"
-        f" state ({', '.join(RunDescription.__dataclass_fields__)}), and each further line an"
-        " event: `id`, `time`, `type`, the parts of its key, and its message as JSON in `message`."
-        "  A message whose type is not imported is shown by the numbers of its fields.",
+        description="Show a run: its state, what it waits for, and its events.  In JSON the first"
+        f" line is the state ({', '.join(RunDescription.__dataclass_fields__)}), and each further"
+        " line an event: `id`, `time`, `type`, the parts of its key, and its message as JSON in"
+        " `message`.  A message whose type is not imported is shown by the numbers of its fields.",
     )
     parser.add_argument("run", metavar="NAMESPACE/WORKFLOW/RUN", help="the run")
     parser.add_argument(
@@ -225,8 +222,8 @@ def _statuses(args: argparse.Namespace) -> frozenset[str] | None:
 
 def _since(text: str, now: datetime) -> datetime:
     """Read how long ago, or when."""
-    if found := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if (ago := age(text)) is not None:
+        return earlier(now, ago)
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -278,8 +275,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _state(client: Client, names: tuple[str, str, str]) -> RunDescription:
-    """Describe a run.  Its result is the event that holds it: its type may not be imported."""
-    return client.queries(names[0]).describe(*names, lambda event: event)
+    """Describe a run.  Its result stays as it is stored: its type may not be imported."""
+    return client.queries(names[0]).describe(*names, plain)
 
 
 def _follow(
@@ -321,7 +318,7 @@ def _line(event: Event) -> str:
     """An event for people.  On a terminal its message is cut to the width."""
     what = f"{moment(event.timestamp)}  {_NAMES[event.type]:<9}  {word(event.text)}"
     start, limit = f"{event.id:>8}  {what}  ", width()
-    message = shortened(shown(event.raw), limit and max(12, limit - cells(start)))
+    message = shortened(shown(plain(event)), limit and max(12, limit - cells(start)))
     return (start + message).rstrip()
 
 
@@ -332,18 +329,17 @@ def _event(event: Event) -> dict[str, Any]:
         "time": event.timestamp,
         "type": _NAMES[event.type],
         **event.key._asdict(),
-        **described(event.raw),
+        **described(plain(event)),
     }
 
 
 def _print_state(args: argparse.Namespace, state: RunDescription) -> None:
     failure = state.failure.failure if isinstance(state.failure, RunFailed) else None
-    raw = state.result.raw if state.result is not None else None
     if args.json:
         print_json(
             fields(
                 state,
-                result=None if state.status != COMPLETED else described(raw),
+                result=None if state.status != COMPLETED else described(state.result),
                 failure=failure and of_failure(failure),
                 waiting_for=[fields(each) for each in state.waiting_for],
             ),
@@ -355,7 +351,7 @@ def _print_state(args: argparse.Namespace, state: RunDescription) -> None:
         "status": state.status + (f", iteration {state.iteration}" if state.iteration else ""),
         "started": moment(state.started_at),
         "ended": moment(state.ended_at) if state.ended_at else "",
-        "result": shown(raw),
+        "result": shown(state.result),
         "error": visible(state.error),
         "detail": shown(failure.detail.SerializeToString()) if failure is not None else "",
         "next try": f"{moment(state.next_at)}, after {state.attempts}" if state.next_at else "",

@@ -4,11 +4,12 @@ A plain value is the JSON that is stored.  A protobuf message of a type that thi
 the JSON form of protobuf, with the names of the ``.proto`` file.  Of other types the fields are
 shown by their numbers, so nothing has to be imported to look.
 
-Left to `look` and `act`: where the messages come from.
+Left to `look`, `act` and `page`: where the messages come from.
 """
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from typing import Any
 
@@ -18,10 +19,24 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from ..server.proto.values_pb2 import Failure, Json
-from ..storage.event import MessageError, UnknownMessageType, message_class
+from ..storage.event import Event, MessageError, UnknownMessageType, message_class
 from .console import BadArgument, plain_json, to_json
 
+log = logging.getLogger("replay")
+
 _DEEP = 20  # levels of an unknown message that are taken apart
+
+
+def plain(event: Event) -> bytes | None:
+    """Return an event's message as it was before it was encoded (J4).
+
+    If the codec cannot decode it, it stays as it is stored, and the log says why.
+    """
+    try:
+        return event.content()
+    except MessageError as error:
+        log.warning("%s", error)
+        return event.raw
 
 
 def described(raw: bytes | None) -> dict[str, Any]:
@@ -50,6 +65,21 @@ def shown(raw: bytes | None) -> str:
         return "(damaged)" if raw else ""
     text = to_json(value)
     return text if name == Json.DESCRIPTOR.full_name else f"{plain_json(name)} {text}"
+
+
+def readable(raw: bytes | None, indent: int = 2) -> str:
+    """Return a stored message as JSON, with its type as ``@type`` if it is a protobuf.
+
+    It has a line for each field; with an `indent` of 0 it is one line.
+    """
+    found = described(raw)
+    name, value = found["message_type"], found["message"]
+    if name is None and raw:
+        value = f"this message is damaged ({len(raw):,} bytes)"
+    elif name is not None and name != Json.DESCRIPTOR.full_name:
+        fields = value if isinstance(value, dict) else {"value": value}
+        value = {"@type": name, **fields}
+    return msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
 
 
 def _value(wrapped: any_pb2.Any) -> tuple[bool, Any]:

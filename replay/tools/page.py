@@ -11,35 +11,29 @@ Left to `ui`: asking the client, and speaking HTTP.  Left to `timeline`: the pic
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
-
-from ..query import (
-    STATUSES,
-    ConsumerInfo,
-    ParkedInfo,
-    RunDescription,
-    RunInfo,
-    Waiting,
-)
-from ..storage.database import Error
-from ..storage.event import Event, UnknownMessageType
+from ..failure import RunFailed
+from ..query import STATUSES, ConsumerInfo, ParkedInfo, RunDescription, RunInfo, Waiting
+from ..storage.event import Event
 from . import timeline
 from .markup import Content, Markup, tag
-from .messages import described
+from .messages import plain, readable
 from .timeline import Fold, Picture, Row
 
 #: The longest message that is shown, and the longest in one line of a table, in characters.
 LONGEST, ONE_LINE = 100_000, 160
-#: The choices of "started": the word in the address, and in words.
-SINCE = {"": "at any time", "1h": "in the last hour", "1d": "in the last day", "7d": "in 7 days"}
+#: The choices of "started", by the word in the address: in words, and how long ago.
+SINCE = {
+    "": ("at any time", None),
+    "1h": ("in the last hour", timedelta(hours=1)),
+    "1d": ("in the last day", timedelta(days=1)),
+    "7d": ("in 7 days", timedelta(days=7)),
+}
 _GLYPHS = {
     "running": "▶",
     "waiting": "◷",
@@ -91,15 +85,10 @@ class Filter:
         """The namespace and the workflow, as they are typed."""
         return "/".join(each for each in (self.namespace, self.workflow) if each)
 
-    def address(self, **changes: object) -> str:
+    def address(self, **changes: Any) -> str:
         """Return the address of this list with some changes."""
-        values = {
-            "q": self.place,
-            "status": self.status,
-            "since": self.since,
-            "after": self.after,
-        } | changes
-        return _address("/", **values)
+        it = replace(self, **changes)
+        return _address("/", q=it.place, status=it.status, since=it.since, after=it.after or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,56 +110,35 @@ class RunView:
 
 
 def _address(path: str, **query: object) -> str:
-    given = {key: value for key, value in query.items() if value not in ("", 0, None)}
+    given = {key: value for key, value in query.items() if value not in ("", None)}
     return f"{path}?{urlencode(given)}" if given else path
 
 
 def run_address(namespace: str, workflow: str, run: str, **query: object) -> str:
     """Return the address of a run's page."""
-    return _address(
-        "/run/" + "/".join(quote(each, safe="") for each in (namespace, workflow, run)), **query
-    )
+    names = (quote(each, safe="") for each in (namespace, workflow, run))
+    return _address("/run/" + "/".join(names), **query)
 
 
-# Values.
+def _to(of: RunInfo | RunDescription | ParkedInfo, **query: object) -> str:
+    return run_address(of.namespace, of.workflow, of.run, **query)
 
 
-def readable(value: Any) -> Any:
-    """Return a value as what JSON can hold."""
-    if not isinstance(value, Message):
-        return value
-    try:
-        return {
-            "@type": value.DESCRIPTOR.full_name,
-            **json_format.MessageToDict(value, preserving_proto_field_name=True),
-        }
-    except (TypeError, ValueError, json_format.Error):  # an Any of a type that is not imported
-        return str(value)
+# Words.
 
 
-def as_json(value: Any, indent: int | None = 2) -> str:
-    """Return a value as JSON."""
-    return json.dumps(readable(value), indent=indent, ensure_ascii=False, default=str)
+def _kind(event: Event) -> str:
+    return event.type.name.lower().replace("_", " ")
 
 
-def value_of(event: Event) -> Any:
-    """Return an event's message as what JSON can hold.
-
-    Of a type that this process does not know these are its fields by number.  A message that cannot
-    be read is a text that says why.
-    """
-    try:
-        return readable(event.message)
-    except UnknownMessageType:
-        found = described(event.content())
-        return {"@type": found["message_type"], **(found["message"] or {})}
-    except Error as error:
-        return f"{error} ({len(event.raw or b''):,} bytes)"
+def _mark(text: str, length: int = 12) -> str:
+    """Return what stands for a text where only a few characters are allowed."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def message(event: Event) -> str:
-    """Return an event's message as JSON."""
-    return clipped(as_json(value_of(event)), LONGEST)
+def message(raw: bytes | None) -> Markup:
+    """Return a stored message as JSON."""
+    return tag("pre", clipped(readable(raw), LONGEST))
 
 
 def clipped(words: str, most: int = ONE_LINE) -> str:
@@ -206,11 +174,12 @@ def document(frame: Frame, here: str, title: str, *content: Content) -> str:
         tag("link", rel="stylesheet", href="/page.css"),
         tag("script", src="/page.js", defer=True),
     )
+    access = tag("span", "read only" if frame.token is None else "can write", class_="access")
     header = tag(
         "header",
         tag("a", "replay", href="/", class_="brand"),
         tag("nav", links, aria_label="Main"),
-        tag("span", tag("span", frame.log, class_="where"), " ", _access(frame), class_="log"),
+        tag("span", tag("span", frame.log, class_="where"), " ", access, class_="log"),
     )
     note = tag("p", DONE[frame.done], class_="note", role="status") if frame.done in DONE else None
     offline = tag("p", "", id="offline", role="alert", hidden=True)
@@ -218,10 +187,6 @@ def document(frame: Frame, here: str, title: str, *content: Content) -> str:
     main = tag("main", note, content, id="main", tabindex="-1")
     body = tag("body", skip, header, offline, main)
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
-
-
-def _access(frame: Frame) -> Markup:
-    return tag("span", "read only" if frame.token is None else "can write", class_="access")
 
 
 def chip(status: str) -> Markup:
@@ -242,13 +207,33 @@ def _form(frame: Frame, address: str, *content: Content, **attributes: object) -
     return tag("form", secret, content, method="post", action=address, **attributes)
 
 
-def _table(name: str, heads: Sequence[str], rows: Sequence[Markup]) -> Markup:
+def _search(action: str, find: Markup, *more: Content) -> Markup:
+    return tag(
+        "form",
+        _field("Find", find),
+        more,
+        tag("button", "Show"),
+        method="get",
+        action=action,
+        role="search",
+        class_="search",
+    )
+
+
+def _table(name: str, heads: Sequence[str], rows: Sequence[Markup], empty: str) -> Markup:
+    """Return rows under their heads, or a sentence if there are none."""
+    if not rows:
+        return tag("p", empty, class_="empty")
     return tag(
         "table",
         tag("thead", tag("tr", [tag("th", head, scope="col") for head in heads])),
         tag("tbody", rows, id=name),
         class_=name,
     )
+
+
+def _message_field() -> Markup:
+    return _field("Message (JSON)", tag("textarea", "null", name="message", rows=2))
 
 
 def _field(words: str, field: Markup) -> Markup:
@@ -268,7 +253,6 @@ def runs_page(
     runs: Sequence[RunInfo],
     counts: Mapping[str, int],
     words: Mapping[int, str],
-    now: datetime,
     more: bool,
 ) -> str:
     """Return the list of runs.
@@ -276,10 +260,8 @@ def runs_page(
     `words` has what `last_words` says of each, by `RunInfo.id`; `more` says whether there are older
     runs than these.
     """
-    rows = [_run_row(run, words.get(run.id, ""), now) for run in runs]
+    rows = [_run_row(run, words.get(run.id, "")) for run in runs]
     heads = ("Run", "Status", "Started (UTC)", "Took", "Result or error")
-    table = _table("runs", heads, rows)
-    empty = tag("p", "There are no runs like this.", class_="empty")
     older = chosen.address(after=runs[-1].id) if runs and more else None
     pages = tag(
         "nav",
@@ -288,28 +270,28 @@ def runs_page(
         aria_label="Pages",
         class_="pages",
     )
-    start = _start_form(frame, chosen) if frame.token is not None else None
-    content = (_search(chosen), _tabs(chosen, counts), table if runs else empty, pages, start)
-    return document(frame, "runs", "Runs", tag("h1", "Runs"), content)
-
-
-def _search(chosen: Filter) -> Markup:
     since = [
         tag("option", words, value=key, selected=key == chosen.since)
-        for key, words in SINCE.items()
+        for key, (words, _) in SINCE.items()
     ]
     status = tag("input", type="hidden", name="status", value=chosen.status)
     hint = "namespace/workflow/run"
-    return tag(
-        "form",
-        _field("Find", _input("q", chosen.place, type="search", placeholder=hint, id="find")),
+    search = _search(
+        "/",
+        _input("q", chosen.place, type="search", placeholder=hint, id="find"),
         _field("Started", tag("select", since, name="since")),
         status if chosen.status else None,
-        tag("button", "Show"),
-        method="get",
-        action="/",
-        role="search",
-        class_="search",
+    )
+    return document(
+        frame,
+        "runs",
+        "Runs",
+        tag("h1", "Runs"),
+        search,
+        _tabs(chosen, counts),
+        _table("runs", heads, rows, "There are no runs like this."),
+        pages,
+        _start_form(frame, chosen) if frame.token is not None else None,
     )
 
 
@@ -328,7 +310,7 @@ def _tabs(chosen: Filter, counts: Mapping[str, int]) -> Markup:
 def last_words(run: RunDescription) -> str:
     """Say what a run has returned, or what it waits for.  It changes only with the run's events."""
     if run.ended_at is not None:
-        return "" if run.result is None else clipped(as_json(run.result, indent=None))
+        return "" if run.result is None else clipped(readable(run.result, 0))
     some = [f"{each.kind} {each.name}".strip() for each in run.waiting_for[:3]]
     more = len(run.waiting_for) - len(some)
     if not some:
@@ -336,12 +318,11 @@ def last_words(run: RunDescription) -> str:
     return clipped("waits for " + ", ".join(some) + (f" and {more} more" if more else ""))
 
 
-def _run_row(run: RunInfo, words: str, now: datetime) -> Markup:
-    names = (run.namespace, run.workflow, run.run)
+def _run_row(run: RunInfo, words: str) -> Markup:
     where = tag("span", f"{run.namespace} / {run.workflow}", class_="where")
-    link = tag("a", run.run, href=run_address(*names))
+    link = tag("a", run.run, href=_to(run))
     again = tag("span", f"iteration {run.iteration}", class_="where") if run.iteration else None
-    took = timeline.duration((run.ended_at or now) - run.started_at) if run.ended_at else ""
+    took = timeline.duration(run.ended_at - run.started_at) if run.ended_at else ""
     ending = run.error or words
     kind = "error" if run.error else "result" if run.ended_at else "wait"
     return tag(
@@ -356,14 +337,15 @@ def _run_row(run: RunInfo, words: str, now: datetime) -> Markup:
 
 
 def _start_form(frame: Frame, chosen: Filter) -> Markup:
-    fields = (
+    form = _form(
+        frame,
+        "/start",
         _field("Namespace", _input("namespace", chosen.namespace, required=True)),
         _field("Workflow", _input("workflow", chosen.workflow, required=True)),
         _field("Run", _input("run", required=True)),
-        _field("Message (JSON)", tag("textarea", "null", name="message", rows=2)),
+        _message_field(),
         tag("button", "Start the run"),
     )
-    form = _form(frame, "/start", fields)
     return tag("details", tag("summary", "Start a run"), form, id="start", class_="action")
 
 
@@ -373,7 +355,6 @@ def _start_form(frame: Frame, chosen: Filter) -> Markup:
 def run_page(frame: Frame, view: RunView, now: datetime) -> str:
     """Return the page of a run."""
     run = view.run
-    names = (run.namespace, run.workflow, run.run)
     now = max([now, *(event.timestamp for event in view.events[-1:])])
     crumbs = tag(
         "p",
@@ -390,7 +371,10 @@ def run_page(frame: Frame, view: RunView, now: datetime) -> str:
         tag("span", f"{'took' if run.ended_at else 'for'} {took}"),
         class_="facts",
     )
-    content = (
+    return document(
+        frame,
+        "run",
+        f"{run.namespace}/{run.workflow}/{run.run}",
         crumbs,
         tag("h1", tag("bdi", run.run)),
         facts,
@@ -399,7 +383,6 @@ def run_page(frame: Frame, view: RunView, now: datetime) -> str:
         _actions(frame, run),
         _history(view, now),
     )
-    return document(frame, "run", "/".join(names), content)
 
 
 def _ending(run: RunDescription, now: datetime) -> Content:
@@ -410,12 +393,14 @@ def _ending(run: RunDescription, now: datetime) -> Content:
         if run.status == "parked":
             again = timeline.attempt(run.attempts, run.next_at, now)
         title = tag("h2", words, " ", tag("small", again))
-        detail = getattr(run.failure, "detail", None)
-        more = None if detail is None else tag("pre", clipped(as_json(detail), LONGEST))
+        failure = run.failure.failure if isinstance(run.failure, RunFailed) else None
+        detail = failure.detail.SerializeToString() if failure is not None else b""
+        more = message(detail) if detail else None
         return tag("section", title, tag("pre", run.error), more, class_="problem", id="ending")
     if run.status == "completed" and run.result is not None:
-        result = tag("pre", clipped(as_json(run.result), LONGEST))
-        return tag("section", tag("h2", "Result"), result, class_="ending", id="ending")
+        return tag(
+            "section", tag("h2", "Result"), message(run.result), class_="ending", id="ending"
+        )
     return None
 
 
@@ -439,57 +424,51 @@ def _wait(frame: Frame, run: RunDescription, wait: Waiting, now: datetime) -> Ma
     form = None
     if frame.token is not None and wait.kind == "signal":
         form = _signal_form(frame, run, wait.name, _once(wait.key))
-    mark = hashlib.sha256(wait.key.encode()).hexdigest()[:12]
-    return tag(
-        "li", tag("p", tag("b", name), " ", facts), error, form, class_=wait.kind, id=f"w-{mark}"
-    )
+    title = tag("p", tag("b", name), " ", facts)
+    return tag("li", title, error, form, class_=wait.kind, id=f"w-{_mark(wait.key)}")
 
 
 def _once(key: str) -> str:
     """Return an external id for a wait: the same for all who answer it, so one answer counts."""
-    return "page:" + hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"page:{_mark(key, 16)}"
 
 
 def _signal_form(
     frame: Frame, run: RunDescription, type: str = "", external_id: str = ""
 ) -> Markup:
     """Return a form that sends a signal: of any type, or the answer to a wait."""
-    address = run_address(run.namespace, run.workflow, run.run) + "/signal"
-    message = _field("Message (JSON)", tag("textarea", "null", name="message", rows=2))
+    fields: list[Content]
     if external_id:
         hidden = {"type": type, "external_id": external_id}
         fields = [tag("input", type="hidden", name=name, value=hidden[name]) for name in hidden]
-        button = tag("button", f"Send signal {type}")
-        return _form(frame, address, fields, message, button, class_="signal")
-    number = _input("type", "1", type="number", min=-128, max=127, required=True)
-    once = _input("external_id", f"page:{run.last_event_id}", maxlength=255)
-    return _form(
-        frame,
-        address,
-        _field("Type", number),
-        message,
-        _field("Id: the same one counts once", once),
-        tag("button", "Send the signal"),
-        class_="signal",
-    )
+        fields += [_message_field(), tag("button", f"Send signal {type}")]
+    else:
+        number = _input("type", "1", type="number", min=-128, max=127, required=True)
+        once = _input("external_id", f"page:{run.last_event_id}", maxlength=255)
+        fields = [
+            _field("Type", number),
+            _message_field(),
+            _field("Id: the same one counts once", once),
+            tag("button", "Send the signal"),
+        ]
+    return _form(frame, _to(run) + "/signal", fields, class_="signal")
 
 
 def _actions(frame: Frame, run: RunDescription) -> Content:
     if frame.token is None or run.ended_at is not None:
         return None
-    address = run_address(run.namespace, run.workflow, run.run)
     end = tag("input", type="checkbox", name="terminate", value="yes")
     cancel = _form(
         frame,
-        address + "/cancel",
+        _to(run) + "/cancel",
         _field("Reason", _input("reason", maxlength=1000)),
         tag("label", end, " without running its code any more", class_="check"),
         tag("button", "Cancel this run", class_="danger"),
     )
-    signal = _signal_form(frame, run)
     retry = None
     if run.status == "parked" or any(each.attempts for each in run.waiting_for):
-        retry = _form(frame, address + "/retry", tag("button", "Retry now"), id="retry")
+        retry = _form(frame, _to(run) + "/retry", tag("button", "Retry now"), id="retry")
+    signal = _signal_form(frame, run)
     return tag(
         "section",
         retry,
@@ -502,18 +481,16 @@ def _actions(frame: Frame, run: RunDescription) -> Content:
 
 def _history(view: RunView, now: datetime) -> Markup:
     run = view.run
-    names = (run.namespace, run.workflow, run.run)
-    iteration = "all" if view.iteration is None else str(view.iteration)
+    iteration = "all" if view.iteration is None else view.iteration
     rows = timeline.rows(view.events)
     shown = timeline.fold(rows, len(view.events), view.opened)
     silences = timeline.silences(view.events, view.handled, now)
 
     def to_row(row: Row) -> str:
-        fold = _number(view.opened)
-        return run_address(*names, iteration=iteration, fold=fold, row=row.id) + "#messages"
+        return _to(run, iteration=iteration, fold=view.opened, row=row.id) + "#messages"
 
     def to_fold(fold: Fold) -> str:
-        return run_address(*names, iteration=iteration, fold=_number(fold.number), row=view.chosen)
+        return _to(run, iteration=iteration, fold=fold.number, row=view.chosen or None)
 
     waiting = {each.key: each for each in run.waiting_for}
     picture = Picture(now, waiting, to_row, to_fold, view.chosen)
@@ -522,7 +499,7 @@ def _history(view: RunView, now: datetime) -> Markup:
     return tag(
         "section",
         tag("h2", "Timeline ", tag("small", f"{len(view.events):,} events")),
-        _iterations(view),
+        _iterations(run, iteration) if run.iteration else None,
         tag("p", limit, class_="where") if view.cut else None,
         tag("div", timeline.draw(shown, silences, picture), class_="figure"),
         _messages(chosen, waiting, now),
@@ -531,34 +508,21 @@ def _history(view: RunView, now: datetime) -> Markup:
     )
 
 
-def _number(number: int | None) -> str | None:
-    """Return a number as text: as a number, 0 would be left out of an address."""
-    return None if number is None else str(number)
-
-
-def _iterations(view: RunView) -> Content:
-    last = view.run.iteration
-    if not last:
-        return None
-    names = (view.run.namespace, view.run.workflow, view.run.run)
-    first = max(0, (last if view.iteration is None else view.iteration) - 4)
+def _iterations(run: RunDescription, shown: int | str) -> Markup:
+    """Return links to the iterations near the one that is shown, and to all together."""
+    last = run.iteration
+    first = max(0, (shown if isinstance(shown, int) else last) - 4)
     numbers = sorted({0, *range(first, min(first + 9, last + 1)), last})
     links = [
         tag(
             "a",
-            str(number),
-            href=run_address(*names, iteration=str(number)),
-            aria_current="true" if number == view.iteration else None,
+            str(each),
+            href=_to(run, iteration=each),
+            aria_current="true" if each == shown else None,
         )
-        for number in numbers
+        for each in (*numbers, "all")
     ]
-    every = tag(
-        "a",
-        "all",
-        href=run_address(*names, iteration="all"),
-        aria_current="true" if view.iteration is None else None,
-    )
-    return tag("nav", tag("span", "Iteration"), links, every, aria_label="Iteration", class_="tabs")
+    return tag("nav", tag("span", "Iteration"), links, aria_label="Iteration", class_="tabs")
 
 
 def _messages(row: Row | None, waiting: Mapping[str, Waiting], now: datetime) -> Markup:
@@ -574,17 +538,16 @@ def _messages(row: Row | None, waiting: Mapping[str, Waiting], now: datetime) ->
 
 
 def _event(event: Event) -> Markup:
-    kind = event.type.name.lower().replace("_", " ")
     facts = tag(
         "p",
-        tag("b", kind),
+        tag("b", _kind(event)),
         f" · event {event.id} · ",
         moment(event.timestamp, exact=True),
         " UTC",
         class_="event",
     )
     key = tag("p", tag("bdi", event.text), class_="where")
-    return tag("section", facts, key, tag("pre", message(event)), id=f"event-{event.id}")
+    return tag("section", facts, key, message(plain(event)), id=f"event-{event.id}")
 
 
 # Consumers and the log.
@@ -596,14 +559,13 @@ def consumers_page(
     """Return the consumers, and what they have parked."""
     heads = ("Consumer", "Owner", "Cursor", "Lag", "Parked")
     rows = [_consumer(each, now) for each in consumers]
-    table = _table("consumers", heads, rows)
-    empty = tag("p", "No consumer has run on this log.", class_="empty")
+    table = _table("consumers", heads, rows, "No consumer has run on this log.")
     section: Content = None
     if parked:
         items = [_parked(frame, each, now) for each in parked]
         section = tag("section", tag("h2", "Parked"), tag("ul", items, class_="waits"), id="parked")
     title = tag("h1", "Consumers")
-    return document(frame, "consumers", "Consumers", title, table if rows else empty, section)
+    return document(frame, "consumers", "Consumers", title, table, section)
 
 
 def _consumer(consumer: ConsumerInfo, now: datetime) -> Markup:
@@ -618,24 +580,18 @@ def _consumer(consumer: ConsumerInfo, now: datetime) -> Markup:
         tag("td", f"{consumer.cursor:,}", class_="number"),
         tag("td", f"{consumer.lag:,}", class_="number"),
         tag("td", f"{consumer.parked:,}", class_="number error" if consumer.parked else "number"),
-        id="c-" + hashlib.sha256(consumer.name.encode()).hexdigest()[:12],
+        id=f"c-{_mark(consumer.name)}",
     )
 
 
 def _parked(frame: Frame, parked: ParkedInfo, now: datetime) -> Markup:
-    names = (parked.namespace, parked.workflow, parked.run)
-    state = timeline.attempt(parked.attempts, parked.next_at, now)
+    state = tag("span", timeline.attempt(parked.attempts, parked.next_at, now), class_="state")
     retry = None
     if frame.token is not None:
-        retry = _form(frame, run_address(*names) + "/retry", tag("button", "Retry now"))
+        retry = _form(frame, _to(parked) + "/retry", tag("button", "Retry now"))
     return tag(
         "li",
-        tag(
-            "p",
-            tag("a", tag("bdi", parked.key), href=run_address(*names)),
-            " ",
-            tag("span", state, class_="state"),
-        ),
+        tag("p", tag("a", tag("bdi", parked.key), href=_to(parked)), " ", state),
         tag("pre", clipped(parked.error, 1000)) if parked.error else None,
         retry,
         id=f"parked-{parked.id}",
@@ -644,32 +600,21 @@ def _parked(frame: Frame, parked: ParkedInfo, now: datetime) -> Markup:
 
 def log_page(frame: Frame, events: Iterable[Event], chosen: Filter) -> str:
     """Return the newest events, newest first."""
-    rows = [_logged(event) for event in events]
     heads = ("Id", "Time (UTC)", "Type", "Key")
-    table = _table("events", heads, rows)
+    rows = [_logged(event) for event in events]
+    table = _table("events", heads, rows, "The log has no such events.")
     hint = "namespace/workflow"
-    search = tag(
-        "form",
-        _field("Find", _input("q", chosen.place, type="search", placeholder=hint)),
-        tag("button", "Show"),
-        method="get",
-        action="/log",
-        role="search",
-        class_="search",
-    )
-    empty = tag("p", "The log has no such events.", class_="empty")
-    return document(frame, "log", "Log", tag("h1", "Log"), search, table if rows else empty)
+    search = _search("/log", _input("q", chosen.place, type="search", placeholder=hint))
+    return document(frame, "log", "Log", tag("h1", "Log"), search, table)
 
 
 def _logged(event: Event) -> Markup:
-    where = run_address(*event.key[:3], iteration=str(event.key.iteration), row=event.id)
-    href = f"{where}#messages"
-    kind = event.type.name.lower().replace("_", " ")
+    where = run_address(*event.key[:3], iteration=event.key.iteration, row=event.id)
     return tag(
         "tr",
         tag("td", str(event.id), class_="number"),
         tag("td", moment(event.timestamp, exact=True), class_="number"),
-        tag("td", kind, class_=f"type {event.type.name.lower()}"),
-        tag("td", tag("a", tag("bdi", event.text), href=href), class_="name"),
+        tag("td", _kind(event), class_=f"type {event.type.name.lower()}"),
+        tag("td", tag("a", tag("bdi", event.text), href=f"{where}#messages"), class_="name"),
         id=f"e-{event.id}",
     )

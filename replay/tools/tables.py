@@ -1,6 +1,7 @@
 """The tables of a log, as the audit reads them: in pages, and as they are at one moment.
 
-Invariants: nothing is written, not even a missing table, and no query returns more than a page.
+Invariants: nothing is written, not even a missing table, and the file may be read-only.  No query
+returns more than a page.
 
 Left to `replay.tools.audit`: what is wrong with the rows.
 """
@@ -8,12 +9,10 @@ Left to `replay.tools.audit`: what is wrong with the rows.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
@@ -25,11 +24,12 @@ from ..storage.database import (
     Row,
     SchemaTooNew,
     chunks,
+    for_each,
     from_text,
     placeholders,
 )
 from ..storage.event import read_message
-from ..storage.open import open_unprepared, parse_url
+from ..storage.open import open_database
 from ..storage.sqlite import Sqlite
 
 _COMPLETED, _RESPONSE = 2, 5  # types of events
@@ -99,6 +99,10 @@ class Tables:
         table = sql.partition(" FROM ")[2].split()[0]
         return self._database.query(sql, parameters) if table in self._there else ()
 
+    def _query_each(self, sql: str, values: Sequence[Any], *before: Any) -> Iterator[Row]:
+        for each in for_each(sql, values, *before):
+            yield from self._query(each.sql, each.parameters)
+
     def floor(self) -> object:
         """Up to which id gaps are final, as it is stored (L9)."""
         rows = self._query("SELECT value FROM replay_meta WHERE name = ?", (FLOOR,))
@@ -129,20 +133,15 @@ class Tables:
     def waits(self, table: str, keys: Sequence[str]) -> dict[str, Wait]:
         """The rows of some sleeps or awaits, by key."""
         columns = "complete_at, completed" if table == "replay_sleeps" else "timeout_at, status"
-        found: dict[str, Wait] = {}
-        for some in chunks(keys):
-            sql = (
-                f"SELECT `key`, id, created_at, {columns} FROM {table}"
-                f" WHERE `key` IN ({placeholders(len(some))})"
-            )
-            wanted = set(some)
-            for key, *rest in self._query(sql, some):
-                if key not in wanted:
-                    continue  # some collations take different keys for equal (L8)
-                if _are_times(*rest[1:3]):
-                    found[key] = Wait(*rest)
-                else:
-                    self.damaged.add((table, key))
+        sql = f"SELECT `key`, id, created_at, {columns} FROM {table} WHERE `key` IN ?"
+        found, wanted = dict[str, Wait](), set(keys)
+        for key, *rest in self._query_each(sql, keys):
+            if key not in wanted:
+                continue  # some collations take different keys for equal (L8)
+            if _are_times(*rest[1:3]):
+                found[key] = Wait(*rest)
+            else:
+                self.damaged.add((table, key))
         return found
 
     def _add_signals(self, waits: Mapping[str, Wait]) -> None:
@@ -215,12 +214,8 @@ class Tables:
 
     def found(self, type: int, keys: Sequence[str]) -> set[str]:
         """Those of these keys that an event of a type has."""
-        found: set[str] = set()
-        for some in chunks(keys):
-            listed = placeholders(len(some))
-            sql = f"SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ({listed})"
-            found |= {key for (key,) in self._query(sql, (type, *some))}
-        return found
+        sql = "SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ?"
+        return {key for (key,) in self._query_each(sql, keys, type)}
 
     def duplicates(self) -> Iterator[tuple[int, int, str, int]]:
         """Events that are there twice: id, type, key, and the first one's id."""
@@ -237,6 +232,10 @@ class Tables:
         """Names and cursors."""
         return self._query("SELECT id, last_event_id FROM replay_cursors")
 
+    def refused(self) -> Iterable[Row]:
+        """Rows of the inbox that cannot be moved, and why."""
+        return self._query("SELECT id, error FROM replay_inbox WHERE error IS NOT NULL ORDER BY id")
+
     def parked(self) -> Iterator[tuple[Row, tuple[int, str] | None, bool]]:
         """Parked rows, each with its event, and whether the log has what it waits for."""
         sql = (
@@ -245,12 +244,9 @@ class Tables:
         )
         for first in self._windows("replay_parked"):
             rows = self._query(sql, (first, first + _PAGE))
-            ids = [row[1] for row in rows]
-            events: dict[int, tuple[int, str]] = {}
-            for some in chunks(ids):
-                listed = placeholders(len(some))
-                query = f"SELECT id, type, `key` FROM replay_events WHERE id IN ({listed})"
-                events |= {id: (type, key) for id, type, key in self._query(query, some)}
+            query = "SELECT id, type, `key` FROM replay_events WHERE id IN ?"
+            of = self._query_each(query, [row[1] for row in rows])
+            events = {id: (type, key) for id, type, key in of}
             keys = [row[2] for row in rows]
             done = {type: self.found(type, keys) for type in (_COMPLETED, _RESPONSE)}
             for row in rows:
@@ -293,11 +289,8 @@ class Tables:
         )
         for first in self._windows("replay_signals"):
             rows = self._query(sql, (first, first + _PAGE))
-            takers: dict[int, str] = {}
-            for some in chunks([row[5] for row in rows]):
-                listed = placeholders(len(some))
-                query = f"SELECT id, `key` FROM replay_signal_awaits WHERE id IN ({listed})"
-                takers |= dict(self._query(query, some))
+            query = "SELECT id, `key` FROM replay_signal_awaits WHERE id IN ?"
+            takers: dict[int, str] = dict(self._query_each(query, [row[5] for row in rows]))
             answered = self.found(_RESPONSE, list(takers.values()))
             for id, *run, type, taker in rows:
                 key = takers.get(taker)
@@ -331,11 +324,7 @@ def open_log(url: str) -> Iterator[Tables]:
 
     Raises `BadUrl`, `NoLog`, `SchemaTooNew` or `Unavailable`.
     """
-    parts, _ = parse_url(url)
-    file = unquote(parts.path[1:])
-    if parts.scheme == "sqlite" and not os.path.exists(file):
-        raise NoLog(f"{url} is no file: name the database that has the log")
-    database = open_unprepared(url)
+    database = open_database(url, to_read=True)
     try:
         if "key" not in database._columns("replay_events"):
             raise NoLog(f"{database.name} has no log: name the database that has one")
@@ -353,4 +342,4 @@ def _at_one_moment(database: Database) -> None:
         database.query("BEGIN")
         return
     database.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    database.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+    database.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")

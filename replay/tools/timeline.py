@@ -23,6 +23,7 @@ from ..signal import TARGET as SIGNAL
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
 from ..storage.event import Event, EventType, MessageError
+from .console import shortened
 from .markup import Markup, tag
 
 #: A silence is a silence from here on: a live worker acts within milliseconds.
@@ -35,7 +36,7 @@ FOLD, FOLDS = 100, 100
 MOST_OPEN, MOST_SILENCES = 100, 50
 
 _ROW, _AXIS, _MIDDLE = 30, 26, 15  # heights in pixels
-_LONGEST_LABEL = 26  # characters
+_LONGEST_LABEL = 26  # cells
 _STEPS = (
     *(n / 1000 for n in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
     *(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 12 * 3600),
@@ -87,6 +88,11 @@ class Row:
     abandoned: bool = False
 
     @property
+    def place(self) -> str:
+        """An id by which it is known again when there are more of them."""
+        return f"row-{self.id}" if self.id else f"silence-{self.start.timestamp():.3f}"
+
+    @property
     def id(self) -> int:
         """The id of its first event; 0 for a silence."""
         return self.events[0].id if self.events else 0
@@ -107,6 +113,16 @@ class Fold:
 
     number: int
     rows: Sequence[Row]
+
+    @property
+    def place(self) -> str:
+        """As in `Row`."""
+        return f"fold-{self.number}"
+
+    @property
+    def start(self) -> datetime:
+        """The start of its first row."""
+        return self.rows[0].start
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +356,7 @@ def draw(shown: Sequence[Row | Fold], silences: Sequence[Row], picture: Picture)
     Times are in percent of the width.  The names stand left of it, the states right of it, and the
     style sheet gives them room, or on a small screen a line above.
     """
-    lines: list[Row | Fold] = sorted([*shown, *silences], key=_start)
+    lines: list[Row | Fold] = sorted([*shown, *silences], key=lambda each: each.start)
     every = [row for line in lines for row in (line.rows if isinstance(line, Fold) else [line])]
     start = min((row.start for row in every), default=picture.now)
     end = max((row.end or picture.now for row in every), default=picture.now)
@@ -354,7 +370,7 @@ def draw(shown: Sequence[Row | Fold], silences: Sequence[Row], picture: Picture)
             tag(
                 "g",
                 _line(line, scale, picture),
-                id=_place(line),
+                id=line.place,
                 role="listitem",
                 transform=f"translate(0 {_AXIS + _ROW * n})",
             )
@@ -366,17 +382,6 @@ def draw(shown: Sequence[Row | Fold], silences: Sequence[Row], picture: Picture)
         role="list",
         aria_label="Timeline: a row for each request, from its request to its response",
     )
-
-
-def _start(line: Row | Fold) -> datetime:
-    return line.rows[0].start if isinstance(line, Fold) else line.start
-
-
-def _place(line: Row | Fold) -> str:
-    """Return an id by which the line is known again when there are more of them."""
-    if isinstance(line, Fold):
-        return f"fold-{line.number}"
-    return f"row-{line.id}" if line.id else f"silence-{line.start.timestamp():.3f}"
 
 
 def _hatch() -> Markup:
@@ -398,10 +403,9 @@ def _axis(scale: _Scale) -> Markup:
 def _bands(silences: Sequence[Row], scale: _Scale, now: datetime, height: int) -> Markup:
     bands = []
     for row in silences:
-        first = (row.start - scale.start).total_seconds() / scale.length * 100
         share = ((row.end or now) - row.start).total_seconds() / scale.length * 100
-        x, width = f"{first:.3f}%", f"{share:.3f}%"
-        bands.append(tag("rect", class_="silence", x=x, width=width, y=_AXIS, height=height))
+        place = {"x": scale.place(row.start), "width": f"{share:.3f}%", "y": _AXIS}
+        bands.append(tag("rect", class_="silence", **place, height=height))
     return tag("g", bands, aria_hidden="true")
 
 
@@ -430,14 +434,10 @@ def _row(title: str, icon: Markup, name: str, words: str, plot: Sequence[Markup]
         tag("title", f"{title}: {words}" if words else title),
         tag("rect", class_="hit", height=_ROW, rx=5),
         tag("g", icon, class_="icon"),
-        tag("text", _short(name), class_="name", y=_MIDDLE),
+        tag("text", shortened(name, _LONGEST_LABEL), class_="name", y=_MIDDLE),
         tag("text", words, class_="state", x="100%", y=_MIDDLE),
         tag("g", plot, class_="plot"),
     ]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
 
 
 def _bar(row: Row, scale: _Scale, now: datetime) -> list[Markup]:

@@ -16,6 +16,7 @@ Left to `typed`: the parts of a definition, and the base of the code.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import inspect
 import keyword
@@ -208,7 +209,10 @@ def types_of(activity: typed.Activity) -> Types:
     function = _function_of(activity)
     try:
         check_signature(function, _SIGNATURE)
-        hints = typing.get_type_hints(inspect.unwrap(function))
+        plain = inspect.unwrap(function)
+        if isinstance(plain, functools.partial):  # Python 3.14 would say that it has no hints
+            raise TypeError(f"{plain!r:.100} is no function: expected one with annotations")
+        hints = typing.get_type_hints(plain)
     except (BadSignature, NameError, TypeError, AttributeError) as error:
         raise _refused(activity, str(error)) from None
     names = [*list(inspect.signature(function).parameters)[1:3], "return"]

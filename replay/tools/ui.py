@@ -29,27 +29,30 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from io import BufferedReader, RawIOBase
-from itertools import islice
 from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..client import Client
-from ..query import QueryBehind, RunDescription, RunInfo, UnknownRun
+from ..log import unread
+from ..projection import Run
+from ..query import QueryBehind, RunDescription, UnknownRun
 from ..server.options import BadSetup, address, exposed
 from ..server.wire import is_loopback
 from ..storage.database import Error, Unavailable
 from ..storage.event import Event
 from . import page
 from .console import Commands, on_log, opened
-from .messages import typed
+from .messages import plain, typed
 from .page import Filter, Frame, RunView
 
 log = logging.getLogger("replay")
@@ -60,15 +63,22 @@ _MOST_BODY, _MOST_ADDRESS = 1 << 20, 8192
 SECONDS = 10.0
 #: Requests at the same time; more wait for their turn.
 THREADS = 32
-#: Events of a run that are read at most, and of the log.
-MOST_EVENTS, _TAIL, _SHOWN = 20_000, 1000, 200
+#: Events of a run that a page holds at most, and their bytes.
+MOST_EVENTS, MOST_BYTES = 20_000, 32 << 20
+#: The newest events of the log that are read, and those that are shown.
+_TAIL, _SHOWN = 1000, 200
 #: Runs in a list, and what is parked.
 _LIMIT = 50
 #: A run with more iterations shows the newest one first.
 _ALL_BELOW = 10
 _KEPT = 1000  # last words in memory
 _SHORTEST_TOKEN = 16
-_SINCE = {"1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7)}
+#: The actions of a run's page, and what their pages say of an answer of yes, and of no.
+_ACTIONS = {
+    "cancel": ("cancelled", "not-cancelled"),
+    "signal": ("signalled", "sent-before"),
+    "retry": ("retried", "not-retried"),
+}
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
     "Content-Security-Policy": (
@@ -110,26 +120,26 @@ class Site:
     def __init__(self, client: Client, *, write: bool = False) -> None:
         self._client = client
         self.token = secrets.token_urlsafe(24) if write else None
-        self._known: dict[tuple[int, int], str] = {}
-        self._files = _files()
+        self._pages = {"/": self._runs, "/consumers": self._consumers, "/log": self._log}
+        self._files = {
+            f"/{file.name}": Reply(file.read_bytes(), type=kind)
+            for file in (resources.files(__package__) / "static").iterdir()
+            if (kind := _TYPES.get(Path(file.name).suffix)) is not None
+        }
+        # They change with the run's events only.
+        self._last_words = lru_cache(_KEPT)(self._words)
 
-    def frame(self, done: str = "") -> Frame:
+    def frame(self, query: Mapping[str, str]) -> Frame:
         """Return what stands around every page."""
-        return Frame(self._client.log.name, self.token, done)
+        return Frame(self._client.log.name, self.token, query.get("done", ""))
 
     def get(self, path: str, query: Mapping[str, str]) -> Reply:
         """Answer a GET.  Raises `Refused`, or an `Error` of the client."""
         if path in self._files:
             return self._files[path]
-        if path == "/":
-            return self._runs(query)
-        if path == "/consumers":
-            return self._consumers(query)
-        if path == "/log":
-            return self._log(query)
-        if (names := _run_of(path)) is not None:
-            return self._run(names, query)
-        raise Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
+        if path in self._pages:
+            return self._pages[path](query)
+        return self._run(_run_of(path), query)
 
     # Pages.
 
@@ -137,91 +147,75 @@ class Site:
         parts = [part.strip() for part in query.get("q", "").split("/")]
         if len(parts) == 3 and all(parts):
             return _redirect(page.run_address(*parts))
-        namespace, workflow = (*parts, "", "")[:2]
-        chosen = Filter(
-            namespace,
-            workflow,
-            query.get("status", ""),
-            query.get("since", ""),
-            _id(query, "after"),
-        )
-        now = datetime.now(UTC)
+        namespace, workflow, *_ = (*parts, "", "")
+        status, since = query.get("status", ""), query.get("since", "")
+        chosen = Filter(namespace, workflow, status, since, _number(query, "after"))
+        _, age = page.SINCE.get(since, ("", None))
         found = self._client.runs(
             namespace,
             workflow,
-            status=chosen.status or None,
-            started_after=now - _SINCE[chosen.since] if chosen.since in _SINCE else None,
+            status=status or None,
+            started_after=None if age is None else datetime.now(UTC) - age,
             limit=_LIMIT + 1,
             after=chosen.after or None,
         )
         counts = self._client.count(namespace, workflow)
         more, found = len(found) > _LIMIT, found[:_LIMIT]
-        words = {run.id: self._words(run) for run in found if not run.error}
-        frame = self.frame(query.get("done", ""))
-        return _html(page.runs_page(frame, chosen, found, counts, words, now, more))
+        words = {
+            run.id: self._last_words((run.namespace, run.workflow, run.run), run.last_event_id)
+            for run in found
+            if not run.error
+        }
+        return _html(page.runs_page(self.frame(query), chosen, found, counts, words, more))
 
-    def _words(self, run: RunInfo) -> str:
-        """Return the last words of a run.  They change with its events only, so they are kept."""
-        place = (run.id, run.last_event_id)
-        if (known := self._known.get(place)) is not None:
-            return known
+    def _words(self, run: Run, newest: int) -> str:
+        """Return the last words of a run whose newest event has this id."""
         try:
-            words = page.last_words(self._describe((run.namespace, run.workflow, run.run)))
+            return page.last_words(self._describe(run))
         except Unavailable:
             raise
         except Error as error:
-            words = page.clipped(str(error))
-        while len(self._known) >= _KEPT:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[place] = words
-        return words
+            return page.clipped(str(error))
 
-    def _run(self, names: Sequence[str], query: Mapping[str, str]) -> Reply:
+    def _run(self, names: Run, query: Mapping[str, str]) -> Reply:
         run = self._describe(names)
-        iteration = _iteration(run, query.get("iteration"))
-        namespace, workflow, id = names
-        history = self._client.history(namespace, workflow, id, iteration)
-        events = list(islice(history, MOST_EVENTS + 1))
+        iteration = _iteration(run, query)
+        events, cut = _first(self._client.history(*names, iteration))
         view = RunView(
             run,
-            events[:MOST_EVENTS],
+            events,
             iteration,
-            self._handled(names),
-            _id(query, "row"),
-            _id(query, "fold") if "fold" in query else None,
-            len(events) > MOST_EVENTS,
+            self._handled(*names[:2]),
+            chosen=_number(query, "row"),
+            opened=_number(query, "fold") if "fold" in query else None,
+            cut=cut,
         )
-        return _html(page.run_page(self.frame(query.get("done", "")), view, datetime.now(UTC)))
+        return _html(page.run_page(self.frame(query), view, datetime.now(UTC)))
 
-    def _describe(self, names: Sequence[str]) -> RunDescription:
-        """Describe a run as the client does, but with a result of any type, as JSON can hold it."""
-        namespace, workflow, run = names
-        return self._client.queries(namespace).describe(namespace, workflow, run, page.value_of)
+    def _describe(self, run: Run) -> RunDescription:
+        """Describe a run.  Its result stays as it is stored: its type may not be imported."""
+        return self._client.queries(run[0]).describe(*run, plain)
 
-    def _handled(self, names: Sequence[str]) -> int | None:
+    def _handled(self, namespace: str, workflow: str) -> int | None:
         """Return how far the workflow's consumers have read, all of them."""
-        name = f"workflow/{names[0]}/{names[1]}"
-        cursors = [
-            each.cursor
-            for each in self._client.consumers()
-            if each.name == name or each.name.startswith(f"{name}/")
-        ]
-        return min(cursors, default=None)
+        name = f"workflow/{namespace}/{workflow}"
+        # They begin with the first name behind this one.
+        found, _ = self._client.queries(namespace).consumers(name[:-1])
+        return min(
+            (each.cursor for each in found if f"{each.name}/".startswith(f"{name}/")), default=None
+        )
 
     def _consumers(self, query: Mapping[str, str]) -> Reply:
         consumers, parked = self._client.consumers(), self._client.parked(limit=_LIMIT)
-        frame = self.frame(query.get("done", ""))
-        return _html(page.consumers_page(frame, consumers, parked, datetime.now(UTC)))
+        return _html(page.consumers_page(self.frame(query), consumers, parked, datetime.now(UTC)))
 
     def _log(self, query: Mapping[str, str]) -> Reply:
-        namespace, workflow, run, *_ = (*query.get("q", "").split("/"), "", "", "")
-        head = self._client.log_of(namespace).newest()
-        stream = self._client.stream(
-            namespace, workflow, run, after=max(0, head - _TAIL), to_head=True
-        )
-        newest: deque[Event] = deque(stream, _SHOWN)
-        chosen = Filter(namespace, "/".join(each for each in (workflow, run) if each))
-        return _html(page.log_page(self.frame(), reversed(newest), chosen))
+        names = (*query.get("q", "").split("/"), "", "")[:3]
+        after = max(0, self._client.log_of(names[0]).newest() - _TAIL)
+        stream = self._client.stream(*names, after=after, to_head=True)
+        newest = deque(map(unread, stream), _SHOWN)  # 200 messages may have 800 MiB
+        chosen = Filter(names[0], "/".join(filter(None, names[1:])))
+        return _html(page.log_page(self.frame(query), reversed(newest), chosen))
 
     # Actions.
 
@@ -229,48 +223,41 @@ class Site:
         """Carry out an action of a form.  Raises `Refused`, or an `Error` of the client."""
         if path == "/start":
             names = [form.get(name, "").strip() for name in ("namespace", "workflow", "run")]
-            done = "started" if self._start(names, form) else "started-before"
-            return _redirect(page.run_address(*names, done=done))
+            started = self._client.run_workflow(names[0], names[1], names[2], _value(form))
+            return _redirect(
+                page.run_address(*names, done="started" if started else "started-before")
+            )
         base, _, action = path.rpartition("/")
-        names = _run_of(base) or []
-        actions = {"cancel": self._cancel, "signal": self._signal, "retry": self._retry}
-        if not names or action not in actions:
+        run = _run_of(base)
+        if action not in _ACTIONS:
             raise Refused(HTTPStatus.NOT_FOUND, "There is no such action.")
-        return _redirect(page.run_address(*names, done=actions[action](names, form)))
+        yes, no = _ACTIONS[action]
+        done = self._act(action, run, form)
+        return _redirect(page.run_address(*run, done=yes if done else no))
 
-    def _start(self, names: Sequence[str], form: Mapping[str, str]) -> bool:
-        namespace, workflow, run = names
-        return self._client.run_workflow(namespace, workflow, run, _value(form))
-
-    def _cancel(self, names: Sequence[str], form: Mapping[str, str]) -> str:
-        namespace, workflow, run = names
-        terminate = form.get("terminate") == "yes"
-        reason = form.get("reason", "")
-        done = self._client.cancel_run(namespace, workflow, run, reason, terminate=terminate)
-        return "cancelled" if done else "not-cancelled"
-
-    def _signal(self, names: Sequence[str], form: Mapping[str, str]) -> str:
-        namespace, workflow, run = names
+    def _act(self, action: str, run: Run, form: Mapping[str, str]) -> bool:
+        """Carry out an action of a run's page.  Returns whether it has changed anything."""
+        if action == "cancel":
+            terminate, reason = form.get("terminate") == "yes", form.get("reason", "")
+            return self._client.cancel_run(*run, reason, terminate=terminate)
+        if action == "retry":
+            return self._client.retry(*run) > 0
         type = form.get("type", "")
         if not re.fullmatch(r"-?\d{1,3}", type, re.ASCII):
             raise Refused(HTTPStatus.BAD_REQUEST, "The type of a signal is a number.")
-        value, id = _value(form), form.get("external_id", "")
-        done = self._client.signal_run(namespace, workflow, run, int(type), value, id)
-        return "signalled" if done else "sent-before"
-
-    def _retry(self, names: Sequence[str], form: Mapping[str, str]) -> str:
-        namespace, workflow, run = names
-        done = self._client.retry(namespace, workflow, run)
-        return "retried" if done else "not-retried"
+        external_id = form.get("external_id", "")
+        return self._client.signal_run(*run, int(type), _value(form), external_id)
 
 
-def _files() -> dict[str, Reply]:
-    """Read the files that every page needs."""
-    found = {}
-    for file in (resources.files(__package__) / "static").iterdir():
-        if (kind := _TYPES.get(Path(file.name).suffix)) is not None:
-            found[f"/{file.name}"] = Reply(file.read_bytes(), type=kind)
-    return found
+def _first(history: Iterator[Event]) -> tuple[list[Event], bool]:
+    """Return the first events of a history, and whether there are more than a page may hold."""
+    events, size = list[Event](), 0
+    for event in history:
+        size += event.size
+        if len(events) == MOST_EVENTS or (events and size > MOST_BYTES):
+            return events, True
+        events.append(event)
+    return events, False
 
 
 def _html(text: str, status: HTTPStatus = HTTPStatus.OK) -> Reply:
@@ -281,29 +268,26 @@ def _redirect(address: str) -> Reply:
     return Reply(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
 
 
-def _run_of(path: str) -> list[str] | None:
-    """Return the three names in the address of a run; None for any other address."""
-    start, _, rest = path.partition("/run/")
-    parts = rest.split("/")
-    if start or len(parts) != 3 or not all(parts):
-        return None
-    return [unquote(part, errors="replace") for part in parts]
+def _run_of(path: str) -> Run:
+    """Return the three names in the address of a run.  Raises `Refused` for any other address."""
+    parts = path.split("/")
+    if len(parts) != 5 or parts[:2] != ["", "run"] or not all(parts[2:]):
+        raise Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
+    namespace, workflow, run = (unquote(part, errors="replace") for part in parts[2:])
+    return namespace, workflow, run
 
 
-def _id(query: Mapping[str, str], name: str) -> int:
+def _number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "0")
     if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
         raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is not a number.")
     return int(text)
 
 
-def _iteration(run: RunDescription, asked: str | None) -> int | None:
+def _iteration(run: RunDescription, query: Mapping[str, str]) -> int | None:
     """Return which iteration to show; None for all."""
-    if asked is None:
-        return None if run.iteration < _ALL_BELOW else run.iteration
-    if asked == "all":
-        return None
-    return _id({"iteration": asked}, "iteration")
+    asked = query.get("iteration", "all" if run.iteration < _ALL_BELOW else str(run.iteration))
+    return None if asked == "all" else _number({"iteration": asked}, "iteration")
 
 
 def _value(form: Mapping[str, str]) -> Any:
@@ -377,9 +361,13 @@ class _Timed(RawIOBase):
         return self._socket.recv_into(buffer)
 
 
-class Server(ThreadingHTTPServer):
-    """Serves a site: a context manager that does so until it is left."""
+class Server(ThreadingMixIn, TCPServer):
+    """Serves a site: a context manager that does so until it is left.
 
+    It is no `HTTPServer`, because that looks up a name first, which may take seconds.
+    """
+
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
@@ -400,12 +388,6 @@ class Server(ThreadingHTTPServer):
         host, port = self.server_address[:2]
         name = str(host)
         return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
-
-    def server_bind(self) -> None:
-        """Bind without looking up a name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, when one is free.  It is: each request has its time."""
@@ -460,14 +442,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check()
             reply = ask()
-        except Refused as error:
-            reply = self._problem(error.status, str(error))
-        except UnknownRun as error:
-            reply = self._problem(HTTPStatus.NOT_FOUND, str(error))
-        except (Unavailable, QueryBehind) as error:
-            reply = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         except Error as error:
-            reply = self._problem(HTTPStatus.BAD_REQUEST, str(error))
+            reply = self._problem(_status(error), str(error))
         except TimeoutError:
             raise
         except Exception:
@@ -478,12 +454,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _problem(self, status: HTTPStatus, text: str) -> Reply:
         # Before the checks have passed, a page says nothing about the log.
-        frame = self.server.site.frame() if self._passed else Frame("")
-        headers = {}
-        if status is HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = 'Basic realm="replay: any name, and the token"'
-        reply = _html(page.error_page(frame, status.phrase, text), status)
-        return Reply(reply.body, status, headers=headers)
+        frame = self.server.site.frame({}) if self._passed else Frame("")
+        return _html(page.error_page(frame, status.phrase, text), status)
 
     _passed = False
 
@@ -503,9 +475,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self) -> Reply:
         parts = urlsplit(self.path)
         reply = self.server.site.get(parts.path, _pairs(parts.query))
-        mark = f'"{hashlib.sha256(reply.body).hexdigest()[:32]}"'
         if reply.status is not HTTPStatus.OK:
             return reply
+        mark = f'"{hashlib.sha256(reply.body).hexdigest()[:32]}"'
         if self.headers.get("If-None-Match") == mark:
             return Reply(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": mark})
         return Reply(reply.body, type=reply.type, headers={"ETag": mark})
@@ -548,6 +520,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in (_HEADERS | dict(reply.headers)).items():
             self.send_header(name, value)
+        if reply.status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Basic realm="replay: any name, and the token"')
         if reply.status is not HTTPStatus.NOT_MODIFIED:
             self.send_header("Content-Type", f"{reply.type}; charset=utf-8")
             self.send_header("Content-Length", str(len(reply.body)))
@@ -563,6 +537,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log no requests: their addresses hold names."""
+
+
+def _status(error: Error) -> HTTPStatus:
+    if isinstance(error, Refused):
+        return error.status
+    if isinstance(error, UnknownRun):
+        return HTTPStatus.NOT_FOUND
+    passing = isinstance(error, Unavailable | QueryBehind)
+    return HTTPStatus.SERVICE_UNAVAILABLE if passing else HTTPStatus.BAD_REQUEST
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from ..signature import context_of
 from ..storage.event import UnknownMessageType
 from ..typed import takes_flow
 from ..verify import Difference, verify
-from .console import BadArgument, Commands, load, on_log, opened, print_json, visible
+from .console import BadArgument, Commands, codec_of, load, on_log, opened, print_json, visible
 from .keep import add_filter, chosen
 
 _LONGEST = 256 * 1024 * 1024  # bytes of a line
@@ -55,11 +55,6 @@ def add_parsers(commands: Commands) -> None:
         metavar="NAME=FUNCTION",
         help="verify the workflow of this stored name with that function of the module; repeatable",
     )
-    parser.add_argument(
-        "--codec",
-        metavar="NAME",
-        help="decode a file's messages with this codec of the module",
-    )
     add_filter(parser)
     parser.set_defaults(call=_verify)
 
@@ -79,7 +74,7 @@ def _verify(args: argparse.Namespace) -> int:
         load(module, "--import")
     code = load(args.module, "MODULE")
     functions = _functions(code, args.named)
-    codec = _attribute(code, args.codec, "--codec") if args.codec else None
+    codec = codec_of(args)
     missing: Counter[str] = Counter()
     count = differences = 0
     for iteration in _histories(args):

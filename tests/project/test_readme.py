@@ -29,6 +29,8 @@ PRINTED = {
     "ctx.patched": "tea in the air\n",
     "def every_hour": "0 1\n1 2\n2 3\n",
     "def publish": "run-1 greeting Hello World\n",
+    "client.within(": "order 17 is on its way\n",
+    "ctx.cursor": "120\n",
     "class Zip": "4000\n",
     "replay.Shard": "Hello World\n",
     "StringValue": "Hello World\n",

@@ -66,7 +66,7 @@ def test_the_picture_names_what_exists() -> None:
     assert {word for word in words if word.startswith("replay_")} == {*TABLES} - {"replay_meta"}
 
 
-@pytest.mark.parametrize(("name", "most"), [("walkthrough.md", 200), ("porting.md", 290)])
+@pytest.mark.parametrize(("name", "most"), [("walkthrough.md", 200), ("porting.md", 320)])
 def test_what_is_to_be_read_is_short(name: str, most: int) -> None:
     """An evening's first half hour: few lines, none of them very long."""
     lines = (DOCS / name).read_text().splitlines()

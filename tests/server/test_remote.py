@@ -88,7 +88,7 @@ def test_a_server_serves_sleeps_and_signals_itself(server: Serving) -> None:
     """G1: a client of it has no loops to start or step."""
     with connect(server.url, loops=True) as client:
         assert client.loops() == []
-        names = ["replay_sleep", "replay_signal", "replay_runs"]
+        names = ["replay_sleep", "replay_signal", "replay_runs", "replay_inbox"]
         assert [loop.name for loop in server.loops()] == names
 
 

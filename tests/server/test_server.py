@@ -841,6 +841,7 @@ def test_g3_a_namespace_has_its_own_database(url: str, tmp_path: Path) -> None:
             assert listing(embedded) == lines[namespace]
             assert other.run("SELECT namespace FROM replay_signals") == [(namespace,)]
             assert {id for (id,) in other.run("SELECT id FROM replay_cursors")} == {
+                "replay_inbox",
                 "replay_runs",
                 "replay_sleep",
                 "replay_signal",
@@ -1028,9 +1029,10 @@ OURS = ["workflow/trip/journey", "activity/trip/double"]
 
 
 def owners(url: str) -> dict[str, str]:
-    """The process that owns each name, but for the table of runs: no run waits for that."""
+    """The process that owns each name that a run waits for."""
+    sql = "SELECT id, owner FROM replay_cursors WHERE id NOT IN ('replay_runs', 'replay_inbox')"
     with raw(url) as other:
-        found = other.run("SELECT id, owner FROM replay_cursors WHERE id <> 'replay_runs'")
+        found = other.run(sql)
     return {name: owner.rpartition("|")[2] for name, owner in found}
 
 

@@ -183,7 +183,7 @@ class Port(Database):
         self._after(due, committing=False)
         return rows
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> tuple[int, int, bool]:
         """As in `Database`."""
         due = self._due(writing=False)
         found = self._inner.newest()

@@ -201,6 +201,13 @@ FAILED = {
         "G9jWOoTKeRi98dC0va7-wFi2amQ4Mf0hx_O0FLoERUXkO-cOTFNr4eDYl9kvG3k36E6uUwMKhIXBmI_Y"
         "0erydrn7fmR4Bs0Gqgp8Ll8y9sSOn5P_ACr2lM0="
     ),
+    # A worker is killed while a prune has all cursors stored; nobody had looked at its last step.
+    "killed during a prune": (
+        "eNpljD1OAzEQRu1kQxCiCAiklEg0C8UWKaihjRUpV3Di2awVr73yTx-KUFk0DPfiJJwBe0FbhGlm9OZ9"
+        "36H4XFDST7z14LyrnGyD4l4aXXWKa4zFOq8PLOP8v2HNzvIW43T9d2WPptTILvANH47pVXOpgoXEjEaP"
+        "r3jEsiHx7GWbO_rExJqgBTLCbiLpnWaW6AZ2Umc6a64HWPOgfIbjeLmXSoG447UHO8QK56HLQjGkmjmj"
+        "jMYLZZw_sSedDRqQjVZf018_ldPl4fuJxHNoNyAEiEwIeSar8n75-H6lslb9AGlzcrU="
+    ),
 }
 
 

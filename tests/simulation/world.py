@@ -601,8 +601,9 @@ class World:
             return  # it has to see everything
         for number, process in [*self.processes.items()]:
             for consumer in process.consumers:
-                consumer._store_at = consumer._log.now()
+                consumer._store_at = self.shared.clock.now
             self._do_round(Action("round", number))
+            self._look()  # at what a process has stored that died in its round
         before = len(self.audit.pruned)
         with self._user():
             self._client.prune(timedelta(milliseconds=action.n))

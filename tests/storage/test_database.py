@@ -38,6 +38,8 @@ from replay.storage.database import (
 )
 from replay.storage.mysql import MySQL
 from replay.storage.open import open_database
+from replay.tools.audit import Audit, audited
+from replay.tools.tables import open_log
 from tests.example_pb2 import Int, String
 from tests.servers import Server
 from tests.support import Raw, listing, raw, rows, stepped, with_options
@@ -296,6 +298,29 @@ def file(request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+def test_an_audit_needs_no_right_to_write(file: Path) -> None:
+    """An audit opens a file for reading, also in a directory where nothing can be made."""
+    url, before = f"sqlite:///{file}", file.read_bytes()
+    assert not list(audited(url))
+    with unprivileged():
+        assert not list(audited(url))
+        with open_log(url) as tables, pytest.raises(DatabaseError, match="read-only"):
+            tables._database.query("DELETE FROM replay_events")
+    assert file.read_bytes() == before
+
+
+def test_an_audit_reads_what_a_live_process_has_just_written(file: Path) -> None:
+    """What is only in the -wal file is read too, and stays there."""
+    file.chmod(0o644)
+    with stepped(f"sqlite:///{file}") as client:
+        client.run_workflow("n", "w", "another", None)
+        wal = Path(f"{file}-wal").read_bytes()
+        with unprivileged(), open_log(f"sqlite:///{file}") as tables:
+            assert not list(Audit(tables).run())
+            assert tables.count == client.log.newest()
+        assert Path(f"{file}-wal").read_bytes() == wal
+
+
 def test_a_read_only_file(file: Path) -> None:
     """A file that may not be written to is refused when it is opened, and says what is missing."""
     with unprivileged(), pytest.raises(ReadOnly, match="give this user write access to the file"):
@@ -383,6 +408,7 @@ def test_an_empty_database_gets_its_tables(url: str) -> None:
         assert columns(client.log.database) == EXPECTED
         assert {(table, name) for table, name, *_ in INDEXES} <= indexes(other)
         assert sorted(rows(client, "SELECT * FROM replay_meta")) == [
+            ("log_id", client.log.database.log_id),
             ("retention_floor", "0"),
             ("retention_turn", "0"),
             ("schema_version", str(SCHEMA_VERSION)),
@@ -663,7 +689,7 @@ def test_an_open_database_is_what_the_url_says(url: str) -> None:
     database = open_database(url)
     try:
         assert isinstance(database, MySQL) == url.startswith("mysql")
-        assert database.newest() == (0, 0)
+        assert database.newest() == (0, 0, False)
     finally:
         database.close()
     with stepped(url) as client:

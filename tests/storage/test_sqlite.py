@@ -299,15 +299,15 @@ def traced(client: Client) -> list[str]:
 def test_looking_costs_nothing_while_nothing_happens(client: Client, file: str) -> None:
     """P21: without commits a look reads a counter in memory, and no table."""
     client.run_workflow("n", "w", "a", None)
-    assert client.log.database.newest() == (1, 0)
+    assert client.log.database.newest() == (1, 0, False)
     statements = traced(client)
     for _ in range(3):
-        assert client.log.database.newest() == (1, 0)
+        assert client.log.database.newest() == (1, 0, False)
     assert statements == ["PRAGMA data_version"] * 3
     with stepped(file) as second:
         second.signal_run("n", "w", "a", 1, None, "x")
         second.run_workflow("n", "w", "b", None)
-    assert client.log.database.newest() == (2, 1)
+    assert client.log.database.newest() == (2, 1, False)
 
 
 def test_own_commits_are_noticed_too(client: Client) -> None:
@@ -315,7 +315,7 @@ def test_own_commits_are_noticed_too(client: Client) -> None:
     for number in range(1, 4):
         client.run_workflow("n", "w", f"r{number}", None)
         client.signal_run("n", "w", "r", 1, None, str(number))
-        assert client.log.database.newest() == (number, number)
+        assert client.log.database.newest() == (number, number, False)
 
 
 def test_a_commit_of_another_process_is_read(client: Client, file: str) -> None:

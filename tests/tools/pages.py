@@ -145,7 +145,7 @@ def runs_page() -> str:
     words = {3: '"done"', 5: "waits for signal 1"}
     chosen = Filter("shop", "order", "", "1d", 99)
     frame = Frame("sqlite:///shop.db", "secret")
-    return page.runs_page(frame, chosen, runs, counts, words, at(100), True)
+    return page.runs_page(frame, chosen, runs, counts, words, True)
 
 
 def consumers_page() -> str:

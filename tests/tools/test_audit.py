@@ -23,7 +23,7 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.storage.database import TABLES, BadUrl, SchemaTooNew
+from replay.storage.database import TABLES, BadUrl, SchemaTooNew, Unavailable
 from replay.tools import cli
 from replay.tools.audit import Audit, audited
 from replay.tools.tables import NoLog, open_log
@@ -634,7 +634,7 @@ def test_nothing_is_written_and_nothing_made(
         assert other.run("SELECT name FROM sqlite_master") == [("t",)]
     with pytest.raises(NoLog, match="name the database that has one"):
         list(audited(f"sqlite:///{tmp_path / 'empty.db'}"))
-    with pytest.raises(NoLog, match="is no file"):
+    with pytest.raises(Unavailable, match="cannot be opened"):
         list(audited(missing))
     assert not (tmp_path / "missing.db").exists()
     with pytest.raises(BadUrl):

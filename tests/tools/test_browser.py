@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -238,8 +239,9 @@ def test_q3_the_page_comes_back_after_a_restart(client: Client, tab: Page) -> No
         tab.wait("document.querySelector('#offline').hidden")
         tab.click("#waits button")
         tab.wait("document.querySelector('.chip.completed') !== null")
-    refused = [each for each in tab.errors if "ERR_CONNECTION_REFUSED" in each]
-    assert refused == tab.errors
+    # What was under way when the first process ended was reset, such as the request of the icon.
+    gone = re.compile("ERR_CONNECTION_(REFUSED|RESET)")
+    assert [each for each in tab.errors if not gone.search(each)] == []
     tab.errors.clear()
 
 

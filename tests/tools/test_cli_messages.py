@@ -1,15 +1,35 @@
 """Q2: stored messages as JSON, and typed JSON as messages: exact, whatever is stored."""
 
 import json
+from pathlib import Path
 
 import pytest
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
+from replay import connect
 from replay.server.proto.values_pb2 import Encoded, Failure, Json
 from replay.storage.event import pack
 from replay.tools.console import BadArgument, cells, shortened, to_json, visible, word
 from replay.tools.messages import described, shown, typed
 from tests.example_pb2 import Int
+from tests.tools.commands import run
+
+
+class Reversed:
+    """A codec."""
+
+    def encode(self, key: str, data: bytes) -> bytes:
+        """Turn it around."""
+        return data[::-1]
+
+    def decode(self, key: str, data: bytes) -> bytes:
+        """Turn it back."""
+        if key.endswith("broken/0"):
+            raise ValueError("no key")
+        return data[::-1]
+
+
+CODEC = Reversed()
 
 
 def stored(text: bytes) -> bytes | None:
@@ -122,3 +142,29 @@ def test_q2_wide_characters_take_two_cells() -> None:
     assert [shortened("日本語", n) for n in (6, 5, 4)] == ["日本語", "日本…", "日…"]
     assert shortened("x" * 10**6, 5) == "xxxx…"
     assert shortened("日" * 1000, 200) == "日" * 99 + "…"
+
+
+def test_q2_j4_a_codec_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Q2, J4: so commands show messages as they were, and store them as the others are."""
+    url, codec = f"sqlite:///{tmp_path / 'replay.db'}", f"--codec {__name__}:CODEC"
+    with connect(url, codec=CODEC):
+        pass
+    assert run(f"start ns/flow/r '{{\"n\": 1}}' {codec}", url) == "started ns/flow/r\n[0]\n"
+    assert '{"n":1}' in run(f"show ns/flow/r {codec}", url)
+    assert '"message":{"n":1}' in run(f"tail --after 0 --to-head --json {codec}", url)
+    encoded = run("show ns/flow/r", url)
+    assert "replay.v1.Encoded" in encoded
+    assert '{"n":1}' not in encoded
+    assert run(f"start ns/flow/broken 1 {codec}", url) == "started ns/flow/broken\n[0]\n"
+    assert "replay.v1.Encoded" in run(f"show ns/flow/broken {codec}", url)
+    assert "ns/flow/broken/0: the codec failed: ValueError: no key" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nowhere:CODEC", f"{__name__}:Nothing", "json", f"{__name__}:"])
+def test_q2_j4_a_codec_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    """Q2, J4: with exit code 2, and what is expected."""
+    with connect(url := f"sqlite:///{tmp_path / 'replay.db'}"):
+        pass
+    printed = run(f"tail --to-head --codec {name}", url)
+    assert printed.startswith(f"! replay: --codec {name.split(':')[0]}")
+    assert printed.endswith("[2]\n")

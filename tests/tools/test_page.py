@@ -7,11 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 from google.protobuf import any_pb2
+from google.protobuf.wrappers_pb2 import StringValue
 
 from replay import Event
 from replay.query import Waiting
 from replay.tools import page, timeline
 from replay.tools.markup import Markup, tag, text
+from replay.tools.messages import readable
 from replay.tools.page import Filter, Frame, RunView
 from tests.example_pb2 import Int
 from tests.tools.pages import (
@@ -59,13 +61,15 @@ class Elements(HTMLParser):
 def hostile(words: str) -> dict[str, str]:
     """Every page, with a text of somebody's choice wherever data can stand."""
     frame = Frame(words, words, words)
-    changes = {"namespace": words, "workflow": words, "run": words, "error": words}
-    run = described(**changes, result={words: words})
     data = event(1, CREATED, "", 0, {words: [words]})
+    changes = {"namespace": words, "workflow": words, "run": words}
+    run = described(**changes, error=words)
+    done = described(**changes, status="completed", ended_at=at(3), result=data.raw)
     calls = [data, event(2, ASKED, f"{words}/{words}", 1, words), event(3, OUTPUT, "o/0", 1, words)]
     consumer = PAGES["consumers.html"]
     return {
         "run": page.run_page(frame, RunView(run, calls, 0, 0, 2, 0), at(9)),
+        "done": page.run_page(frame, RunView(done, calls, 0, 0, 2, 0), at(9)),
         "log": page.log_page(frame, calls, Filter(words, words, words, words)),
         "error": page.error_page(frame, words, words),
         "consumers": consumer(),
@@ -282,29 +286,29 @@ def test_q3_all_who_answer_a_wait_send_one_signal() -> None:
     ("value", "words"),
     [
         ({"a": [1, "ü"]}, '{"a": [1, "ü"]}'),
+        (10**18 + 1, "1000000000000000001"),
         (Int(value=3), '{"@type": "example.Int", "value": "3"}'),
+        (StringValue(value="x"), '{"@type": "google.protobuf.StringValue", "value": "x"}'),
         (None, "null"),
     ],
 )
 def test_q3_a_message_is_shown_as_json(value: object, words: str) -> None:
     """Q3: plain values as they are, protobuf messages with the names of their fields."""
-    assert page.as_json(value, indent=None) == words
+    assert readable(event(1, CREATED, "", 0, value).raw, 0) == words
 
 
 def test_q3_a_message_that_cannot_be_read_says_why() -> None:
     """Q3: a damaged message, or one of a type that is not imported; the page is there anyway."""
-    foreign = event(1, CREATED, "", 0)
-    foreign.raw = any_pb2.Any(type_url="x/app.Unknown", value=b"\x08\x07").SerializeToString()
-    assert page.value_of(foreign) == {"@type": "app.Unknown", "1": 7}
-    foreign.raw = b"\xff<b>"
-    assert "damaged" in page.message(foreign)
-    assert "(4 bytes)" in page.message(foreign)
+    foreign = any_pb2.Any(type_url="x/app.Unknown", value=b"\x08\x07").SerializeToString()
+    assert readable(foreign, 0) == '{"@type": "app.Unknown", "1": 7}'
+    assert "damaged" in page.message(b"\xff<b>")
+    assert "(4 bytes)" in page.message(b"\xff<b>")
 
 
 def test_q3_what_is_long_is_cut_and_says_so() -> None:
     """Q3: a message of 4 MiB does not become a page of 4 MiB."""
     assert page.clipped("x" * 200) == "x" * 160 + "… 40 more characters"
-    assert len(page.message(event(1, CREATED, "", 0, "y" * 500_000))) < 100_100
+    assert len(page.message(event(1, CREATED, "", 0, "y" * 500_000).raw)) < 100_100
 
 
 def test_q3_an_address_leads_back_to_the_same_names() -> None:

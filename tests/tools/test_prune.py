@@ -11,7 +11,7 @@ import pytest
 
 from replay.tools import cli
 from replay.tools.keep import age
-from tests.support import START, Clock, listing, stepped
+from tests.support import START, Clock, listing, raw, stepped
 from tests.test_retention import Cluster, emptied
 
 
@@ -70,6 +70,29 @@ def test_l9_prune(old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == nothing
     assert cli.main([*command[:5], "--forget"]) == 0
     assert capsys.readouterr().out == "removed 4 events and 0 signals: 2 runs, 2 iterations\n"
+
+
+def test_l9_a_prune_names_the_consumer_that_holds_it_up(
+    old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """L9: the one that has read least, and how far."""
+    with raw(old) as other:
+        newest = other.run("SELECT MAX(id) FROM replay_events")[0][0]
+        for name, at in (("consumer/report", 7), ("consumer/b", 9), ("consumer/c", newest)):
+            columns = "(id, last_event_id, owner, updated_at)"
+            other.run(f"INSERT INTO replay_cursors {columns} VALUES (?, ?, '', '')", name, at)
+    assert cli.main(["prune", "--url", old, "--older-than", "30d"]) == 0
+    text = "replay: nothing behind event 7 can go: consumer/report has read no further\n"
+    assert capsys.readouterr().err == text
+    assert cli.main(["prune", "--url", old, "--older-than", "30d", "--json"]) == 0
+    nothing = {"runs": 0, "iterations": 0, "events": 0, "signals": 0}
+    held_up = {"held_up_by": "consumer/report", "up_to": 7}
+    assert json.loads(capsys.readouterr().out) == nothing | held_up
+    with raw(old) as other:
+        other.run(f"UPDATE replay_cursors SET last_event_id = {newest}")
+    assert cli.main(["prune", "--url", old, "--older-than", "36500d", "--json"]) == 0
+    held_up = {"held_up_by": None, "up_to": None}
+    assert json.loads(capsys.readouterr().out) == nothing | held_up
 
 
 def test_export(old: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,15 @@ from urllib.parse import urlencode
 
 import pytest
 
-from replay import Client, connect, register_workflow
+from replay import Client, Event, connect, register_workflow
 from replay.server.options import BadSetup, address
 from replay.storage.database import Unavailable
+from replay.tools import page as pages
 from replay.tools import ui
+from replay.tools.page import Filter, Frame
 from replay.tools.ui import make_edge
 from tests.serving import serving
+from tests.support import raw
 from tests.tools.served import FORM, Served
 from tests.tools.test_cli import bare
 
@@ -187,6 +190,19 @@ def test_q3_a_bug_is_logged_and_tells_nothing(
     with caplog.at_level(logging.ERROR, "replay"):
         status, _, text = page.ask("GET", "/consumers")
     assert (status, "a secret" in text, "a secret" in caplog.text) == (500, False, True)
+
+
+def test_q3_a_run_is_read_as_far_as_all_shards_of_its_workflow(tmp_path: Path) -> None:
+    """Q3: and not as far as another workflow whose name begins like it."""
+    cursors = {"order/1_of_2": 5, "order/2_of_2": 3, "order": 9, "orders": 1, "orde": 1}
+    with connect(url := f"sqlite:///{tmp_path / 'replay.db'}") as client, raw(url) as other:
+        columns = "(id, last_event_id, owner, updated_at)"
+        for name, at in cursors.items():
+            sql = f"INSERT INTO replay_cursors {columns} VALUES (?, ?, '', '')"
+            other.run(sql, f"workflow/shop/{name}", at)
+        site = ui.Site(client)
+        assert site._handled("shop", "order") == 3
+        assert site._handled("shop", "none") is None
 
 
 def test_q3_it_works_on_a_server(tmp_path: Path) -> None:
@@ -435,6 +451,36 @@ def test_q3_a_slow_request_has_ten_seconds_in_all(
             assert line.recv(1) == b""
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize(("name", "most"), [("MOST_EVENTS", 1), ("MOST_BYTES", 1000)])
+def test_q3_a_page_holds_a_bounded_part_of_a_run(
+    name: str, most: int, client: Client, page: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q3: in events and in bytes, and it says so."""
+    for event in client.stream("shop"):
+        if event.key.target == "replay_signal":
+            break
+    words = "These are the first 1 events; there are more."
+    assert words not in page.ask("GET", "/run/shop/greet/one")[2]
+    monkeypatch.setattr(ui, name, most)
+    assert words in page.ask("GET", "/run/shop/greet/one")[2]
+
+
+def test_q3_the_log_is_shown_without_its_messages(
+    client: Client, page: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q3: nothing of them is on the page, so none is kept."""
+    shown: list[Event] = []
+    draw = pages.log_page
+
+    def seen(frame: Frame, events: Iterable[Event], chosen: Filter) -> str:
+        shown.extend(events)
+        return draw(frame, shown, chosen)
+
+    monkeypatch.setattr(pages, "log_page", seen)
+    assert page.ask("GET", "/log")[0] == 200
+    assert {event.raw for event in shown} == {None}
 
 
 def test_q3_many_connections_use_few_threads(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:

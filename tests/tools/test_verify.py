@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from replay import register_activity, register_workflow
+from replay import connect, register_activity, register_workflow
 from replay.tools import cli
 from replay.tools import verify as command
 from tests.ledger import ROOT
 from tests.support import Clock, drain, loops, stepped
-from tests.test_verify import SERVED, lived, pack_and_ship, patched
+from tests.test_verify import SERVED, Reversed, exported, lived, pack_and_ship, patched
 
 CODE = """
     from __future__ import annotations
@@ -174,7 +174,7 @@ def test_v2_a_workflow_without_function_is_no_success(place: Place) -> None:
         (["good", "old.jsonl", "--as", "flow"], "--as flow: expected NAME=FUNCTION"),
         (["good", "old.jsonl", "--as", "flow=no.such"], "--as no.such: module 'good' has no"),
         (["good", "old.jsonl", "--as", "flow=replay"], "is not a function: expected workflow("),
-        (["good", "old.jsonl", "--codec", "none"], "--codec none: module 'good' has no"),
+        (["good", "old.jsonl", "--codec", "none"], "--codec none: ModuleNotFoundError"),
         (["good", "old.jsonl", "--as", "flow=LIST"], "is not a function: expected workflow("),
         (["good", "old.jsonl", "--url", "sqlite:///x.db"], "old.jsonl or --url: name one of them"),
         (["good"], "say which log: --url URL, or set REPLAY_URL"),
@@ -191,6 +191,21 @@ def test_v2_what_cannot_be_carried_out(place: Place, arguments: list[str], probl
     assert err.startswith("replay: ")
     assert problem in err
     assert err.count("\n") == 1
+
+
+def test_v2_j4_a_codec_is_named(place: Place) -> None:
+    """V2, J4: for a file and for a log, as other commands name it."""
+    place.code("keys", "from tests.test_verify import Reversed\nCODEC = Reversed()")
+    url = f"sqlite:///{place.folder / 'replay.db'}"
+    with connect(url, loops=False, codec=Reversed()) as client:
+        client.run_workflow("ns", "flow", "a", "tea")
+        drain(register_workflow(client, "ns", pack_and_ship, name="flow", start=False))
+        file = place.export(*exported(client))
+    for source in ([file], ["--url", url]):
+        done = (0, "1 history: no differences\n", "")
+        assert place.run("good", *source, "--codec", "keys:CODEC") == done
+        code, out, _ = place.run("good", *source)
+        assert (code, "is encoded: connect with its codec" in out) == (1, True)
 
 
 def test_v2_a_line_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ Run it like this:
 
 docs/porting.md defines what a driver reads and writes.  The engine lacks
 the commands `terminate`, `prune`, `runs`, `table` and `verify`, shards, typed plain values, the
-first of several requests, patches, and a cancel that a restart passes on.  It leaves these out.
+first of several requests, patches, the inbox, statements that are executed exactly once, and a
+cancel that a restart passes on.  It leaves these out.
 """
 
 from __future__ import annotations
@@ -255,6 +256,8 @@ class Driver:
             return Sleeper(self.log)
         if name == "replay_signal":
             return Matcher(self.log)
+        if name.count("/") < 2:
+            raise LeftOut(name)
         kind, namespace, function, *shard = name.split("/")
         if shard or function not in (FLOWS if kind == "workflow" else WORKS):
             raise LeftOut(name)
