@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import replay
 from tutorial.checking import check
+from tutorial.engine import steps
 from tutorial.lessons import FOLDER, STATE, Lesson, NoSuchLesson, Program, Progress, find, lesson
 
 
@@ -17,7 +18,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser(
         prog="./dev tutorial",
-        description="Twelve lessons in durable execution. Without arguments: where you stand.",
+        description="Twelve lessons in durable execution. Without arguments: where you stand. "
+        "`./dev tutorial engine` lists ten steps in which you build an engine of your own.",
     )
     parser.add_argument("lesson", type=int, nargs="?", help="the number of the lesson to run")
     parser.add_argument("role", nargs="?", default="", help="the process to run, if it has several")
@@ -103,7 +105,10 @@ def end_with_reader(out: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 for a lesson not done yet, 2 for bad input."""
-    args = parse(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["engine"]:
+        return steps.main(given[1:])
+    args = parse(given)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress()
     try:

@@ -41,8 +41,8 @@ def blanked(solution: str) -> str:
         text = line.strip()
         if text.startswith("# TODO(you)"):
             state = "asked"
-        elif state == "asked" and text.startswith("# instead: "):
-            line = line.replace("# instead: ", "")
+        elif state == "asked" and text.startswith("# instead:"):
+            line = "" if text == "# instead:" else line.replace("# instead: ", "")
         elif state == "asked" and not text.startswith("#"):
             state = "found"
         if state != "found":

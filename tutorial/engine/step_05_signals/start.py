@@ -1,0 +1,454 @@
+"""A log, its consumers, sleeps, and signals that wait until a run wants them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+NOOP, CREATED, COMPLETED, OUTPUT, REQUEST, RESPONSE = range(6)
+
+#: A workflow: it yields what it wants (see `Call` and `Output`) and is called again to replay it.
+Flow = Callable[[Any], Generator[Any, Any, Any]]
+#: An activity: it has effects outside of the log.  It gets an `Attempt` and a value.
+Work = Callable[["Attempt", Any], Any]
+Flows = Mapping[str, Flow]
+Works = Mapping[str, Work]
+
+TABLES = [
+    """CREATE TABLE IF NOT EXISTS events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, type INTEGER NOT NULL, key TEXT NOT NULL,
+        iteration TEXT NOT NULL, time INTEGER NOT NULL, value TEXT NOT NULL, UNIQUE (type, key))""",
+    "CREATE INDEX IF NOT EXISTS events_of ON events (iteration, id)",
+    "CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, position INTEGER NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS sleeps (
+        key TEXT PRIMARY KEY, due INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0)""",
+    # TODO(you): Store the signals, and the awaits.  A signal is unique by run, type and external
+    # id.
+]
+
+
+class BadName(ValueError):
+    """A name that no key can hold."""
+
+
+class New(NamedTuple):
+    """An event that is to be added."""
+
+    type: int
+    key: str
+    value: Any = None
+
+    @property
+    def iteration(self) -> str:
+        """The first four parts of the key: namespace, workflow, run and iteration."""
+        return "/".join(self.key.split("/")[:4])
+
+
+class Event(NamedTuple):
+    """An event in the log.  Its time is in milliseconds since 1970."""
+
+    id: int
+    type: int
+    key: str
+    time: int
+    value: Any
+
+    @property
+    def iteration(self) -> str:
+        """The first four parts of the key: namespace, workflow, run and iteration."""
+        return "/".join(self.key.split("/")[:4])
+
+
+class Change(NamedTuple):
+    """A statement that a consumer carries out together with the events that it adds."""
+
+    sql: str
+    values: tuple[object, ...]
+
+
+#: A consequence of an event.
+Write = New | Change
+
+
+def key(*names: object) -> str:
+    """A key of these names; raises BadName where two keys could be taken for each other."""
+    for name in map(str, names):
+        if not name or "/" in name or name in (".", "..") or name != name.strip():
+            raise BadName(f"{name!r} is no name")
+        if not name.isprintable():
+            raise BadName(f"{name!r} has a character that cannot be printed")
+    return "/".join(map(str, names))
+
+
+def inside(key: str) -> tuple[str, str]:
+    """Two texts; all keys that begin with this key and a slash are between them."""
+    return f"{key}/", f"{key}0"  # "0" is the character after "/".
+
+
+def clock() -> int:
+    """The time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Log:
+    """The events, in the order of their ids, in a SQLite file."""
+
+    def __init__(self, path: str) -> None:
+        self.db = sqlite3.connect(path, timeout=10, isolation_level=None)
+        self.now = clock
+        self.db.execute("PRAGMA journal_mode = WAL")  # Readers do not wait for a writer.
+        for table in TABLES:
+            self.db.execute(table)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Store all that is written inside, or nothing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+
+    def append(self, events: Sequence[New]) -> list[bool]:
+        """Add events in one transaction; for each, whether it was new."""
+        with self.transaction():
+            return [self.add(event) for event in events]
+
+    def add(self, event: New) -> bool:
+        """Add an event inside a transaction, unless its type and key are there already."""
+        row = (event.type, event.key, event.iteration, self.now())
+        value = json.dumps(event.value, allow_nan=False)
+        sql = """INSERT INTO events (type, key, iteration, time, value) SELECT ?, ?, ?, ?, ?
+            WHERE NOT EXISTS (SELECT 1 FROM events WHERE type = ? AND key = ?)"""
+        return self.db.execute(sql, (*row, value, event.type, event.key)).rowcount == 1
+
+    def read(self, after: int) -> Iterator[Event]:
+        """The events with larger ids, in order, while you ask for them."""
+        yield from self._select("id > ? ORDER BY id", after)
+
+    def history(self, iteration: str) -> list[Event]:
+        """The events of one iteration of a run."""
+        return list(self._select("iteration = ? ORDER BY id", iteration))
+
+    def _select(self, which: str, *values: object) -> Iterator[Event]:
+        sql = f"SELECT id, type, key, time, value FROM events WHERE {which}"
+        for id, type, key, stamp, value in self.db.execute(sql, values):
+            yield Event(id, type, key, stamp, json.loads(value))
+
+    def find(self, type: int, key: str) -> Event | None:
+        """The event of this type and key."""
+        return next(self._select("type = ? AND key = ?", type, key), None)
+
+
+def start(log: Log, namespace: str, workflow: str, run: str, value: Any = None) -> bool:
+    """Start a run; False if it was started before, with this input or another."""
+    return log.append([New(CREATED, key(namespace, workflow, run, 0), value)])[0]
+
+
+# TODO(you): Store a signal, whether or not a run awaits it.
+def send(
+    log: Log, namespace: str, workflow: str, run: str, type: int, external_id: str, value: Any
+) -> bool:
+    """Send a signal to a run; False if this external id was used before for this run and type."""
+    iteration = key(namespace, workflow, run, 0)
+    for event in log.history(iteration):
+        if event.type == REQUEST and event.key.split("/")[4:] == ["replay_signal", f"{type}:0"]:
+            return log.append([New(RESPONSE, event.key, {"value": value})])[0]
+    return False
+
+
+# The requests and outputs of a workflow.
+
+
+class Call(NamedTuple):
+    """A request.  `yield Call("charge", 500)` is what the activity returns.
+
+    `yield [Call(...), Call(...)]` makes several requests at once, and is the list of their answers.
+    """
+
+    target: str
+    value: Any = None
+    kind: str = ""  # Calls of a target are counted for each kind.
+
+
+class Output(NamedTuple):
+    """A message to the outside.  `yield Output("placed", 17)` does not wait."""
+
+    name: str
+    value: Any = None
+
+
+def sleep(seconds: float) -> Call:
+    """A request to go on later: `yield sleep(10)`."""
+    return Call("replay_sleep", max(0, math.ceil(seconds * 1000)))
+
+
+class Signal(NamedTuple):
+    """A signal that has come."""
+
+    value: Any
+
+
+def receive(type: int, seconds: float) -> Call:
+    """A request for the next signal of a type.  `yield receive(1, 10)` is a Signal, or None."""
+    return Call("replay_signal", max(0, math.ceil(seconds * 1000)), f"{type}:")
+
+
+class HistoryMismatch(Exception):
+    """The code does not make the requests of its history."""
+
+
+class Replay:
+    """One iteration of a run: its function, called again with the answers of its history."""
+
+    def __init__(self, function: Flow, history: Sequence[Event], upto: int) -> None:
+        """Take the whole history; responses up to this id have been received."""
+        self.function = function
+        self.created = next(event for event in history if event.type == CREATED)
+        self.requests = [event for event in history if event.type == REQUEST]
+        self.outputs = {event.key for event in history if event.type == OUTPUT}
+        self.responses = {
+            event.key: event for event in history if event.type == RESPONSE and event.id <= upto
+        }
+        self.counts: Counter[str] = Counter()
+        self.made = 0
+        self.added: list[New] = []
+
+    def run(self) -> list[New]:
+        """Call the function up to its first wait without an answer; what the log then lacks."""
+        generator = self.function(self.created.value)
+        answer: Any = None
+        while True:
+            try:
+                command = generator.send(answer)
+            except StopIteration as end:
+                return self._end(end.value)
+            if isinstance(command, Output):
+                self._emit(command.name, command.value)
+                answer = None
+                continue
+            calls = command if isinstance(command, list) else [command]
+            found = [self.responses.get(self._request(call)) for call in calls]
+            answers = [self._answer(event) for event in found if event is not None]
+            if len(answers) < len(calls):
+                with suppress(Exception):  # Its `finally` blocks may do what they like.
+                    generator.close()
+                return self.added
+            answer = answers if isinstance(command, list) else answers[0]
+
+    def _add(self, event: New) -> None:
+        self.added.append(event)
+
+    def _request(self, call: Call) -> str:
+        """Make the next request, unless the history has it; its key."""
+        place = f"call/{call.target}/{call.kind}"
+        wanted = key(*self.created.key.split("/"), call.target, f"{call.kind}{self.counts[place]}")
+        self.counts[place] += 1
+        self.made += 1
+        if self.made > len(self.requests):
+            self._add(New(REQUEST, wanted, call.value))
+        elif self.requests[self.made - 1].key != wanted:
+            has = self.requests[self.made - 1]
+            raise HistoryMismatch(f"the history has {has.key} (event {has.id}), the code {wanted}")
+        return wanted
+
+    def _emit(self, name: str, value: Any) -> None:
+        """Add an output, unless the history has it."""
+        output = key(*self.created.key.split("/"), name, self.counts[f"output/{name}"])
+        self.counts[f"output/{name}"] += 1
+        if output not in self.outputs:
+            self._add(New(OUTPUT, output, value))
+
+    def _answer(self, event: Event) -> Any:
+        """The answer that a response holds, for the function."""
+        if event.key.split("/")[4] == "replay_signal":
+            return Signal(event.value["value"]) if "value" in event.value else None
+        return event.value.get("value")
+
+    def _end(self, result: Any) -> list[New]:
+        """End the iteration with a result, if there is one."""
+        if self.made < len(self.requests):
+            has = self.requests[self.made]
+            raise HistoryMismatch(f"the history has {has.key} (event {has.id}), the code has ended")
+        if result is not None:
+            self._emit("replay_result", result)
+        return [*self.added, New(COMPLETED, self.created.key)]
+
+
+# Carrying runs out.
+
+
+class Attempt(NamedTuple):
+    """An activity's view of its call."""
+
+    key: str
+
+
+class Consumer:
+    """Reads the log in order, under a name, and adds what follows from each event."""
+
+    def __init__(self, log: Log, name: str) -> None:
+        self.log = log
+        self.name = name
+        sql = "SELECT position FROM cursors WHERE name = ?"
+        self.position: int = (log.db.execute(sql, (name,)).fetchone() or [0])[0]
+
+    def wants(self, event: Event) -> bool:
+        """Whether this consumer has something to do with an event."""
+        raise NotImplementedError
+
+    def handle(self, event: Event) -> list[Write]:
+        """The consequences of an event: decided here, and stored by `commit`."""
+        raise NotImplementedError
+
+    def step(self) -> bool:
+        """Do one thing, if there is something to do; whether there was."""
+        event = self.next_event()
+        if event is None:
+            return self.idle()
+        self.commit(event.id, self.handle(event))
+        return True
+
+    def next_event(self) -> Event | None:
+        """The next event that it wants."""
+        for event in self.log.read(self.position):
+            if self.wants(event):
+                return event
+            self.position = event.id
+        return None
+
+    def idle(self) -> bool:
+        """Do something that no event asks for; whether there was anything to do."""
+        return False
+
+    def commit(self, position: int, writes: Sequence[Write]) -> None:
+        """Store what follows from the events up to this position."""
+        with self.log.transaction():
+            sql = "INSERT OR REPLACE INTO cursors (name, position) VALUES (?, ?)"
+            self.log.db.execute(sql, (self.name, position))
+            self.write(writes)
+        self.position = position
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """Add events and carry out changes, inside a transaction."""
+        for write in writes:
+            if isinstance(write, New):
+                self.log.add(write)
+            else:
+                self.log.db.execute(*write)
+
+
+class Workflow(Consumer):
+    """Replays the runs of one workflow."""
+
+    def __init__(self, log: Log, namespace: str, name: str, function: Flow) -> None:
+        super().__init__(log, f"workflow/{namespace}/{name}")
+        self.place = [namespace, name]
+        self.function = function
+
+    def wants(self, event: Event) -> bool:
+        """A run that begins, or a response to one."""
+        return event.type in (CREATED, RESPONSE) and event.key.split("/")[:2] == self.place
+
+    def handle(self, event: Event) -> list[Write]:
+        """The events that the run adds before it waits again."""
+        history = self.log.history(event.iteration)
+        types = {each.type for each in history}
+        if CREATED not in types or COMPLETED in types:
+            return []  # A late response.
+        return [*Replay(self.function, history, event.id).run()]
+
+
+class Activity(Consumer):
+    """Executes the requests of one activity."""
+
+    def __init__(self, log: Log, namespace: str, name: str, function: Work) -> None:
+        super().__init__(log, f"activity/{namespace}/{name}")
+        self.place = (namespace, name)
+        self.function = function
+
+    def wants(self, event: Event) -> bool:
+        """A request of this activity."""
+        if event.type != REQUEST:
+            return False
+        namespace, _, _, _, target, _ = event.key.split("/")
+        return (namespace, target) == self.place
+
+    def handle(self, event: Event) -> list[Write]:
+        """The response, unless the log has it."""
+        if self.log.find(RESPONSE, event.key):
+            return []
+        value = self.function(Attempt(event.key), event.value)
+        return [New(RESPONSE, event.key, {"value": value})]
+
+
+class Sleeper(Consumer):
+    """Answers the sleeps of all namespaces."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log, "replay_sleep")
+
+    def wants(self, event: Event) -> bool:
+        """A sleep."""
+        return event.type == REQUEST and event.key.split("/")[4] == "replay_sleep"
+
+    def handle(self, event: Event) -> list[Write]:
+        """A row with the moment at which the sleep is over."""
+        sql = "INSERT INTO sleeps (key, due) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
+        return [Change(sql, (event.key, event.time + event.value))]
+
+    def idle(self) -> bool:
+        """Answer the sleep that has been over for longest."""
+        sql = "SELECT key FROM sleeps WHERE done = 0 AND due <= ? ORDER BY due LIMIT 1"
+        row = self.log.db.execute(sql, (self.log.now(),)).fetchone()
+        if row is None:
+            return super().idle()
+        done = Change("UPDATE sleeps SET done = 1 WHERE key = ?", row)
+        self.commit(self.position, [New(RESPONSE, row[0], {}), done])
+        return True
+
+
+# TODO(you): Give each signal to the oldest open await of its run and type, and each await at most
+# one signal.  An await whose time is over takes a signal that was sent by then.
+class Matcher(Consumer):
+    """Answers awaits whose time is over."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log, "replay_signal")
+
+    def wants(self, event: Event) -> bool:
+        """An await."""
+        return event.type == REQUEST and event.key.split("/")[4] == "replay_signal"
+
+    def handle(self, event: Event) -> list[Write]:
+        """Nothing: `send` does it all."""
+        return []
+
+
+def drain(consumers: Sequence[Consumer]) -> None:
+    """Let each consumer work while it has something to do, until none has."""
+    while sum(consumer.step() for consumer in consumers):
+        pass
+
+
+def consumers(log: Log, namespace: str, flows: Flows, works: Works) -> list[Consumer]:
+    """A consumer for each workflow and activity of a namespace."""
+    return [
+        Sleeper(log),
+        Matcher(log),
+        *(Workflow(log, namespace, name, flow) for name, flow in flows.items()),
+        *(Activity(log, namespace, name, work) for name, work in works.items()),
+    ]
+
+
+def work(log: Log, namespace: str, flows: Flows, works: Works) -> None:
+    """Do all that there is to do now for the runs of a namespace."""
+    drain(consumers(log, namespace, flows, works))
