@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from replay import Event, EventType
-from tutorial.checking import Claim, own
+from tutorial.checking import Claim, Kill, asked, own
 from tutorial.lesson_05_cron.cron_pb2 import Schedule, Skipped, Tick
 
 NAMESPACE = "cron"
-KILL_AFTER = 10  # The work of tick 2 has just been asked for: it takes longer than two periods.
+KILLS = [Kill("the work of tick 2 begins, which takes longer than a period", asked("chore", "1"))]
 ENOUGH = 4  # ticks
 
 

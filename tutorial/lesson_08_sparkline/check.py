@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from replay import Event, EventType
-from tutorial.checking import Claim
+from tutorial.checking import Claim, Kill
 from tutorial.lesson_08_sparkline.namespace import WIDTH
 from tutorial.lesson_08_sparkline.sparkline_pb2 import Price
 
 NAMESPACE = "sparkline"
-KILL_AFTER = 25  # In the fourth iteration.
+KILLS = [
+    Kill(
+        "the fourth iteration has begun with three prices",
+        lambda events: any(event.key.iteration == 3 for event in events),
+    )
+]
 SHORT = 40  # Events.
 
 

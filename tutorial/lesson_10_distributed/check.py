@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from replay import Event, EventType
-from tutorial.checking import Claim, own
+from tutorial.checking import Claim, Kill, Last, answered, asked, own
 from tutorial.lesson_10_distributed.printing_pb2 import Page, Receipt, Sheet
 
 NAMESPACE = "distributed"
-KILL_AFTER = 12  # Page 3 has just been asked for, and is being printed.
+KILLS = [Kill("page 3 is being printed", asked("render", "2"))]
+LAST = Last("activities", asked("render", "0"), answered("render", "0"))
 
 
 def check(events: Sequence[Event]) -> list[Claim]:

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from replay import Event, EventType, Shard
-from tutorial.checking import Claim
+from tutorial.checking import Claim, Kill, answered
 from tutorial.lesson_11_sharding.namespace import COUNT, PHOTOS
 from tutorial.lesson_11_sharding.photos_pb2 import Picture
 
 NAMESPACE = "sharding"
-KILL_AFTER = 2 * PHOTOS + 4  # All photos are asked for, and the first ones are developed.
+KILLS = [
+    Kill(
+        "all photos are asked for, and the first one is developed",
+        lambda events: answered("develop")(events) and len(events) > 2 * PHOTOS,
+    )
+]
 SHARDS = [Shard.hashed(m, COUNT) for m in range(COUNT)]
 
 
