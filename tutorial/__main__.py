@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 import replay
+from replay.tools.lanes import follow
 from tutorial.checking import check
 from tutorial.lessons import FOLDER, STATE, Lesson, NoSuchLesson, Program, Progress, find, lesson
 
@@ -34,6 +35,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--check", action="store_true", help="say whether the lesson is done")
     what.add_argument(
         "--reset", action="store_true", help="write a fresh start.py; keep the old one"
+    )
+    what.add_argument(
+        "--watch", action="store_true", help="show the lesson's log as a timeline, until Ctrl-C"
     )
     what.add_argument("--crash", type=int, metavar="EVENT", help="kill the program at this event")
     parser.add_argument("--url", help="the database; by default a SQLite file for each lesson")
@@ -115,6 +119,15 @@ def run(lesson: Lesson, args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def watch(lesson: Lesson, args: argparse.Namespace) -> int:
+    """Show the log of a lesson as a timeline, while other processes add to it."""
+    STATE.mkdir(exist_ok=True)
+    url = args.url or lesson.url(chosen_module(lesson, args))
+    with replay.connect(url, loops=False) as client:
+        follow(client, lesson.module("check").NAMESPACE, sys.stdout)
+    return 0
+
+
 def reset(lesson: Lesson, progress: Progress) -> None:
     """Write a fresh `start.py`, and keep the old one."""
     if (kept := lesson.reset()) is not None:
@@ -167,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if args.check:
             return checked(chosen, args, progress)
+        if args.watch:
+            return watch(chosen, args)
         return run(chosen, args, progress)
     except SyntaxError as error:
         print(syntax_error(error), file=sys.stderr)

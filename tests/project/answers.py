@@ -124,7 +124,9 @@ WRONG: Sequence[Answer] = [
         "count the periods from the anchor",
     ),
     Answer(5, "nothing skipped", [("range(number, latest)", "range(0)")], "see missed()"),
-    Answer(5, "skips too much", [("range(number, latest)", "range(number, latest + 1)")], "missed"),
+    Answer(
+        5, "skips too much", [("range(number, latest)", "range(number, latest + 1)")], "too early"
+    ),
     Answer(5, "skips from 0", [("range(number, latest)", "range(0, latest)")], "`number`"),
     Answer(6, "folded in twice", [("if event.id > kept.event:", "if True:")], "greater than kept."),
     Answer(6, "no id kept", [("            kept.event = event.id\n", "")], "greater than kept."),
@@ -246,7 +248,8 @@ RIGHT: Sequence[Answer] = [
             (
                 FITS + REFUSE,
                 "        if claim.offer != offer or claim.provider in gone:\n"
-                "            flow.emit_refused(claim)\n            continue\n        return claim\n",
+                "            flow.emit_refused(claim)\n            continue\n"
+                "        return claim\n",
             )
         ],
     ),

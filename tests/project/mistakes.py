@@ -182,6 +182,7 @@ MISTAKES: Sequence[Mistake] = [
     Mistake(7, "two orders open at once", edited(of(ANSWERED, "cancel"), 0, put(open=2)), {2}),
     Mistake(7, "less than was wanted", edited(of(ANSWERED, "cancel"), -1, put(quantity=1)), {3}),
     Mistake(7, "an order that is not reported", without(of(OUTPUT, "placed")), {4}),
+    Mistake(7, "an order that does not rest", without(of(ASKED, SLEEP)), {5}),
     Mistake(8, "too few prices", lambda log: log[:20], {0, 1, 2, 3}),
     Mistake(
         8,

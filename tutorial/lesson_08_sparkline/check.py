@@ -53,7 +53,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
     torn = [
         after[0].key.iteration
         for before, after in pairwise(found)
-        if carried(after) != (carried(before) + sampled(before))[-WIDTH:]
+        if carried(after)[-WIDTH:] != (carried(before) + sampled(before))[-WIDTH:]
     ]
     hidden = [
         before[0].key.iteration
