@@ -19,7 +19,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser(
         prog="./dev tutorial",
-        description="Twelve lessons in durable execution. Without arguments: where you stand.",
+        description="Fifteen lessons in durable execution. Without arguments: where you stand.",
     )
     parser.add_argument("lesson", type=int, nargs="?", help="the number of the lesson to run")
     parser.add_argument("role", nargs="?", default="", help="the process to run, if it has several")
@@ -36,6 +36,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument(
         "--reset", action="store_true", help="write a fresh start.py; keep the old one"
     )
+    what.add_argument("--hint", action="store_true", help="show the next hint")
     what.add_argument(
         "--watch", action="store_true", help="show the lesson's log as a timeline, until Ctrl-C"
     )
@@ -128,11 +129,20 @@ def watch(lesson: Lesson, args: argparse.Namespace) -> int:
     return 0
 
 
+def hint(lesson: Lesson, progress: Progress) -> None:
+    """Print the next hint; after the last one begin again."""
+    found = lesson.hints()
+    seen = progress.hinted(lesson) % len(found)
+    print(found[seen])
+    progress.hinted(lesson, seen + 1)
+
+
 def reset(lesson: Lesson, progress: Progress) -> None:
     """Write a fresh `start.py`, and keep the old one."""
     if (kept := lesson.reset()) is not None:
         print(f"Your old file is {kept.relative_to(FOLDER.parent)}.")
     progress.note(lesson, False)
+    progress.hinted(lesson, 0)
     print(f"{lesson.start.relative_to(FOLDER.parent)} is as it was at the beginning.")
 
 
@@ -177,6 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = lesson(args.lesson)
         if args.reset:
             reset(chosen, progress)
+            return 0
+        if args.hint:
+            hint(chosen, progress)
             return 0
         if args.check:
             return checked(chosen, args, progress)

@@ -12,6 +12,7 @@ It may also have:
 
 - `prepare(client, run)`: does something before the program starts.
 - `LAST`: a process that starts later than the others.
+- `ROLES`: the processes that the check starts; by default all.
 - `look(ran)`: looks at what the log does not show.
 """
 
@@ -166,7 +167,7 @@ def commands(lesson: Lesson, module: str, url: str, run: str) -> dict[str, list[
     options = ["--url", url, "--run", run, *lesson.option(module)]
     return {
         role: [*common, *([role] if role else []), *options]
-        for role in sorted(lesson.programs(module))
+        for role in sorted(getattr(lesson.module("check"), "ROLES", lesson.programs(module)))
     }
 
 

@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -51,6 +52,21 @@ def blanked(solution: str) -> str:
         elif text == "# done":
             state = "given"
     return "\n".join(lines) + "\n"
+
+
+def hints(solution: str) -> list[str]:
+    """The hints of a lesson: for each TODO(you) first the names that it needs, then the code."""
+    found: list[str] = []
+    places = re.findall(r"^ *# TODO\(you\): .*?^ *# done$", solution, re.DOTALL | re.MULTILINE)
+    for number, place in enumerate(places, 1):
+        text = textwrap.dedent(place).splitlines()
+        code = [line for line in text if not line.lstrip().startswith("#")]
+        calls = dict.fromkeys(re.findall(r"[\w.]+(?=\()", "\n".join(code)))
+        title = f"TODO {number} of {len(places)}"
+        lines = f"{len(code)} line{'s' * (len(code) != 1)}"
+        found.append(f"{title}: {lines}, with {', '.join(calls) or 'no call'}.")
+        found.append("\n".join((f"{title}:", *(f"    {line}" for line in code))))
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,10 @@ class Lesson:
         if module.startswith("try_"):
             return ["--try", module.removeprefix("try_")]
         return ["--solution"] if module == "solution" else []
+
+    def hints(self) -> list[str]:
+        """The hints, one step after the other."""
+        return hints((self.folder / "solution.py").read_text(encoding="utf-8"))
 
     def untouched(self) -> bool:
         """Whether the learner has not begun."""
@@ -153,6 +173,14 @@ class Progress:
     def note(self, lesson: Lesson, done: bool) -> None:
         """Note that `start.py` has passed its check, or that the lesson begins again."""
         self._store(f"done {lesson.number}", done)
+
+    def hinted(self, lesson: Lesson, number: int | None = None) -> int:
+        """How many hints the learner has seen; note a new number."""
+        name = f"hints {lesson.number}"
+        if number is not None:
+            self._store(name, number)
+        seen: int = self._load().get(name, 0)
+        return seen
 
     def run(self, lesson: Lesson, url: str) -> str:
         """The run to go on with, or the next one if the last has ended."""

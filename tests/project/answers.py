@@ -63,6 +63,17 @@ HAND = 'replay.consume(client, "outputs", hand_over, namespace="distributed")'
 HASHED = "[replay.Shard.hashed(m, COUNT) for m in range(COUNT)]"
 DEVELOP = "shard=shard.name), shard=shard)"
 
+FAIL = 'raise replay.Failed(f"no trip: {error.text}") from error'
+UNDO = "        for part in reversed(begun):\n            ctx.exec_activity(undo, part)\n"
+BOOK = "            begun.append(part)\n            ctx.exec_activity(book, part)\n"
+ASK = 'if ctx.patched("by-air"):'
+FLY, DRIVE = "        ctx.exec_activity(fly, order)\n", "        ctx.exec_activity(drive, order)\n"
+THREE = "        assert reminded == [begun + n * WEEK for n in (1, 2, 3)]\n"
+GIVEN = '        assert world.client.result(NAMESPACE, "bill", "ada") == "given up"\n'
+ONE = "        assert len(reminded) == 1\n"
+RESULT = '        assert world.client.result(NAMESPACE, "bill", "ada") == "paid"\n'
+PAY = '        world.client.signal_run(NAMESPACE, "bill", "ada", PAID, 100, "payment")\n'
+
 WRONG: Sequence[Answer] = [
     Answer(0, "no sleep", [(NAP, "")], "call ctx.sleep(timedelta(seconds=1)) after"),
     Answer(0, "time.sleep", [imports("time"), (NAP, "time.sleep(1)")], "blocks all runs"),
@@ -177,6 +188,50 @@ WRONG: Sequence[Answer] = [
     Answer(11, "other shards", [(HASHED, HASHED.replace("COUNT", "2"))], "with shard=shard"),
     Answer(11, "workers", [(DEVELOP, "shard=shard.name), shard=shard, workers=4)")], "workers"),
     Answer(11, "half of them", [("for shard in shards:", "for shard in shards[:1]:")], "serve all"),
+    Answer(12, "undone in order", [("reversed(begun)", "begun")], "in the opposite order"),
+    Answer(12, "not undone", [(UNDO, "")], "in the opposite order"),
+    Answer(12, "no failure", [(FAIL, 'return "sorry"')], "raise replay.Failed after"),
+    Answer(
+        12,
+        "always undone",
+        [('    return "', UNDO.replace("        for", "    for") + '    return "')],
+        "undo only",
+    ),
+    Answer(
+        12,
+        "not an activity",
+        [("ctx.exec_activity(undo, part)", "undo(None, None, part)")],
+        "call it by ctx",
+    ),
+    Answer(
+        12,
+        "not booked",
+        [(BOOK, "            begun.append(part)\n")],
+        "call ctx.exec_activity(book",
+    ),
+    Answer(13, "no question", [(ASK, "if True:")], "does the new code ask for the same"),
+    Answer(13, "drives on", [(ASK, "if False:")], "where ctx.patched returns True, call fly"),
+    Answer(
+        13, "the other way round", [(ASK, ASK.replace("if", "if not"))], "does the new code ask"
+    ),
+    Answer(13, "no van", [("(sign, fly, drive)", "(sign, fly)")], "is each activity registered"),
+    Answer(13, "both", [(FLY, FLY + DRIVE)], "where ctx.patched returns True, call fly"),
+    Answer(
+        13, "by chance", [imports("random"), (ASK, "if random.random() < 0.5:")], "another number"
+    ),
+    Answer(
+        14, "counted only", [(THREE, "        assert len(reminded) == 3\n")], "assert when each"
+    ),
+    Answer(14, "nobody pays", [(PAY, "")], "which of your assertions"),
+    Answer(14, "nothing asserted of it", [(ONE + RESULT, "")], "send PAID to the run"),
+    Answer(14, "nothing asserted of three", [(THREE + GIVEN, "")], "assert when each reminder"),
+    Answer(14, "other weeks", [("(1, 2, 3)", "(1, 2, 4)")], "which of your assertions"),
+    Answer(
+        14,
+        "only the first",
+        [(THREE + GIVEN, "        assert reminded[0] == begun + WEEK\n")],
+        "assert that there are three",
+    ),
 ]
 
 RIGHT: Sequence[Answer] = [
@@ -259,4 +314,33 @@ RIGHT: Sequence[Answer] = [
         11, "mapped", [(HASHED, "list(map(lambda m: replay.Shard.hashed(m, COUNT), range(COUNT)))")]
     ),
     Answer(11, "backwards", [("for shard in shards:", "for shard in reversed(shards):")]),
+    Answer(12, "noted afterwards", [(BOOK, "\n".join(reversed(BOOK.rstrip().split("\n"))) + "\n")]),
+    Answer(
+        12,
+        "popped",
+        [(UNDO, "        while begun:\n            ctx.exec_activity(undo, begun.pop())\n")],
+    ),
+    Answer(13, "another name", [('"by-air"):', '"air"):')]),
+    Answer(
+        13,
+        "in one call",
+        [
+            (
+                f"    {ASK}\n{FLY}    else:\n{DRIVE}",
+                f"    call = fly {ASK[:-1]} else drive\n    ctx.exec_activity(call, order)\n",
+            )
+        ],
+    ),
+    Answer(14, "the result first", [(THREE + GIVEN, GIVEN + THREE)]),
+    Answer(
+        14,
+        "week by week",
+        [
+            (
+                "        world.advance(4 * WEEK)\n" + THREE,
+                "        for n in (1, 2, 3):\n            world.advance(WEEK)\n"
+                "            assert reminded[n - 1 :] == [begun + n * WEEK]\n",
+            )
+        ],
+    ),
 ]

@@ -227,4 +227,14 @@ MISTAKES: Sequence[Mistake] = [
         each(of(ANSWERED, "develop"), lambda _, picture: apart(0, picture)),
         {3},
     ),
+    Mistake(12, "bookings in the wrong order", exchanged(of(ASKED, "book"), 0, 1), {0}),
+    Mistake(12, "undone in the order of the bookings", exchanged(of(ASKED, "undo"), 0, 2), {1}),
+    Mistake(12, "a failure that nobody hears of", without(of(OUTPUT, "replay_failure")), {2}),
+    Mistake(12, "a short trip that does not end", without(of(ENDED, run=".short")), {3}),
+    Mistake(13, "an old run that does not end", without(of(ENDED, run=".old")), {0}),
+    Mistake(13, "a new run that does not fly", without(of(ASKED, "fly")), {1}),
+    *(
+        Mistake(14, f"verdict {n} changed places", exchanged(of(ANSWERED, "attempt"), 0, n), {0, n})
+        for n in range(1, 5)
+    ),
 ]
