@@ -164,15 +164,19 @@ def syntax_error(error: SyntaxError) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
 
 
-def end_with_reader(out: int) -> None:
+def end_with_reader(out: int, check: bool) -> None:
     """Wait until nobody reads the pipe `out` any more (``| head``), then end this process.
 
-    An activity that prints would fail then, and so would be executed again for ever.
+    An activity that prints would fail then, and so would be executed again for ever.  A check has
+    to end its programs first.
     """
     watched = select.poll()
     watched.register(out, 0)  # errors are reported in any case
     watched.poll()
-    os._exit(128 + signal.SIGPIPE)
+    if not check:
+        os._exit(128 + signal.SIGPIPE)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -207,5 +211,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with_reader, args=(1,), daemon=True).start()
+    threading.Thread(target=end_with_reader, args=(1, "--check" in sys.argv), daemon=True).start()
     sys.exit(main())

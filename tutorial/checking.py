@@ -184,7 +184,7 @@ def examine(lesson: Lesson, module: str, url: str, out: IO[bytes]) -> Iterator[C
     text = deterministic(lesson, module)
     yield text
     if not text.holds:
-        return  # What it does next time may be something else.
+        return  # Its next run may do something else.
     with replay.connect(url, loops=False) as client:
         watch = Watch(client, rules.NAMESPACE)
         if hasattr(rules, "prepare"):

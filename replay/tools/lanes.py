@@ -3,8 +3,8 @@
 Role: `chart` draws the events of one run as lines of text that fit a width.  `show` prints the
 charts of a log, and `follow` keeps them on the screen while the log grows.
 
-Each kind has its own signs and its own colour: no colour carries a meaning alone.  Bars before the
-newest gap are hollow and dim: whoever goes on after it has replayed them.
+Each kind has its own signs and its own colour: no colour carries a meaning alone.  Marks before the
+newest gap are hollow and dim: the process that goes on after it has replayed them.
 
 Left to `timeline`: from events to rows, and the gaps in which nobody worked.
 """

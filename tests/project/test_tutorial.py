@@ -143,6 +143,29 @@ def test_snippets_are_parts_of_the_programs(lesson: Lesson) -> None:
             assert any(has(each, wanted) for each in lines), body
 
 
+@each_lesson
+def test_the_steps_keep_the_code_for_the_hints(lesson: Lesson) -> None:
+    """A text says what the code has to do; `--hint` names what it needs, and then shows it."""
+    steps = readme(lesson).partition("## Steps")[2].partition("\n## ")[0]
+    names, codes = lesson.hints()[::2], lesson.hints()[1::2]
+    answers = {line.strip() for code in codes for line in code.splitlines()[1:]}
+    for language, body in blocks(steps):
+        shown = {line.strip() for line in body.splitlines()}
+        assert language != "python" or not shown <= answers, body
+    for number, (name, code) in enumerate(zip(names, codes, strict=True), 1):
+        assert name.startswith(f"TODO {number} of {len(names)}: {len(code.splitlines()) - 1} line")
+
+
+def test_hints_come_in_steps(own: Path) -> None:
+    """First what is needed, then the code, then from the beginning; also after a reset."""
+    shown = [run(own, "0", "--hint")[1] for _ in range(3)]
+    assert shown[0] == "TODO 1 of 1: 2 lines, with ctx.exec_activity, ctx.sleep, timedelta.\n"
+    assert "    ctx.sleep(timedelta(seconds=1))\n" in shown[1]
+    assert shown[2] == shown[0]
+    run(own, "0", "--reset")
+    assert run(own, "0", "--hint")[1] == shown[0]
+
+
 def has(lines: list[str], wanted: list[str]) -> bool:
     """Whether some lines stand in others, one after the other."""
     size = len(wanted)
@@ -529,19 +552,28 @@ def test_list_says_where_one_stands(own: Path) -> None:
     assert (own / name / "start.py").read_text() == LESSONS[1].start.read_text()
 
 
-def test_a_lesson_ends_with_the_reader_of_its_output(own: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "line", "code"),
+    [
+        ([], "Lesson 0, hello world: run-1\n", 128 + signal.SIGPIPE),
+        (["--check"], "Checking lesson_00_hello_world/solution.py on a log of its own.\n", 130),
+    ],
+)
+def test_a_lesson_ends_with_the_reader_of_its_output(
+    own: Path, option: list[str], line: str, code: int
+) -> None:
     """``| head -1``: its activities print, and would fail for ever on a pipe without a reader."""
     with subprocess.Popen(
-        tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}"),
+        tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}", *option),
         cwd=own,
         env=os.environ | {"PYTHONPATH": str(own)},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "Lesson 0, hello world: run-1\n"
+        assert process.stdout.readline() == line
         process.stdout.close()
-        assert process.wait(LIMIT) == 128 + signal.SIGPIPE
+        assert process.wait(LIMIT) == code
 
 
 def test_a_run_that_has_ended_is_not_begun_again(own: Path) -> None:
