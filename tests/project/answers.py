@@ -54,14 +54,15 @@ BID = "        bid = flow.ticker(pb.Market()).bid\n"
 LOOP = "    for _ in range(ATTEMPTS):\n"
 PLACED = "        flow.emit_placed(order)\n"
 REST = "        flow.sleep(PATIENCE)\n"
-PRICES = "prices = [*window.prices, price.cents][-WIDTH:]"
+PRICES = "prices = [*window, price][-WIDTH:]"
+RESTART = "    ctx.restart(prices)\n"
 FITS = "        if claim.offer == offer and claim.provider not in gone:\n            return claim\n"
 REFUSE = "        flow.emit_refused(claim)\n"
 CLAIM_ID = 'f"{self.name}/{offer.number}"'
 DOCUMENT, RENDER = "register_document(client, document)", "register_render(client, own_number())"
 HAND = 'replay.consume(client, "outputs", hand_over, namespace="distributed")'
 HASHED = "[replay.Shard.hashed(m, COUNT) for m in range(COUNT)]"
-DEVELOP = "shard=shard.name), shard=shard)"
+DEVELOP = "place, shard=shard)"
 
 FAIL = 'raise replay.Failed(f"no trip: {error.text}") from error'
 UNDO = "        for part in reversed(begun):\n            ctx.exec_activity(undo, part)\n"
@@ -163,12 +164,12 @@ WRONG: Sequence[Answer] = [
     Answer(7, "not cancelled", [("ended = flow.cancel(order)", "ended = order")], "0 cancelled"),
     Answer(7, "not reported", [("            flow.emit_filled(ended)\n", "")], "flow.emit_filled"),
     Answer(8, "a window that grows", [("][-WIDTH:]", "]")], "keep the last WIDTH of them"),
-    Answer(8, "the old window", [("restart(pb.Window(prices=prices))", "restart(window)")], "`pr"),
-    Answer(8, "no restart", [("    flow.restart(pb.Window(prices=prices))\n", "")], "flow.restart"),
+    Answer(8, "the old window", [(RESTART, RESTART.replace("prices", "window"))], "`pr"),
+    Answer(8, "no restart", [(RESTART, "")], "ctx.restart"),
     Answer(
         8,
         "a lost sample",
-        [("    price =", "    flow.sample(pb.Market())\n    price =")],
+        [("    price =", '    ctx.exec_activity(sample, "gold")\n    price =')],
         "restart with `prices`",
     ),
     Answer(8, "the first prices", [("][-WIDTH:]", "][:WIDTH]")], "restart with `prices`"),
@@ -184,9 +185,9 @@ WRONG: Sequence[Answer] = [
     Answer(10, "nobody listens", [(HAND, "print()")], "consume the outputs in the process"),
     Answer(10, "listens elsewhere", [('space="distributed"', 'space="other"')], "consume the outp"),
     Answer(11, "a shard is missing", [("range(COUNT)", "range(COUNT - 1)")], "serve all shards"),
-    Answer(11, "no shards", [(DEVELOP, "shard=shard.name))")], "serve all shards"),
+    Answer(11, "no shards", [(DEVELOP, "place)")], "serve all shards"),
     Answer(11, "other shards", [(HASHED, HASHED.replace("COUNT", "2"))], "with shard=shard"),
-    Answer(11, "workers", [(DEVELOP, "shard=shard.name), shard=shard, workers=4)")], "workers"),
+    Answer(11, "workers", [(DEVELOP, "place, shard=shard, workers=4)")], "workers"),
     Answer(11, "half of them", [("for shard in shards:", "for shard in shards[:1]:")], "serve all"),
     Answer(12, "undone in order", [("reversed(begun)", "begun")], "in the opposite order"),
     Answer(12, "not undone", [(UNDO, "")], "in the opposite order"),
@@ -286,13 +287,13 @@ RIGHT: Sequence[Answer] = [
     ),
     Answer(7, "sleeps first", [(PLACED + REST, REST + PLACED)]),
     Answer(7, "without a name", [(BID, ""), ("bid - edge", "flow.ticker(pb.Market()).bid - edge")]),
-    Answer(8, "a slice", [(PRICES, "prices = list(window.prices)[1 - WIDTH :] + [price.cents]")]),
+    Answer(8, "a slice", [(PRICES, "prices = window[1 - WIDTH :] + [price]")]),
     Answer(
         8,
         "a deque",
         [
             imports("collections"),
-            (PRICES, "prices = collections.deque([*window.prices, price.cents], WIDTH)"),
+            (PRICES, "prices = list(collections.deque([*window, price], WIDTH))"),
         ],
     ),
     Answer(9, "another id", [(CLAIM_ID, 'f"offer {offer.number} by {self.name}"')]),

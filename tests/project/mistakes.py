@@ -130,7 +130,7 @@ def dearer(limit: Any) -> None:
 
 def apart(n: int, picture: Any) -> None:
     """An edit that has each picture developed after the one before."""
-    picture.started, picture.finished = 10 * n, 10 * n + 5
+    picture.update(started=10 * n, finished=10 * n + 5)
 
 
 SIGNAL, SLEEP = "replay_signal", "replay_sleep"
@@ -187,13 +187,13 @@ MISTAKES: Sequence[Mistake] = [
     Mistake(
         8,
         "a restart with a price that nobody sampled",
-        edited(of(BEGUN), 2, lambda window: window.prices.append(1)),
+        edited(of(BEGUN), 2, lambda window: window.append(1)),
         {1, 3},
     ),
     Mistake(
         8,
         "a window that grows",
-        edited(of(BEGUN), -1, lambda window: window.prices.extend(range(99))),
+        edited(of(BEGUN), -1, lambda window: window.extend(range(99))),
         {1, 2, 3},
     ),
     Mistake(8, "a window that is not an output", without(of(OUTPUT, "window"), 1), {3}),

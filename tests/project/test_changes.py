@@ -29,7 +29,6 @@ from tutorial.lesson_02_signal.shop import Guest
 from tutorial.lesson_03_output.goods import Loaf
 from tutorial.lesson_04_restart.office import Till
 from tutorial.lesson_05_cron import cron_pb2
-from tutorial.lesson_08_sparkline import sparkline_pb2
 
 Signals = Sequence[tuple[int, Any]]
 
@@ -48,10 +47,6 @@ def loaf(ctx: ActivityContext, backends: None, message: Any) -> Loaf:
 
 def word(ctx: ActivityContext, backends: None, message: hello_pb2.Word) -> hello_pb2.Word:
     return message
-
-
-def price(ctx: ActivityContext, backends: None, message: Any) -> sparkline_pb2.Price:
-    return sparkline_pb2.Price(cents=100)
 
 
 class Life(NamedTuple):
@@ -88,7 +83,7 @@ LIVES = {
         cron_pb2.Schedule(anchor=int(START.timestamp()), period=2, next=1),
         {"chore": nothing},
     ),
-    8: Life("08_sparkline", "sampler", sparkline_pb2.Window(), {"sample": price}),
+    8: Life("08_sparkline", "sampler", [], {"sample": number}),
 }
 
 
@@ -164,6 +159,7 @@ SLEEP = "flow.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - flow.no
 OBVIOUS = (
     "flow.sleep(datetime.fromtimestamp(schedule.period, UTC) - datetime.fromtimestamp(0, UTC))"
 )
+PRICE = '    price = ctx.exec_activity(sample, "gold")\n'
 CLOSES = "        if cents == 0:\n            return\n        if cents is not None:\n"
 
 #: The lesson, the text before and after, and the difference; none if the change is safe.
@@ -248,14 +244,14 @@ CHANGES = {
     "all-prices": (8, "][-WIDTH:]", "]", ""),
     "only-the-new-price": (
         8,
-        "emit_window(pb.Window(prices=prices))",
-        "emit_window(pb.Window())",
+        "emit_output(WINDOW, prices)",
+        "emit_output(WINDOW, [])",
         "",
     ),
     "five-prices": (
         8,
-        "    price = flow.sample(pb.Market())\n",
-        "    for _ in range(5):\n        price = flow.sample(pb.Market())\n",
+        PRICE,
+        "    for _ in range(5):\n    " + PRICE,
         "the history requests replay_sleep/0, the code requests sample/1",
     ),
 }
