@@ -59,8 +59,9 @@ RESTART = "    ctx.restart(prices)\n"
 FITS = "        if claim.offer == offer and claim.provider not in gone:\n            return claim\n"
 REFUSE = "        flow.emit_refused(claim)\n"
 CLAIM_ID = 'f"{self.name}/{offer.number}"'
-DOCUMENT, RENDER = "register_document(client, document)", "register_render(client, own_number())"
-HAND = 'replay.consume(client, "outputs", hand_over, namespace="distributed")'
+DOCUMENT = "replay.register_workflow(client, NAMESPACE, document)"
+RENDER = "replay.register_activity(client, NAMESPACE, render, own_number())"
+HAND = 'replay.consume(client, "outputs", hand_over, namespace=NAMESPACE)'
 HASHED = "[replay.Shard.hashed(m, COUNT) for m in range(COUNT)]"
 DEVELOP = "place, shard=shard)"
 
@@ -183,7 +184,9 @@ WRONG: Sequence[Answer] = [
     Answer(10, "outputs that render", [(HAND, f"{RENDER}; {HAND}")], "only `activities` may"),
     Answer(10, "nobody renders", [(f"    {RENDER}\n", "")], "register the activity in its process"),
     Answer(10, "nobody listens", [(HAND, "print()")], "consume the outputs in the process"),
-    Answer(10, "listens elsewhere", [('space="distributed"', 'space="other"')], "consume the outp"),
+    Answer(
+        10, "listens elsewhere", [(HAND, HAND.replace("NAMESPACE", '"other"'))], "consume the outp"
+    ),
     Answer(11, "a shard is missing", [("range(COUNT)", "range(COUNT - 1)")], "serve all shards"),
     Answer(11, "no shards", [(DEVELOP, "place)")], "serve all shards"),
     Answer(11, "other shards", [(HASHED, HASHED.replace("COUNT", "2"))], "with shard=shard"),
@@ -310,7 +313,11 @@ RIGHT: Sequence[Answer] = [
         ],
     ),
     Answer(10, "another cursor", [('"outputs", hand_over', '"hands", hand_over')]),
-    Answer(10, "a name", [(RENDER, "number = own_number()\n    register_render(client, number)")]),
+    Answer(
+        10,
+        "a name",
+        [(RENDER, "number = own_number()\n    " + RENDER.replace("own_number()", "number"))],
+    ),
     Answer(
         11, "mapped", [(HASHED, "list(map(lambda m: replay.Shard.hashed(m, COUNT), range(COUNT)))")]
     ),
