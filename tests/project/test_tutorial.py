@@ -448,7 +448,8 @@ class Learner:
         process = subprocess.Popen(
             command,
             cwd=self._folder,
-            env=os.environ | {"PYTHONPATH": str(self._folder), "PYTHONUNBUFFERED": "1"},
+            env=os.environ
+            | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -512,7 +513,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         tutorial(*arguments),
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -566,7 +567,7 @@ def test_a_lesson_ends_with_the_reader_of_its_output(
     with subprocess.Popen(
         tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}", *option),
         cwd=own,
-        env=os.environ | {"PYTHONPATH": str(own)},
+        env=os.environ | {"PYTHONPATH": f"{own}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
