@@ -180,7 +180,9 @@ WRONG: Sequence[Answer] = [
     Answer(9, "no refusal", [(FITS + REFUSE, FITS)], "take the claims one by one"),
     Answer(9, "not confirmed", [("if confirmed(flow, claim):", "if True:")], "nobody confirms it"),
     Answer(9, "any offer", [("claim.offer == offer and ", "")], "refuse those of an older offer"),
-    Answer(10, "a workflow that renders", [(DOCUMENT, f"{DOCUMENT}; {RENDER}")], "only `activiti"),
+    Answer(
+        10, "a workflow that renders", [(DOCUMENT, f"{DOCUMENT}; {RENDER}")], "process has done it"
+    ),
     Answer(10, "outputs that render", [(HAND, f"{RENDER}; {HAND}")], "only `activities` may"),
     Answer(10, "nobody renders", [(f"    {RENDER}\n", "")], "register the activity in its process"),
     Answer(10, "nobody listens", [(HAND, "print()")], "consume the outputs in the process"),

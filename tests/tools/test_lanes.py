@@ -138,11 +138,11 @@ def test_it_fits_into_a_terminal(width: int, tmp_path: Path) -> None:
         assert part, written.decode()
         written += part
     process.send_signal(signal.SIGINT)
-    while part := read(ours):
-        written += part
+    while read(ours):
+        pass
     os.close(ours)
     assert process.wait(30) == 130
-    text = written.decode()
+    text = written.decode(errors="replace")  # it may end within a character
     assert "\x1b[36m" in text
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n").split("\n")
     assert max(map(len, lines)) == width
