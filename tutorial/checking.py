@@ -143,22 +143,24 @@ class Watch:
 
         `patience` is for the first new event, in seconds.  Return whether there is enough.
         """
-        begun = time.monotonic()
-        quiet = begun + (-PATIENCE if self._over else patience - PATIENCE)
+        left, quiet = LIMIT, 0.0 if self._over else patience
+        last = time.monotonic()
         while True:
             ended = children.ended()  # asked before reading, so that no event is missed
             new = list(self._client.stream(self._namespace, after=self._after, to_head=True))
             if new:
                 self.events += new
                 self._after = new[-1].id
-                quiet = time.monotonic()
-            now = time.monotonic()
+                quiet = PATIENCE
             if enough(self.events):
                 return True
-            if ended or now - quiet > PATIENCE or now - begun > LIMIT:
+            if ended or quiet <= 0 or left <= 0:
                 self._over = patience == STARTING
                 return False
             time.sleep(PAUSE)
+            step = min(time.monotonic() - last, 1.0)  # A machine that was suspended does not count.
+            last = time.monotonic()
+            quiet, left = quiet - step, left - step
 
 
 def commands(lesson: Lesson, module: str, url: str, run: str) -> dict[str, list[str]]:

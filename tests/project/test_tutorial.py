@@ -194,7 +194,7 @@ def test_solution_passes_its_check(
     monkeypatch.setattr(checking.Children, "end", noted)
     # On a cluster only the lease tells of a death, and the check waits 6 s for the next event.
     brief = with_options(url, lease=2)
-    assert checking.check(lesson, "solution", brief), capsys.readouterr().out
+    assert checking.check(lesson, "solution", brief, True), capsys.readouterr().out
     assert ends == [*[signal.SIGKILL] * len(rules.KILLS), signal.SIGINT]
     with connect(url, loops=False) as client:
         log = list(client.stream(rules.NAMESPACE, to_head=True))
