@@ -24,6 +24,7 @@ from demo.progress import Progress, Remarks, heard
 from demo.proof import audit, prove
 from demo.trace import trace
 from demo.workflow import NAMESPACE, twap
+from replay.tools.lanes import show
 from replay.tools.ui import Server, Site, make_edge
 
 SQLITE = "sqlite:///"
@@ -52,6 +53,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--ui", action="store_true", help="show the runs in a browser, until you press Ctrl-C"
+    )
+    parser.add_argument(
+        "--timeline", action="store_true", help="draw the run that the demo shows at its end"
     )
     return parser.parse_args(arguments)
 
@@ -127,7 +131,7 @@ def run(args: argparse.Namespace, url: str, orders: list[OrderRequest], log: Pat
                 progress.say(driver.state())
         # The orders of this demo, and those that an earlier demo with more orders left.
         given = board.requests | {prefix + order.order_id: order for order in orders}
-        return report(client, url, prefix, given, driver.kills)
+        return report(client, url, prefix, given, driver.kills, args.timeline)
 
 
 def report(
@@ -136,6 +140,7 @@ def report(
     prefix: str,
     orders: Mapping[str, OrderRequest],
     kills: list[Kill],
+    timeline: bool,
 ) -> bool:
     """Reads the log again from its beginning; prints one run of it, and the proof."""
     events = [
@@ -146,6 +151,9 @@ def report(
     chosen = telling(orders, kills)
     print(f"\nOne of the orders, {chosen}:\n")
     of_run = [event for event in events if event.key.run == chosen]
+    if timeline:
+        show(of_run, sys.stdout)
+        print()
     for line in trace(of_run, {kill.name: kill.last_id for kill in kills if chosen in kill.runs}):
         print(line)
     checks = [*prove(events, orders), audit(url)]

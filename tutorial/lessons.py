@@ -16,8 +16,10 @@ import importlib
 import json
 import os
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +54,21 @@ def blanked(solution: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def hints(solution: str) -> list[str]:
+    """The hints of a lesson: for each TODO(you) first the names that it needs, then the code."""
+    found: list[str] = []
+    places = re.findall(r"^ *# TODO\(you\): .*?^ *# done$", solution, re.DOTALL | re.MULTILINE)
+    for number, place in enumerate(places, 1):
+        text = textwrap.dedent(place).splitlines()
+        code = [line for line in text if not line.lstrip().startswith("#")]
+        calls = dict.fromkeys(re.findall(r"[\w.]+(?=\()", "\n".join(code)))
+        title = f"TODO {number} of {len(places)}"
+        lines = f"{len(code)} line{'s' * (len(code) != 1)}"
+        found.append(f"{title}: {lines}, with {', '.join(calls) or 'no call'}.")
+        found.append("\n".join((f"{title}:", *(f"    {line}" for line in code))))
+    return found
+
+
 @dataclass(frozen=True)
 class Lesson:
     """One lesson."""
@@ -79,13 +96,52 @@ class Lesson:
         programs: Mapping[str, Program] = getattr(found, "ROLES", None) or {"": found.main}
         return programs
 
+    def attempt(self, name: str) -> str:
+        """The module of an experiment; it begins as a copy of `start.py`.
+
+        Raises `NoSuchLesson` for a name that cannot be part of a file's name.
+        """
+        if not re.fullmatch(r"[a-z0-9_]{1,40}", name):
+            raise NoSuchLesson(f"--try {name}: use up to 40 small letters, digits and underscores")
+        path = self.folder / f"try_{name}.py"
+        if not path.exists():
+            path.write_bytes(self.start.read_bytes())
+            print(f"{path.relative_to(FOLDER.parent)} is a copy of start.py: edit it.", flush=True)
+        return path.stem
+
+    def option(self, module: str) -> list[str]:
+        """The option that chooses a module of `programs`."""
+        if module.startswith("try_"):
+            return ["--try", module.removeprefix("try_")]
+        return ["--solution"] if module == "solution" else []
+
+    def hints(self) -> list[str]:
+        """The hints, one step after the other."""
+        return hints((self.folder / "solution.py").read_text(encoding="utf-8"))
+
+    def untouched(self) -> bool:
+        """Whether the learner has not begun."""
+        return self.start.read_text(encoding="utf-8") == self.fresh()
+
+    def reset(self) -> Path | None:
+        """Write a fresh `start.py`; return where the old one is kept, if it was edited."""
+        kept = None
+        if not self.untouched():
+            STATE.mkdir(exist_ok=True)
+            names = (STATE / f"{self.number:02}-start-{n}.py" for n in count(1))
+            kept = next(path for path in names if not path.exists())
+            kept.write_bytes(self.start.read_bytes())
+        self.start.write_text(self.fresh(), encoding="utf-8")
+        return kept
+
     def fresh(self) -> str:
         """The text of `start.py` before the learner has begun."""
         return blanked((self.folder / "solution.py").read_text(encoding="utf-8"))
 
-    def url(self) -> str:
-        """The database that the lesson uses by default."""
-        return f"sqlite:///{STATE / f'{self.number:02}.db'}"
+    def url(self, module: str = "start") -> str:
+        """The database that the lesson uses by default: one of its own for each experiment."""
+        name = f"{self.number:02}-{module}" if module.startswith("try_") else f"{self.number:02}"
+        return f"sqlite:///{STATE / name}.db"
 
 
 def find() -> list[Lesson]:
@@ -109,15 +165,22 @@ class Progress:
         self._path = path
 
     def state(self, lesson: Lesson) -> str:
-        """The progress in a lesson: "", "begun" or "done"."""
-        text = lesson.start.read_text(encoding="utf-8")
-        if self._load().get(f"done {lesson.number}") == _digest(text):
+        """The progress in a lesson: "", "begun" or "done".  It stays done until a reset."""
+        if self._load().get(f"done {lesson.number}"):
             return "done"
-        return "" if text == lesson.fresh() else "begun"
+        return "" if lesson.untouched() else "begun"
 
-    def passed(self, lesson: Lesson) -> None:
-        """Note that the present `start.py` passes the check."""
-        self._store(f"done {lesson.number}", _digest(lesson.start.read_text(encoding="utf-8")))
+    def note(self, lesson: Lesson, done: bool) -> None:
+        """Note that `start.py` has passed its check, or that the lesson begins again."""
+        self._store(f"done {lesson.number}", done)
+
+    def hinted(self, lesson: Lesson, number: int | None = None) -> int:
+        """How many hints the learner has seen; note a new number."""
+        name = f"hints {lesson.number}"
+        if number is not None:
+            self._store(name, number)
+        seen: int = self._load().get(name, 0)
+        return seen
 
     def run(self, lesson: Lesson, url: str) -> str:
         """The run to go on with, or the next one if the last has ended."""
@@ -126,7 +189,8 @@ class Progress:
     def ended(self, lesson: Lesson, url: str, run: str) -> None:
         """Note that the program has ended this run."""
         if match := re.fullmatch(r"run-(\d+)", run):
-            self._store(_runs(lesson, url), int(match[1]))
+            name = _runs(lesson, url)
+            self._store(name, max(int(match[1]), self._load().get(name, 0)))
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -135,7 +199,7 @@ class Progress:
             return {}
         return found
 
-    def _store(self, name: str, value: str | int) -> None:
+    def _store(self, name: str, value: int) -> None:
         self._path.parent.mkdir(exist_ok=True)
         text = json.dumps(self._load() | {name: value}, indent=2)
         new = self._path.with_suffix(f".{os.getpid()}")

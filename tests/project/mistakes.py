@@ -130,7 +130,7 @@ def dearer(limit: Any) -> None:
 
 def apart(n: int, picture: Any) -> None:
     """An edit that has each picture developed after the one before."""
-    picture.started, picture.finished = 10 * n, 10 * n + 5
+    picture.update(started=10 * n, finished=10 * n + 5)
 
 
 SIGNAL, SLEEP = "replay_signal", "replay_sleep"
@@ -182,17 +182,18 @@ MISTAKES: Sequence[Mistake] = [
     Mistake(7, "two orders open at once", edited(of(ANSWERED, "cancel"), 0, put(open=2)), {2}),
     Mistake(7, "less than was wanted", edited(of(ANSWERED, "cancel"), -1, put(quantity=1)), {3}),
     Mistake(7, "an order that is not reported", without(of(OUTPUT, "placed")), {4}),
+    Mistake(7, "an order that does not rest", without(of(ASKED, SLEEP)), {5}),
     Mistake(8, "too few prices", lambda log: log[:20], {0, 1, 2, 3}),
     Mistake(
         8,
         "a restart with a price that nobody sampled",
-        edited(of(BEGUN), 2, lambda window: window.prices.append(1)),
+        edited(of(BEGUN), 2, lambda window: window.append(1)),
         {1, 3},
     ),
     Mistake(
         8,
         "a window that grows",
-        edited(of(BEGUN), -1, lambda window: window.prices.extend(range(99))),
+        edited(of(BEGUN), -1, lambda window: window.extend(range(99))),
         {1, 2, 3},
     ),
     Mistake(8, "a window that is not an output", without(of(OUTPUT, "window"), 1), {3}),
@@ -225,5 +226,15 @@ MISTAKES: Sequence[Mistake] = [
         "several at once in a shard",
         each(of(ANSWERED, "develop"), lambda _, picture: apart(0, picture)),
         {3},
+    ),
+    Mistake(12, "bookings in the wrong order", exchanged(of(ASKED, "book"), 0, 1), {0}),
+    Mistake(12, "undone in the order of the bookings", exchanged(of(ASKED, "undo"), 0, 2), {1}),
+    Mistake(12, "a failure that nobody hears of", without(of(OUTPUT, "replay_failure")), {2}),
+    Mistake(12, "a short trip that does not end", without(of(ENDED, run=".short")), {3}),
+    Mistake(13, "an old run that does not end", without(of(ENDED, run=".old")), {0}),
+    Mistake(13, "a new run that does not fly", without(of(ASKED, "fly")), {1}),
+    *(
+        Mistake(14, f"verdict {n} changed places", exchanged(of(ANSWERED, "attempt"), 0, n), {0, n})
+        for n in range(1, 5)
     ),
 ]

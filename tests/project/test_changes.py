@@ -32,10 +32,9 @@ from tutorial.lesson_04_restart.office import Till
 from tutorial.lesson_05_cron import cron_pb2
 from tutorial.lesson_06_append_only_log import orders_pb2
 from tutorial.lesson_07_maker_trade import maker_pb2
-from tutorial.lesson_08_sparkline import sparkline_pb2
 from tutorial.lesson_09_parent_job import job_pb2
-from tutorial.lesson_10_distributed import printing_pb2
-from tutorial.lesson_11_sharding import photos_pb2
+from tutorial.lesson_10_distributed.printing import Document, Sheet
+from tutorial.lesson_11_sharding.studio import Picture
 
 Signals = Sequence[tuple[int, Any]]
 
@@ -56,10 +55,6 @@ def word(ctx: ActivityContext, backends: None, message: hello_pb2.Word) -> hello
     return message
 
 
-def price(ctx: ActivityContext, backends: None, message: Any) -> sparkline_pb2.Price:
-    return sparkline_pb2.Price(cents=100)
-
-
 def parcel(ctx: ActivityContext, backends: None, order: orders_pb2.Order) -> orders_pb2.Parcel:
     return orders_pb2.Parcel(item=order.item, pieces=order.pieces)
 
@@ -77,12 +72,12 @@ def same(ctx: ActivityContext, backends: None, order: maker_pb2.Order) -> maker_
     return order
 
 
-def sheet(ctx: ActivityContext, backends: None, page: Any) -> printing_pb2.Sheet:
-    return printing_pb2.Sheet()
+def sheet(ctx: ActivityContext, backends: None, page: Any) -> Sheet:
+    return Sheet(0, 0)
 
 
-def picture(ctx: ActivityContext, backends: None, photo: Any) -> photos_pb2.Picture:
-    return photos_pb2.Picture()
+def picture(ctx: ActivityContext, backends: None, photo: Any) -> Picture:
+    return Picture("first", "1_of_4", 0, 1)
 
 
 class Life(NamedTuple):
@@ -131,7 +126,7 @@ LIVES = {
         maker_pb2.Wish(account=1, quantity=5, edge=100),
         {"ticker": ticker, "place": place, "cancel": same},
     ),
-    8: Life("08_sparkline", "sampler", sparkline_pb2.Window(), {"sample": price}),
+    8: Life("08_sparkline", "sampler", [], {"sample": number}),
     9: Life(
         "09_parent_job",
         "job",
@@ -147,11 +142,11 @@ LIVES = {
     10: Life(
         "10_distributed",
         "document",
-        printing_pb2.Document(title="a", pages=3),
+        Document("a", 3),
         {"render": sheet},
-        [(1, printing_pb2.Receipt())],
+        [(1, 7)],
     ),
-    11: Life("11_sharding", "photo", photos_pb2.Photo(), {"develop": picture}),
+    11: Life("11_sharding", "photo", 1, {"develop": picture}),
 }
 
 
@@ -225,6 +220,7 @@ SLEEP = "flow.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - flow.no
 OBVIOUS = (
     "flow.sleep(datetime.fromtimestamp(schedule.period, UTC) - datetime.fromtimestamp(0, UTC))"
 )
+PRICE = '    price = ctx.exec_activity(sample, "gold")\n'
 CLOSES = "        if cents == 0:\n            return\n        if cents is not None:\n"
 
 #: The lesson, the text before and after, and the difference; none if the change is safe.
@@ -309,14 +305,14 @@ CHANGES = {
     "all-prices": (8, "][-WIDTH:]", "]", ""),
     "only-the-new-price": (
         8,
-        "emit_window(pb.Window(prices=prices))",
-        "emit_window(pb.Window())",
+        "emit_output(WINDOW, prices)",
+        "emit_output(WINDOW, [])",
         "",
     ),
     "five-prices": (
         8,
-        "    price = flow.sample(pb.Market())\n",
-        "    for _ in range(5):\n        price = flow.sample(pb.Market())\n",
+        PRICE,
+        "    for _ in range(5):\n    " + PRICE,
         "the history requests replay_sleep/0, the code requests sample/1",
     ),
     "not-packed": (
@@ -347,19 +343,19 @@ CHANGES = {
     "longer-confirmation": (9, "flow.now() + CONFIRM", "flow.now() + 2 * CONFIRM", ""),
     "wet-pages": (
         10,
-        "        flow.sleep(timedelta(seconds=0.2))\n",
+        "        ctx.sleep(timedelta(seconds=0.2))\n",
         "",
         "the history requests replay_sleep/0, the code requests render/1",
     ),
     "no-receipt": (
         10,
-        "    flow.await_received(timedelta(days=1))\n",
+        "    ctx.await_signal(RECEIVED, timedelta(days=1))\n",
         "",
         "the history requests replay_signal/1:0, the code returns",
     ),
     "not-developed": (
         11,
-        "    flow.develop(photo)\n",
+        "    ctx.exec_activity(develop, number)\n",
         "",
         "the history requests develop/0, the code returns",
     ),

@@ -75,11 +75,14 @@ def test_demo_survives_its_kills_on_every_database(url: str) -> None:
 
 def test_trace_shows_a_run_that_lived_through_a_kill(data: Path, tmp_path: Path) -> None:
     """The run that is shown beside its code has a kill in the middle, and its columns line up."""
-    done = demo("--url", f"sqlite:///{tmp_path / 'd.db'}", "--data", str(data))
+    done = demo("--url", f"sqlite:///{tmp_path / 'd.db'}", "--data", str(data), "--timeline")
     assert_proved(done, 6)
     shown = done.stdout.partition("One of the orders")[2].partition("Read back")[0]
     assert "== kill -9 of worker" in shown
     assert len({line.index(" | ") for line in shown.splitlines() if " | " in line}) == 1
+    lanes = shown.partition("== kill")[0].partition(" | ")[0].splitlines()
+    assert {line[:7] for line in lanes} >= {"▶ start", "■ sleep", "▌ ended"}
+    assert max(map(len, lanes)) <= 100
 
 
 def test_interrupted_demo_is_taken_up_again_and_another_begins_anew(

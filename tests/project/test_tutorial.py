@@ -27,6 +27,7 @@ from replay import (
 )
 from replay.testing import World
 from replay.tools.typedgen import main as typedreplay
+from tests.project.answers import RIGHT, WRONG, Answer
 from tests.project.mistakes import MISTAKES
 from tests.support import with_options
 from tutorial import __main__, checking, lessons
@@ -43,11 +44,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LESSONS = lessons.find()
 TITLES = (
     "hello world, typed hello, signal, output, restart, cron, append only log, maker trade,"
-    " sparkline, parent job, distributed, sharding"
+    " sparkline, parent job, distributed, sharding, saga, changing code, virtual time"
 )
 SECTIONS = ["Steps", "Check", "What just happened", "Experiments"]
 LIMIT = 60.0  # Seconds for a command, on a busy machine.
-PLAIN = {0, 2, 3, 4}  # Lessons with plain values, which need no definition.
+PLAIN = {0, 2, 3, 4, 8, 10, 11, 12, 13, 14}  # Lessons with plain values, which need no definition.
 
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.folder.name)
 
@@ -69,9 +70,9 @@ def blocks(text: str) -> list[tuple[str, str]]:
 # The lessons as they are stored.
 
 
-def test_there_are_twelve_lessons_in_order() -> None:
-    """The lessons are numbered from 0 to 11 and have their titles."""
-    assert [each.number for each in LESSONS] == list(range(12))
+def test_the_lessons_are_in_order() -> None:
+    """The lessons are numbered from 0 on and have their titles."""
+    assert [each.number for each in LESSONS] == list(range(len(LESSONS)))
     assert [each.title for each in LESSONS] == TITLES.split(", ")
 
 
@@ -142,6 +143,29 @@ def test_snippets_are_parts_of_the_programs(lesson: Lesson) -> None:
             assert any(has(each, wanted) for each in lines), body
 
 
+@each_lesson
+def test_the_steps_keep_the_code_for_the_hints(lesson: Lesson) -> None:
+    """A text says what the code has to do; `--hint` names what it needs, and then shows it."""
+    steps = readme(lesson).partition("## Steps")[2].partition("\n## ")[0]
+    names, codes = lesson.hints()[::2], lesson.hints()[1::2]
+    answers = {line.strip() for code in codes for line in code.splitlines()[1:]}
+    for language, body in blocks(steps):
+        shown = {line.strip() for line in body.splitlines()}
+        assert language != "python" or not shown <= answers, body
+    for number, (name, code) in enumerate(zip(names, codes, strict=True), 1):
+        assert name.startswith(f"TODO {number} of {len(names)}: {len(code.splitlines()) - 1} line")
+
+
+def test_hints_come_in_steps(own: Path) -> None:
+    """First what is needed, then the code, then from the beginning; also after a reset."""
+    shown = [run(own, "0", "--hint")[1] for _ in range(3)]
+    assert shown[0] == "TODO 1 of 1: 2 lines, with ctx.exec_activity, ctx.sleep, timedelta.\n"
+    assert "    ctx.sleep(timedelta(seconds=1))\n" in shown[1]
+    assert shown[2] == shown[0]
+    run(own, "0", "--reset")
+    assert run(own, "0", "--hint")[1] == shown[0]
+
+
 def has(lines: list[str], wanted: list[str]) -> bool:
     """Whether some lines stand in others, one after the other."""
     size = len(wanted)
@@ -170,8 +194,8 @@ def test_solution_passes_its_check(
     monkeypatch.setattr(checking.Children, "end", noted)
     # On a cluster only the lease tells of a death, and the check waits 6 s for the next event.
     brief = with_options(url, lease=2)
-    assert checking.check(lesson, "solution", brief), capsys.readouterr().out
-    assert ends == [*([signal.SIGKILL] if rules.KILL_AFTER else []), signal.SIGINT]
+    assert checking.check(lesson, "solution", brief, True), capsys.readouterr().out
+    assert ends == [*[signal.SIGKILL] * len(rules.KILLS), signal.SIGINT]
     with connect(url, loops=False) as client:
         log = list(client.stream(rules.NAMESPACE, to_head=True))
     for _, text, change, claims in (each for each in MISTAKES if each.lesson == lesson.number):
@@ -258,7 +282,36 @@ def test_start_does_not_pass_its_check(lesson: Lesson, capsys: pytest.CaptureFix
     """start.py runs as it is, and the check says what is missing and what to do."""
     assert not checking.check(lesson, "start", None)
     out = capsys.readouterr().out
-    assert re.search(r"^  NOT YET  .*\n           .+$", out, re.MULTILINE)
+    assert re.search(r"^  NOT YET  .+$", out, re.MULTILINE)
+    assert "\n  Hint: start.py is as it was: fill in its TODO(you).\n" in out
+
+
+@pytest.mark.slow  # the check waits for what does not come
+@pytest.mark.parametrize("answer", WRONG, ids=lambda each: f"{each.lesson}, {each.text}")
+def test_a_wrong_answer_is_refused(answer: Answer, own: Path) -> None:
+    """The check says what is wrong with it: its first hint is the one that helps."""
+    code, out, errors = attempt(answer, own)
+    assert (code, errors) == (1, ""), out
+    assert answer.hint in out.partition("\n  Hint: ")[2], out
+
+
+@pytest.mark.slow  # so that both kinds run together
+@pytest.mark.parametrize("answer", RIGHT, ids=lambda each: f"{each.lesson}, {each.text}")
+def test_another_right_answer_is_accepted(answer: Answer, own: Path) -> None:
+    """A check asks for what the lesson teaches, not for the words of its solution."""
+    code, out, errors = attempt(answer, own)
+    assert (code, errors) == (0, ""), out
+
+
+def attempt(answer: Answer, folder: Path) -> tuple[int, str, str]:
+    lesson = Lesson(answer.lesson, folder / "tutorial" / LESSONS[answer.lesson].folder.name)
+    return run(folder, str(answer.lesson), "--check", "--try", answer.write(lesson))
+
+
+def test_each_lesson_has_answers() -> None:
+    """Five wrong ones, and two right ones beside the solution."""
+    assert all(sum(each.lesson == n for each in WRONG) >= 5 for n in range(len(LESSONS)))
+    assert all(sum(each.lesson == n for each in RIGHT) >= 2 for n in range(len(LESSONS)))
 
 
 @each_lesson
@@ -395,7 +448,8 @@ class Learner:
         process = subprocess.Popen(
             command,
             cwd=self._folder,
-            env=os.environ | {"PYTHONPATH": str(self._folder), "PYTHONUNBUFFERED": "1"},
+            env=os.environ
+            | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -459,7 +513,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         tutorial(*arguments),
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -485,25 +539,42 @@ def test_list_says_where_one_stands(own: Path) -> None:
     assert run(own)[1].splitlines()[1] == "  1  typed hello      done"
     with (own / name / "start.py").open("a") as file:
         file.write("# one more thought\n")
-    assert run(own)[1].splitlines()[1] == "  1  typed hello      begun"
-    assert run(own, "1", "--reset")[:2] == (0, f"{name}/start.py is as it was at the beginning.\n")
+    assert run(own)[1].splitlines()[1] == "  1  typed hello      done"
+    code, out, _ = run(own, "1", "--reset")
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            "Your old file is .tutorial/01-start-1.py.",
+            f"{name}/start.py is as it was at the beginning.",
+        ],
+    )
+    assert (own / ".tutorial/01-start-1.py").read_text().endswith("# one more thought\n")
     assert run(own)[1].splitlines()[1] == "  1  typed hello"
     assert (own / name / "start.py").read_text() == LESSONS[1].start.read_text()
 
 
-def test_a_lesson_ends_with_the_reader_of_its_output(own: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "line", "code"),
+    [
+        ([], "Lesson 0, hello world: run-1\n", 128 + signal.SIGPIPE),
+        (["--check"], "Checking lesson_00_hello_world/solution.py on a log of its own.\n", 130),
+    ],
+)
+def test_a_lesson_ends_with_the_reader_of_its_output(
+    own: Path, option: list[str], line: str, code: int
+) -> None:
     """``| head -1``: its activities print, and would fail for ever on a pipe without a reader."""
     with subprocess.Popen(
-        tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}"),
+        tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}", *option),
         cwd=own,
-        env=os.environ | {"PYTHONPATH": str(own)},
+        env=os.environ | {"PYTHONPATH": f"{own}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "Lesson 0, hello world: run-1\n"
+        assert process.stdout.readline() == line
         process.stdout.close()
-        assert process.wait(LIMIT) == 128 + signal.SIGPIPE
+        assert process.wait(LIMIT) == code
 
 
 def test_a_run_that_has_ended_is_not_begun_again(own: Path) -> None:
@@ -522,24 +593,79 @@ def test_a_run_that_has_ended_is_not_begun_again(own: Path) -> None:
     assert "  Hola, World!" not in again, "a run that is done does nothing"
 
 
+def test_an_earlier_run_does_not_turn_the_counter_back(own: Path) -> None:
+    """After run-1 and run-2, run-1 again: the next one is run-3."""
+    names = [
+        run(own, "1", "--solution", *options)[1].splitlines()[0].rpartition(" ")[2]
+        for options in ((), (), ("--run", "run-1"), ())
+    ]
+    assert names == ["run-1", "run-2", "run-1", "run-3"]
+
+
+def test_an_experiment_is_a_copy_with_a_log_of_its_own(own: Path) -> None:
+    """It begins as start.py, and what becomes of it changes nothing that is noted."""
+    name = "tutorial/lesson_01_typed_hello"
+    solve(own, name)
+    assert run(own, "1", "--check")[0] == 0
+    code, out, _ = run(own, "1", "--try", "mine")
+    assert (code, out.splitlines()[0]) == (0, f"{name}/try_mine.py is a copy of start.py: edit it.")
+    (own / name / "try_mine.py").write_text("def main(url: str, run: str) -> None: ...\n")
+    assert run(own, "1", "--try", "mine") == (0, "Lesson 1, typed hello: run-2\n", "")
+    assert run(own, "1", "--try", "mine", "--check")[0] == 1
+    assert run(own)[1].splitlines()[1] == "  1  typed hello      done"
+    assert run(own, "1")[1].splitlines()[0].endswith("run-1")
+
+
+@pytest.mark.parametrize("option", [[], ["--check"]])
+def test_a_syntax_error_shows_the_line_of_the_learner(own: Path, option: list[str]) -> None:
+    """And nothing of the programs that have read it."""
+    file = own / "tutorial/lesson_01_typed_hello/start.py"
+    file.write_text("import replay\n\ndef hello(:\n    pass\n")
+    code, _, errors = run(own, "1", *option)
+    assert code == 2
+    assert errors.splitlines()[:2] == [f'File "{file}", line 3', "    def hello(:"]
+    assert errors.splitlines()[-1] == "SyntaxError: invalid syntax"
+
+
+def test_a_program_is_killed_at_an_event(own: Path) -> None:
+    """``--crash 6``: like a power failure; the next program goes on from there."""
+    options = ["1", "--solution", "--url", f"sqlite:///{own / 'other.db'}"]
+    code, out, errors = run(own, *options, "--crash", "6")
+    assert (code, errors) == (-signal.SIGKILL, "")
+    assert out.splitlines()[-1].startswith("Killed at event ")
+    code, _, errors = run(own, *options, "--crash", "1")
+    assert (code, errors.startswith("tutorial: --crash 1: the log has ")) == (2, True)
+    assert run(own, *options)[1].splitlines()[0].endswith("run-1")
+
+
 def test_a_check_that_fails_is_not_noted(own: Path) -> None:
     """A check that does not pass ends with code 1, shows the program's output, notes nothing."""
     code, out, errors = run(own, "1", "--check")
     assert (code, errors) == (1, "")
-    assert "What the program printed:\nLesson 1, typed hello: check-" in out
+    assert "that it printed:\n  | Lesson 1, typed hello: check-" in out
+    assert out.splitlines()[-3:] == [
+        "Not yet: each language has a translation, then a greeting.",
+        "  Hint: start.py is as it was: fill in its TODO(you).",
+        "  More: ./dev tutorial 1 --check --output",
+    ]
+    more = run(own, "1", "--check", "--output")[1]
+    assert len(more.splitlines()) > len(out.splitlines())
+    assert more.splitlines()[-3:] == out.splitlines()[-3:]
     assert run(own)[1].splitlines()[1] == "  1  typed hello"
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["12"], "tutorial: there is no lesson 12: ./dev tutorial lists them"),
+        (["99"], "tutorial: there is no lesson 99: ./dev tutorial lists them"),
         (["1", "baker"], "tutorial: lesson 1 has no process baker"),
         (["10"], "tutorial: lesson 10 is several processes, one to a terminal:"),
         (["--check"], "name a lesson"),
         (["1", "--url", "sqlite://"], "a database in memory does not outlive the program"),
         (["1", "--url", "ftp://x"], "tutorial: "),
         (["1", "--check", "--reset"], "not allowed with"),
+        (["1", "--try", "../x"], "tutorial: --try ../x: use up to 40 small letters"),
+        (["--crash", "3"], "name a lesson"),
     ],
 )
 def test_bad_input_ends_with_a_sentence(

@@ -1,14 +1,15 @@
 """The check of lesson 1: the facts that its log has to show."""
 
+import ast
 from collections.abc import Sequence
 
 from replay import Event, EventType
-from tutorial.checking import Claim
+from tutorial.checking import Claim, Kill, Ran
 from tutorial.lesson_01_typed_hello.hello_pb2 import Greeting
 from tutorial.lesson_01_typed_hello.namespace import WORDS
 
 NAMESPACE = "typed_hello"
-KILL_AFTER = 0
+KILLS: list[Kill] = []  # Lesson 0 has shown what a crash does.
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
@@ -31,4 +32,25 @@ def check(events: Sequence[Event]) -> list[Claim]:
             bool(events) and events[-1].type is EventType.RUN_COMPLETED,
             "the workflow has to return after the last greeting",
         ),
+    ]
+
+
+def rehearsed(printed: str) -> list[str]:
+    """The greetings that the program printed after `rehearsed:`."""
+    for line in printed.splitlines():
+        if line.startswith("rehearsed: ["):
+            found: list[str] = ast.literal_eval(line.removeprefix("rehearsed: "))
+            return found
+    return []
+
+
+def look(ran: Ran) -> list[Claim]:
+    """The rehearsal leaves no event, so the check reads what it printed."""
+    texts = rehearsed(ran.printed)
+    return [
+        Claim(
+            "the rehearsal says as many greetings, with words that the mock returns",
+            len(texts) == len(WORDS) and not any("Mock" in text for text in texts),
+            f"it said {texts[:1]}: say which word flow.translate of the mock returns",
+        )
     ]

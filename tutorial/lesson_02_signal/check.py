@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from replay import Event, EventType
-from tutorial.checking import Claim, own
-from tutorial.lesson_02_signal.shop import NAMESPACE
+from tutorial.checking import Claim, Kill, Ran, answered, asked, own
+from tutorial.lesson_02_signal.shop import NAMESPACE, ORDER
 
-__all__ = ["KILL_AFTER", "NAMESPACE", "check"]
+__all__ = ["KILLS", "NAMESPACE", "check", "look"]
 
-KILL_AFTER = 10  # The third order is awaited, and nobody has sent it.
+KILLS = [
+    Kill("the third order is awaited, and nobody has sent it", asked("replay_signal", "1:2")),
+    Kill("the third order is sent, and the program does not know that", answered("make", "2")),
+]
 ORDERS = ["espresso", "cappuccino", "no order", "the usual"]
 MADE = ["espresso", "cappuccino", "flat white"]
 
@@ -58,4 +61,20 @@ def check(events: Sequence[Event]) -> list[Claim]:
             len(paid) == 1 and events[-1].type is EventType.RUN_COMPLETED,
             "the workflow has to await the payment and return",
         ),
+    ]
+
+
+def look(ran: Ran) -> list[Claim]:
+    """A signal is not an event, so the check sends all orders again: none of them is new."""
+    new = [
+        name
+        for name in ("order-1", "order-2", "order-3")
+        if ran.client.signal_run(NAMESPACE, "serve", ran.run, ORDER, "", name)
+    ]
+    return [
+        Claim(
+            "an order that is sent again is refused: its id is the same at each start",
+            not new,
+            f"{', '.join(new)} was not sent before: send it with exactly this external id",
+        )
     ]

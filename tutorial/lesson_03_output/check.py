@@ -2,63 +2,89 @@
 
 from collections.abc import Sequence
 
-from replay import Event, EventType
-from tutorial.checking import Claim
+from replay import Client, Event, EventType
+from tutorial.checking import Claim, Kill
 from tutorial.lesson_03_output.goods import NAMESPACE
-from tutorial.lesson_03_output.solution import LOAVES
 
-__all__ = ["KILL_AFTER", "NAMESPACE", "check"]
+__all__ = ["KILLS", "NAMESPACE", "check", "prepare"]
 
-KILL_AFTER = 10  # The first loaf is on its way, and the delivery has not stored its cursor yet.
-NUMBERS = list(range(1, LOAVES + 1))
-
-
-def bakery(events: Sequence[Event]) -> list[Event]:
-    """The bakery's run that this check began; others may go on at the same time."""
-    ours = [event for event in events if event.key.workflow == "bakery"]
-    runs = [event.key.run for event in ours if event.type is EventType.RUN_CREATED]
-    return [event for event in ours if event.key.run in runs[:1]]
+KILLS = [
+    Kill(
+        "the first loaf is on its way, and the delivery has not stored its cursor",
+        lambda events: any(is_begun(event, "parcel") for event in events),
+    )
+]
+OTHER = 2  # Loaves of the other batch.
 
 
-def parcels(events: Sequence[Event], batch: str) -> list[Event]:
-    """The runs of parcel that were begun with a loaf of this batch."""
-    created = [event for event in events if event.type is EventType.RUN_CREATED]
-    sent = [event for event in created if event.key.workflow == "parcel"]
-    return [event for event in sent if event.message["batch"] == batch]
+def prepare(client: Client, run: str) -> None:
+    """Begin another batch, which is baked at the same time: its loaves have the same numbers."""
+    client.run_workflow(NAMESPACE, "bakery", f"{run}.other", OTHER)
 
 
-def check(events: Sequence[Event]) -> list[Claim]:
-    """Each loaf has one output and one parcel, in spite of the kill."""
-    baked = bakery(events)
-    loaves = [event for event in baked if event.type is EventType.RUN_OUTPUT]
-    announced = [event.message["number"] for event in loaves]
-    batch = baked[0].key.run if baked else ""
-    begun = [event.message["number"] for event in parcels(events, batch)]
-    steps = [(event.type, event.key.target) for event in baked[1:-1]]
+def is_begun(event: Event, workflow: str) -> bool:
+    """Whether a run of this workflow begins."""
+    return event.type is EventType.RUN_CREATED and event.key.workflow == workflow
+
+
+def batches(events: Sequence[Event]) -> dict[str, list[Event]]:
+    """The batches that this check began; others may be baked at the same time."""
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        if event.key.workflow == "bakery":
+            first = next(iter(found), event.key.run).partition(".")[0]
+            if event.key.run.partition(".")[0] == first:
+                found.setdefault(event.key.run, []).append(event)
+    return found
+
+
+def is_baked(batch: Sequence[Event]) -> bool:
+    """Whether each loaf of a batch is baked, then announced once."""
+    loaves: int = batch[0].message
+    steps = [(event.type, event.key.target) for event in batch[1:-1]]
     loaf = [
         (EventType.ACTIVITY_REQUEST, "bake"),
         (EventType.ACTIVITY_RESPONSE, "bake"),
         (EventType.RUN_OUTPUT, "baked"),
     ]
+    told = [event.message["number"] for event in batch if event.type is EventType.RUN_OUTPUT]
+    return steps == loaf * loaves and told == list(range(1, loaves + 1))
+
+
+def check(events: Sequence[Event]) -> list[Claim]:
+    """Each loaf has one output and one parcel, in spite of the kill and of the other batch."""
+    found = batches(events)
+    told = [
+        (event.message["batch"], event.message["number"])
+        for event in events
+        if event.type is EventType.RUN_OUTPUT and event.key.run in found
+    ]
+    told = list(dict.fromkeys(told))
+    begun = [
+        (event.message["batch"], event.message["number"])
+        for event in events
+        if is_begun(event, "parcel") and event.message["batch"] in found
+    ]
     return [
         Claim(
             "each loaf is baked, then announced by one output",
-            steps == loaf * LOAVES and announced == NUMBERS,
-            f"the outputs are {announced}: in the loop execute bake, then emit BAKED",
+            bool(found) and all(is_baked(batch) for batch in found.values()),
+            f"the outputs are {told}: in the loop execute bake, then emit BAKED",
         ),
         Claim(
-            "the bakery's run is complete",
-            len(baked) > 2 and baked[-1].type is EventType.RUN_COMPLETED,
+            "the bakery's runs are complete",
+            len(told) > 0 and all(b[-1].type is EventType.RUN_COMPLETED for b in found.values()),
             "the workflow has to return after the last loaf",
         ),
         Claim(
             "the delivery has heard of each loaf, in the order of the outputs",
-            list(dict.fromkeys(begun)) == NUMBERS,
-            f"the parcels are {begun}: call run_workflow in `deliver`, and replay.consume",
+            list(dict.fromkeys(begun)) == told != [],
+            f"the parcels are {begun}: call run_workflow in `deliver`, and replay.consume; a loaf"
+            " with the same number in another batch is another loaf",
         ),
         Claim(
             "each loaf has one parcel, though the delivery may hear of it twice",
-            begun == NUMBERS,
+            begun == told != [],
             f"the parcels are {begun}: for the same loaf, the run needs the same name",
         ),
     ]

@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from replay import Event, EventType
-from tutorial.checking import Claim, own
+from tutorial.checking import Claim, Kill, own
 from tutorial.lesson_04_restart.office import NAMESPACE, Till
 from tutorial.lesson_04_restart.solution import PAYMENTS, ROUNDS
 
-__all__ = ["KILL_AFTER", "NAMESPACE", "check"]
+__all__ = ["KILLS", "NAMESPACE", "check"]
 
-KILL_AFTER = 22  # Iteration 1 has begun with four payments, and books the fifth.
+KILLS = [
+    Kill(
+        "the second iteration books its first payment",
+        lambda events: any(e.key.iteration == 1 and e.key.target == "book" for e in events),
+    )
+]
 ENOUGH = len(PAYMENTS) // ROUNDS  # iterations that end; the one after them waits
 MOST = 2 + 4 * ROUNDS  # events: a beginning, an end, an await and a booking in each round
 

@@ -4,12 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from replay import Event, EventType
-from tutorial.checking import Claim
+from tutorial.checking import Claim, Kill
 from tutorial.lesson_06_append_only_log.orders_pb2 import Order, Parcel, Table
 from tutorial.lesson_06_append_only_log.solution import DAY
 
 NAMESPACE = "append_only_log"
-KILL_AFTER = 7  # Order 2 has begun, and the first reader is busy with the parcel of order 1.
+KILLS = [
+    Kill(
+        "the second order has begun, and the first reader stores the parcel of the first",
+        lambda events: sum(e.type is EventType.RUN_CREATED for e in events) > 1,
+    )
+]
 
 
 def own(events: Sequence[Event]) -> list[Event]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from replay import Event, EventType
-from tutorial.checking import Claim, own
+from tutorial.checking import Claim, Kill, asked, own
 from tutorial.lesson_07_maker_trade.maker_pb2 import Limit, Order, Ticker, Wish
 
 NAMESPACE = "maker_trade"
-KILL_AFTER = 4  # The first order is placed, and the answer of the exchange is on its way.
+KILLS = [Kill("the first order is placed, and the answer is on its way", asked("place"))]
 
 
 def of(events: Sequence[Event], type: EventType, target: str) -> list[Event]:
@@ -29,17 +29,29 @@ def hasty(events: Sequence[Event]) -> list[int]:
     return found
 
 
-def eager(events: Sequence[Event]) -> list[int]:
-    """The requests for an order above the bid that was just read, or without such a bid."""
+def mispriced(wish: Wish, events: Sequence[Event]) -> list[int]:
+    """The requests for an order that is not `edge` below the bid that was just read."""
     found: list[int] = []
-    bid = 0
+    bid, edge = 0, wish.edge
     for event in events:
         if isinstance(event.message, Ticker):
             bid = event.message.bid
         elif isinstance(event.message, Limit):
-            if event.message.price > bid:
+            if event.message.price != bid - edge:
                 found.append(event.id)
-            bid = 0
+            bid, edge = 0, edge // 10
+    return found
+
+
+def restless(events: Sequence[Event]) -> list[int]:
+    """The requests to cancel an order before which the run has not slept."""
+    found: list[int] = []
+    slept = False
+    for event in events:
+        if event.type is EventType.ACTIVITY_REQUEST:
+            if event.key.target == "cancel" and not slept:
+                found.append(event.id)
+            slept = event.key.target == "replay_sleep" or (slept and event.key.target == "ticker")
     return found
 
 
@@ -59,7 +71,8 @@ def check(events: Sequence[Event]) -> list[Claim]:
     answers = [event.message for event in (*placed, *ended)]
     filled = {each.client_id: each.quantity for each in answers if each.state == Order.FILLED}
     crowded = [event.id for event in (*placed, *ended) if event.message.open > 1]
-    early, dear = hasty(events), eager(events)
+    early, wrong = hasty(events), mispriced(wish, events)
+    restive = restless(events)
     several = len(placed) > 1
     return [
         Claim(
@@ -69,9 +82,9 @@ def check(events: Sequence[Event]) -> list[Claim]:
             " flow.place and flow.cancel in the loop",
         ),
         Claim(
-            "each order is placed at or below the bid that was read just before",
-            several and not dear,
-            f"read flow.ticker for each order, and subtract `edge` from the bid{where(dear)}",
+            "each order is placed `edge` below the bid that was read just before",
+            several and not wrong,
+            f"read flow.ticker for each order, and subtract `edge` from the bid{where(wrong)}",
         ),
         Claim(
             "each order is placed after the one before has ended: two are never open",
@@ -91,5 +104,10 @@ def check(events: Sequence[Event]) -> list[Claim]:
             and events[-1].type is EventType.RUN_COMPLETED,
             f"there are {len(told)} outputs `placed` and {len(bought)} `filled`: call"
             " flow.emit_placed for each order, and flow.emit_filled for the last",
+        ),
+        Claim(
+            "each order rests for a sleep that is in the log, so it goes on after a crash",
+            several and not restive,
+            f"call flow.sleep between flow.place and flow.cancel{where(restive)}",
         ),
     ]

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from replay import Event, EventType
-from tutorial.checking import Claim
-from tutorial.lesson_08_sparkline.namespace import WIDTH
-from tutorial.lesson_08_sparkline.sparkline_pb2 import Price
+from tutorial.checking import Claim, Kill
+from tutorial.lesson_08_sparkline.gold import NAMESPACE, WIDTH
 
-NAMESPACE = "sparkline"
-KILL_AFTER = 25  # In the fourth iteration.
+__all__ = ["KILLS", "NAMESPACE", "check"]
+
+KILLS = [
+    Kill(
+        "the fourth iteration has begun with three prices",
+        lambda events: any(event.key.iteration == 3 for event in events),
+    )
+]
 SHORT = 40  # Events.
 
 
@@ -22,18 +27,18 @@ def iterations(events: Sequence[Event]) -> list[list[Event]]:
 
 def sampled(iteration: Sequence[Event]) -> list[int]:
     """The prices that an iteration sampled."""
-    answers = [event.message for event in iteration if event.type is EventType.ACTIVITY_RESPONSE]
-    return [answer.cents for answer in answers if isinstance(answer, Price)]
+    answers = [event for event in iteration if event.type is EventType.ACTIVITY_RESPONSE]
+    return [answer.message for answer in answers if answer.key.target == "sample"]
 
 
 def carried(iteration: Sequence[Event]) -> list[int]:
     """The prices that an iteration began with."""
-    return list(iteration[0].message.prices)
+    return list(iteration[0].message)
 
 
 def drawn(iteration: Sequence[Event]) -> list[list[int]]:
     """The windows that an iteration emitted."""
-    return [list(e.message.prices) for e in iteration if e.type is EventType.RUN_OUTPUT]
+    return [list(e.message) for e in iteration if e.type is EventType.RUN_OUTPUT]
 
 
 def where(numbers: Sequence[int]) -> str:
@@ -48,7 +53,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
     torn = [
         after[0].key.iteration
         for before, after in pairwise(found)
-        if carried(after) != (carried(before) + sampled(before))[-WIDTH:]
+        if carried(after)[-WIDTH:] != (carried(before) + sampled(before))[-WIDTH:]
     ]
     hidden = [
         before[0].key.iteration
@@ -64,7 +69,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
             f"more than {WIDTH} prices are sampled, in several short iterations",
             enough and longest <= SHORT,
             f"{len(samples)} prices in {len(found)} iterations of up to {longest} events: call"
-            " flow.sample in each, and flow.restart at its end",
+            " `sample` in each, and ctx.restart at its end",
         ),
         Claim(
             "each iteration begins with the prices of the one before, plus the new ones",
@@ -79,6 +84,6 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "each window that an iteration begins with was an output before",
             enough and not hidden,
-            f"call flow.emit_window after the sample, with the new prices{where(hidden)}",
+            f"emit WINDOW after the sample, with the new prices{where(hidden)}",
         ),
     ]

@@ -4,36 +4,28 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
+from typing import Any
 
 import replay
-from tutorial.exchange import Market
-from tutorial.lesson_08_sparkline import sparkline_pb2 as pb
-from tutorial.lesson_08_sparkline.namespace import WIDTH
-from tutorial.lesson_08_sparkline.replay_gen import (
-    SamplerFlow,
-    handle_window,
-    run_sampler,
-    start_replay_loops,
-    stream_sampler,
-)
+from tutorial.lesson_08_sparkline.gold import NAMESPACE, WIDTH, WINDOW, sample
 from tutorial.show import line
 
 PAUSE = timedelta(milliseconds=200)
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def sampler(flow: SamplerFlow, window: pb.Window) -> None:
+def sampler(ctx: replay.RunContext, window: list[int]) -> None:
     """A workflow: each iteration samples one price, and adds it to those before."""
-    # TODO(you): sample a price with flow.sample. Append its cents to the prices of the window, and
-    # keep the last WIDTH of them.
-    # instead: prices = list(window.prices)
-    price = flow.sample(pb.Market())
-    prices = [*window.prices, price.cents][-WIDTH:]
+    # TODO(you): execute `sample` for "gold". Append the price to the window, and keep the last
+    # WIDTH of them in `prices`.
+    # instead: prices = window
+    price = ctx.exec_activity(sample, "gold")
+    prices = [*window, price][-WIDTH:]
     # done
-    flow.emit_window(pb.Window(prices=prices))
-    flow.sleep(PAUSE)
-    # TODO(you): begin the next iteration with these prices, with flow.restart.
-    flow.restart(pb.Window(prices=prices))
+    ctx.emit_output(WINDOW, prices)
+    ctx.sleep(PAUSE)
+    # TODO(you): begin the next iteration with these prices.
+    ctx.restart(prices)
     # done
 
 
@@ -47,28 +39,28 @@ def sparkline(prices: Sequence[int]) -> str:
 def draw(event: replay.Event) -> None:
     """Draw an output; on a terminal it replaces the one before."""
 
-    def window(run: str, window: pb.Window) -> None:
+    def window(namespace: str, workflow: str, run: str, name: str, prices: Any) -> None:
         start, end = ("\r", "") if sys.stdout.isatty() else ("", "\n")
-        latest = window.prices[-1] / 100 if window.prices else 0.0
-        text = f"{sparkline(window.prices):{WIDTH}} {latest:8.2f}"
-        print(start + text, end=end, flush=True)
+        latest = prices[-1] / 100 if prices else 0.0
+        print(f"{start}{sparkline(prices):{WIDTH}} {latest:8.2f}", end=end, flush=True)
 
-    handle_window(event, window)
+    replay.handle(event, run_output=window)
 
 
 def main(url: str, run: str) -> None:
     """Starts the sampler unless it has been started, and draws its outputs until Ctrl-C."""
     with replay.connect(url) as client:
-        start_replay_loops(client, Market("gold"), sampler=sampler)
+        replay.register_workflow(client, NAMESPACE, sampler)
+        replay.register_activity(client, NAMESPACE, sample)
         # It has a cursor, so it goes on where it was when the program ended: see lesson 3.
         drawing = replay.consume(
-            client, f"draw {run}", draw, namespace="sparkline", workflow="sampler", run=run
+            client, f"draw {run}", draw, namespace=NAMESPACE, workflow="sampler", run=run
         )
-        run_sampler(client, run, pb.Window())
+        client.run_workflow(NAMESPACE, sampler, run, [])
         try:
-            client.await_completion("sparkline", "sampler", run)
+            client.await_completion(NAMESPACE, sampler, run)
         finally:
             drawing.stop()  # before other things are printed
             print("\nHow it began:")
-            for event in islice(stream_sampler(client, run, to_head=True), 15):
+            for event in islice(client.stream(NAMESPACE, "sampler", run, to_head=True), 15):
                 print(line(event))

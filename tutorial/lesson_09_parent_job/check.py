@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from replay import Event, EventType
-from tutorial.checking import Claim
+from tutorial.checking import Claim, Kill, answered
 from tutorial.lesson_09_parent_job import job_pb2 as pb
 
 NAMESPACE = "parent_job"
-KILL_AFTER = 6  # The job is claimed, but not confirmed; the others are about to claim it.
+KILLS = [
+    Kill("ann's claim is taken, and her cursor is not stored", answered("replay_signal", "1:0")),
+]
 STATES = ("offered", "claimed", "done", "cancelled")
 
 

@@ -20,6 +20,7 @@ from tutorial.show import print_log
 
 CONFIRM = timedelta(seconds=1.5)  # A provider that has not confirmed by then loses the job.
 LATE = timedelta(seconds=1)  # For so long after the end, late claims still get an answer.
+LATENCY = 0.5  # Seconds from a provider to here: long enough for a crash in between.
 
 
 # The parent's side: a state machine.
@@ -99,6 +100,7 @@ class Provider:
             claim = pb.Claim(provider=self.name, offer=offer.number)
             signal_job_claim(client, run, claim, f"{self.name}/{offer.number}")
             # done
+            time.sleep(LATENCY)
 
         def claimed(run: str, claim: pb.Claim) -> None:
             if claim.provider == self.name and self.reliable:

@@ -20,6 +20,7 @@ from tutorial.show import print_log
 
 CONFIRM = timedelta(seconds=1.5)  # A provider that has not confirmed by then loses the job.
 LATE = timedelta(seconds=1)  # For so long after the end, late claims still get an answer.
+LATENCY = 0.5  # Seconds from a provider to here: long enough for a crash in between.
 
 
 # The parent's side: a state machine.
@@ -86,6 +87,7 @@ class Provider:
             time.sleep(self.after)
             # TODO(you): send a pb.Claim to the run with signal_job_claim. Its external id has to be
             # the same each time this provider hears this offer.
+            time.sleep(LATENCY)
 
         def claimed(run: str, claim: pb.Claim) -> None:
             if claim.provider == self.name and self.reliable:

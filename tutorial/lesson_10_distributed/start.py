@@ -4,17 +4,17 @@ import secrets
 import threading
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import replay
-from tutorial.lesson_10_distributed import printing_pb2 as pb
-from tutorial.lesson_10_distributed.replay_gen import (
-    DocumentFlow,
-    handle_complete,
-    handle_printed,
-    register_document,
-    register_render,
-    run_document,
-    signal_document_received,
+from tutorial.lesson_10_distributed.printing import (
+    COMPLETE,
+    NAMESPACE,
+    PRINTED,
+    RECEIVED,
+    Document,
+    Page,
+    render,
 )
 from tutorial.show import print_log
 
@@ -34,19 +34,19 @@ def stay(client: replay.Client) -> None:
 # The first process decides.
 
 
-def document(flow: DocumentFlow, document: pb.Document) -> None:
+def document(ctx: replay.RunContext, document: Document) -> None:
     """A workflow: prints page after page, lets each dry, and waits for the receipt."""
     for number in range(1, document.pages + 1):
-        flow.emit_printed(flow.render(pb.Page(title=document.title, number=number)))
-        flow.sleep(timedelta(seconds=0.2))
-    flow.emit_complete(document)
-    flow.await_received(timedelta(days=1))
+        ctx.emit_output(PRINTED, ctx.exec_activity(render, Page(document.title, number)))
+        ctx.sleep(timedelta(seconds=0.2))
+    ctx.emit_output(COMPLETE, document)
+    ctx.await_signal(RECEIVED, timedelta(days=1))
 
 
 def workflow(url: str, _: str) -> None:
     """The process that decides, for all runs."""
     client = replay.connect(url)
-    # TODO(you): register the workflow with register_document, and nothing else.
+    # TODO(you): register the workflow `document`, and nothing else.
     stay(client)
 
 
@@ -56,7 +56,7 @@ def workflow(url: str, _: str) -> None:
 def activities(url: str, _: str) -> None:
     """The process that does the work, for all runs."""
     client = replay.connect(url)
-    # TODO(you): register the activity with register_render, and pass it own_number().
+    # TODO(you): register the activity `render`, and pass it own_number().
     stay(client)
 
 
@@ -67,16 +67,15 @@ def outputs(url: str, _: str) -> None:
     """The process that hands over printed pages, for all runs."""
     client = replay.connect(url)
 
-    def printed(run: str, sheet: pb.Sheet) -> None:
-        print(f"{run}: page {sheet.number} is handed over", flush=True)
-
-    def complete(run: str, document: pb.Document) -> None:
-        print(f"{run}: {document.title} is complete", flush=True)
-        signal_document_received(client, run, pb.Receipt(process=own_number()), "received")
+    def told(namespace: str, workflow: str, run: str, name: str, message: Any) -> None:
+        if name == PRINTED.name:
+            print(f"{run}: page {message['number']} is handed over", flush=True)
+        elif name == COMPLETE.name:
+            print(f"{run}: {message['title']} is complete", flush=True)
+            client.signal_run(NAMESPACE, document, run, RECEIVED, own_number(), "received")
 
     def hand_over(event: replay.Event) -> None:
-        handle_printed(event, printed)
-        handle_complete(event, complete)
+        replay.handle(event, run_output=told)
 
     # TODO(you): call `hand_over` with each event of the namespace, with replay.consume. The cursor
     # needs a name.
@@ -89,9 +88,9 @@ def outputs(url: str, _: str) -> None:
 def ask(url: str, run: str) -> None:
     """The process that wants a document. It registers nothing, and ends."""
     with replay.connect(url) as client:
-        run_document(client, run, pb.Document(title="Walden", pages=4))
-        client.await_completion("distributed", "document", run)
-        print_log(client, "distributed", "document", run)
+        client.run_workflow(NAMESPACE, document, run, Document("Walden", pages=4))
+        client.await_completion(NAMESPACE, document, run)
+        print_log(client, NAMESPACE, "document", run)
 
 
 ROLES = {"workflow": workflow, "activities": activities, "outputs": outputs, "ask": ask}

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from replay import Event, EventType, Shard
-from tutorial.checking import Claim
-from tutorial.lesson_11_sharding.namespace import COUNT, PHOTOS
-from tutorial.lesson_11_sharding.photos_pb2 import Picture
+from tutorial.checking import Claim, Kill, answered
+from tutorial.lesson_11_sharding.studio import COUNT, NAMESPACE, PHOTOS, Picture
 
-NAMESPACE = "sharding"
-KILL_AFTER = 2 * PHOTOS + 4  # All photos are asked for, and the first ones are developed.
+__all__ = ["KILLS", "NAMESPACE", "check"]
+
+KILLS = [
+    Kill(
+        "all photos are asked for, and the first one is developed",
+        lambda events: answered("develop")(events) and len(events) > 2 * PHOTOS,
+    )
+]
 SHARDS = [Shard.hashed(m, COUNT) for m in range(COUNT)]
 
 
@@ -28,9 +33,9 @@ def check(events: Sequence[Event]) -> list[Claim]:
     created = [event.key.run for event in events if event.type is EventType.RUN_CREATED]
     prefix = created[0].rpartition("-")[0] if created else ""
     events = [event for event in events if event.key.run.rpartition("-")[0] == prefix]
-    answers = [event for event in events if isinstance(event.message, Picture)]
-    pictures = [event.message for event in answers]
-    served = {event.key.run: event.message.shard for event in answers}
+    answers = [event for event in events if event.type is EventType.ACTIVITY_RESPONSE]
+    pictures = [Picture(**event.message) for event in answers]
+    served = {event.key.run: event.message["shard"] for event in answers}
     ended = sum(event.type is EventType.RUN_COMPLETED for event in events)
     places = {(picture.shard, picture.process) for picture in pictures}
     pairs = list(combinations(pictures, 2))
@@ -43,7 +48,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "each run was served by the shard that its hash names",
             bool(served) and all(shard == shard_of(run) for run, shard in served.items()),
-            "register the activity with shard=shard, and put that shard's name into its pb.Place",
+            "register the activity with shard=shard, and put that shard's name into its Place",
         ),
         Claim(
             "several shards were at work at the same time",

@@ -4,14 +4,13 @@ import threading
 from collections.abc import Sequence
 
 import replay
-from tutorial.lesson_11_sharding import photos_pb2 as pb
-from tutorial.lesson_11_sharding.namespace import COUNT, PHOTOS
-from tutorial.lesson_11_sharding.replay_gen import (
-    PhotoFlow,
-    register_develop,
-    register_photo,
-    run_photo,
-    stream_photo,
+from tutorial.lesson_11_sharding.studio import (
+    COUNT,
+    NAMESPACE,
+    PHOTOS,
+    Picture,
+    Place,
+    develop,
 )
 from tutorial.show import line
 
@@ -21,21 +20,22 @@ SHARDS = [replay.Shard.hashed(m, COUNT) for m in range(COUNT)]
 # done
 
 
-def photo(flow: PhotoFlow, photo: pb.Photo) -> None:
+def photo(ctx: replay.RunContext, number: int) -> None:
     """A workflow: has one photo developed."""
-    flow.develop(photo)
+    ctx.exec_activity(develop, number)
 
 
 def serve(url: str, process: str, shards: Sequence[replay.Shard]) -> None:
     """A process that executes the requests of some shards, until Ctrl-C."""
     with replay.connect(url) as client:
         # Both processes register the workflow: one owns it, the other stands by.
-        register_photo(client, photo)
-        # TODO(you): register the activity once for each shard, with shard=shard. Its pb.Place has
-        # the name of the shard.
-        # instead: register_develop(client, pb.Place(process=process, shard="alone"))
+        replay.register_workflow(client, NAMESPACE, photo)
+        # TODO(you): register the activity once for each shard, with shard=shard. Its Place has the
+        # name of the shard.
+        # instead: replay.register_activity(client, NAMESPACE, develop, Place(process, "alone"))
         for shard in shards:
-            register_develop(client, pb.Place(process=process, shard=shard.name), shard=shard)
+            place = Place(process, shard.name)
+            replay.register_activity(client, NAMESPACE, develop, place, shard=shard)
         # done
         threading.Event().wait()
 
@@ -50,7 +50,7 @@ def second(url: str, _: str) -> None:
     serve(url, "second", SHARDS[1::2])
 
 
-def chart(pictures: Sequence[pb.Picture]) -> None:
+def chart(pictures: Sequence[Picture]) -> None:
     """Draw when each shard was at work."""
     begin = min(picture.started for picture in pictures)
     end = max(picture.finished for picture in pictures)
@@ -69,14 +69,16 @@ def ask(url: str, run: str) -> None:
     with replay.connect(url) as client:
         runs = [f"{run}-{number:02}" for number in range(1, PHOTOS + 1)]
         for number, each in enumerate(runs, 1):
-            run_photo(client, each, pb.Photo(number=number))
+            client.run_workflow(NAMESPACE, photo, each, number)
         print(f"asked for {PHOTOS} photos", flush=True)
         for each in runs:
-            client.await_completion("sharding", "photo", each)
-        events = [e for e in stream_photo(client, to_head=True) if e.key.run in runs]
+            client.await_completion(NAMESPACE, photo, each)
+        log = client.stream(NAMESPACE, "photo", to_head=True)
+        events = [event for event in log if event.key.run in runs]
         for event in events:
             print(line(event))
-        chart([e.message for e in events if isinstance(e.message, pb.Picture)])
+        answers = [e for e in events if e.type is replay.EventType.ACTIVITY_RESPONSE]
+        chart([Picture(**answer.message) for answer in answers])
 
 
 ROLES = {"first": first, "second": second, "ask": ask}
