@@ -13,7 +13,7 @@ import replay
 from replay.tools.lanes import follow
 from tutorial.checking import check
 from tutorial.engine import steps
-from tutorial.lessons import FOLDER, STATE, Lesson, NoSuchLesson, Program, Progress, find, lesson
+from tutorial.lessons import STATE, Lesson, NoSuchLesson, Program, Progress, find, lesson, reset
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -137,15 +137,6 @@ def hint(lesson: Lesson, progress: Progress) -> None:
     seen = progress.hinted(lesson) % len(found)
     print(found[seen])
     progress.hinted(lesson, seen + 1)
-
-
-def reset(lesson: Lesson, progress: Progress) -> None:
-    """Write a fresh `start.py`, and keep the old one."""
-    if (kept := lesson.reset()) is not None:
-        print(f"Your old file is {kept.relative_to(FOLDER.parent)}.")
-    progress.note(lesson, False)
-    progress.hinted(lesson, 0)
-    print(f"{lesson.start.relative_to(FOLDER.parent)} is as it was at the beginning.")
 
 
 def checked(lesson: Lesson, args: argparse.Namespace, progress: Progress) -> int:

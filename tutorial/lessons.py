@@ -207,10 +207,15 @@ class Progress:
         new.replace(self._path)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def reset(lesson: Lesson, progress: Progress) -> None:
+    """Write a fresh `start.py`, and keep the old one."""
+    if (kept := lesson.reset()) is not None:
+        print(f"Your old file is {kept.relative_to(FOLDER.parent)}.")
+    progress.note(lesson, False)
+    progress.hinted(lesson, 0)
+    print(f"{lesson.start.relative_to(FOLDER.parent)} is as it was at the beginning.")
 
 
 def _runs(lesson: Lesson, url: str) -> str:
     """The name under which the number of ended runs is stored; it hides a URL's password."""
-    return f"ended {lesson.number} {_digest(url)[:16]}"
+    return f"ended {lesson.number} {hashlib.sha256(url.encode()).hexdigest()[:16]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tutorial.checking import Claim
-from tutorial.lessons import STATE, Lesson, Progress
+from tutorial.lessons import STATE, Lesson, Progress, reset
 
 FOLDER = Path(__file__).resolve().parent
 LIMIT = 120  # Seconds for all claims of a step; each has a limit of its own.
@@ -97,7 +97,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--solution", action="store_true", help="use solution.py, not start.py")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="say whether the step is done")
-    what.add_argument("--reset", action="store_true", help="write a fresh start.py")
+    what.add_argument(
+        "--reset", action="store_true", help="write a fresh start.py; keep the old one"
+    )
     args = parser.parse_args(arguments)
     if args.step is None and (args.check or args.reset or args.solution):
         parser.error("name a step")
@@ -114,13 +116,12 @@ def main(arguments: Sequence[str]) -> int:
     step = find()[args.step]
     file = step.folder / ("solution.py" if args.solution else "start.py")
     if args.reset:
-        step.start.write_text(step.fresh(), encoding="utf-8")
-        print(f"{step.start.relative_to(FOLDER)} is as it was at the beginning.")
+        reset(step, progress)
     elif args.check:
         if not check(step, file):
             return 1
         if not args.solution:
-            progress.passed(step)
+            progress.note(step, True)
         print(f"Step {step.number} is done.")
     else:
         done = probe(step, file, "--watch")
