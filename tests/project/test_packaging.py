@@ -164,7 +164,10 @@ def test_what_is_imported_is_declared() -> None:
     needed = {
         name(homes[each][0]) for each in modules - {"google", "grpc_health", "grpc_reflection"}
     }
-    required = [*PROJECT["dependencies"], *EXTRAS["grpc"], *EXTRAS["metrics"]]
+    required = [
+        *PROJECT["dependencies"],
+        *(each for extra in ("grpc", "metrics", "show") for each in EXTRAS[extra]),
+    ]
     declared = {name(each) for each in required}
     of_google = {"protobuf", "grpcio-health-checking", "grpcio-reflection"}
     assert needed | of_google == declared
