@@ -21,7 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "guide"
 DOTS = "..."
-EXCERPT = re.compile(r"(?<=^```python\n)# (\S+\.py) (\S+)\n(.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
+EXCERPT = re.compile(
+    r"(?<=^```python\n)# (\S+\.py) (\S+)\n(.*?)(?=^```$)", re.DOTALL | re.MULTILINE
+)
 
 
 def page(text: str) -> str:
@@ -31,8 +33,8 @@ def page(text: str) -> str:
 
 def _excerpt(found: re.Match[str]) -> str:
     file, name, shown = found.groups()
-    lines = definition((ROOT / file).read_text(encoding="utf-8"), name)
     try:
+        lines = definition((ROOT / file).read_text(encoding="utf-8"), name)
         return "\n".join([f"# {file} {name}", *renewed(shown.splitlines(), lines), ""])
     except LookupError as error:
         raise LookupError(f"{file} {name}: {error}: write this excerpt again") from None
@@ -40,12 +42,13 @@ def _excerpt(found: re.Match[str]) -> str:
 
 def definition(text: str, name: str) -> list[str]:
     """Return the lines of a function, class, method or variable, as if it were at the top."""
-    node: ast.AST = ast.parse(text)
+    found = ast.parse(text).body
     for part in name.split("."):
-        body = [each for each in getattr(node, "body", []) if part in _defined(each)]
-        if not body:
+        named = [each for each in found if part in _defined(each)]
+        if not named:
             raise LookupError(f"there is no {name}")
-        node = body[-1]  # behind its overloads
+        node = named[-1]  # behind its overloads
+        found = getattr(node, "body", [])
     first = min(each.lineno for each in (node, *getattr(node, "decorator_list", [])))
     lines = text.splitlines()[first - 1 : node.end_lineno]
     return textwrap.dedent("\n".join(lines)).splitlines()
