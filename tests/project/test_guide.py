@@ -1,5 +1,7 @@
 """The guide shows the code that there is, and leads through all of it."""
 
+import ast
+import builtins
 import re
 import runpy
 from itertools import pairwise
@@ -71,15 +73,31 @@ def test_links_say_what_the_page_is_called() -> None:
 
 def test_every_module_has_one_page() -> None:
     """Nobody looks for a module in vain, and none is explained twice."""
-    named = [each for text in PAGES.values() for each in re.findall(r"`(\S+\.py)`", code(text))]
-    modules = (ROOT / "replay").rglob("[!_]*.py")
-    there = [str(path.relative_to(ROOT)) for path in modules if path.parent.name != "proto"]
-    assert sorted(named) == sorted(there)
+    files = [item(text, "Code") for text in PAGES.values()]
+    named = [each for some in files for each in re.findall(r"`(\S+\.py)`", some)]
+    assert sorted(named) == sorted(str(path.relative_to(ROOT)) for path in MODULES)
 
 
-def code(text: str) -> str:
-    """The files that a page is about."""
-    return item(text, "Code")
+@each_page
+def test_what_a_page_names_is_defined(name: str) -> None:
+    """Classes, methods and private names; tests/names.py looks up names behind a module's."""
+    prose = re.sub(r"^```.*?^```$", "", PAGES[name], flags=re.DOTALL | re.MULTILINE)
+    spans = re.findall(r"`([A-Z_]\w*(?:\.\w+)*)`", prose)
+    assert {part for span in spans for part in span.split(".")} <= DEFINED
+
+
+def defined(node: ast.AST) -> str:
+    """The name that a piece of code gives; empty if none."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return node.name
+    stored = isinstance(getattr(node, "ctx", None), ast.Store)
+    return str(getattr(node, "id", getattr(node, "attr", ""))) if stored else ""
+
+
+MODULES = [path for path in (ROOT / "replay").rglob("[!_]*.py") if "proto" not in path.parent.parts]
+#: All names of the library, of Python, and of a message.
+DEFINED = {defined(node) for path in MODULES for node in ast.walk(ast.parse(path.read_text()))}
+DEFINED |= {*dir(builtins), "Failure"}
 
 
 def test_every_promise_has_a_page() -> None:
@@ -127,7 +145,7 @@ EXCERPTS = [
     (OLD, NEW),
     # The first piece begins where the definition does.
     ("def f(a):\n    ...\n", "@cached\ndef f(a, b):\n    ...\n"),
-    # What has come into a piece is shown, and the last piece ends where the definition does.
+    # A piece shows what has come into it, and the last one ends where the definition does.
     (
         "...\n    if two:\n        return 1\n    return 2\n",
         "...\n    if two:\n        log(two)\n        return 1\n    return 3\n",
