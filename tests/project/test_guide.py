@@ -38,7 +38,7 @@ def links(text: str) -> list[str]:
 @each_page
 def test_excerpts_are_what_the_code_says(name: str) -> None:
     """Each page has some, and none has gone stale: ``python docs/guide.py`` rewrites them."""
-    assert SCRIPT["page"](PAGES[name]) == PAGES[name]
+    assert SCRIPT["page"](PAGES[name]) == PAGES[name], "run: python docs/guide.py"
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGES[name], re.DOTALL | re.MULTILINE)
     assert len(SCRIPT["EXCERPT"].findall(PAGES[name])) == len(blocks) in (1, 2, 3)
     assert max(block.count("\n") for block in blocks) <= 25
@@ -94,7 +94,7 @@ def defined(node: ast.AST) -> str:
     return str(getattr(node, "id", getattr(node, "attr", ""))) if stored else ""
 
 
-MODULES = [path for path in (ROOT / "replay").rglob("[!_]*.py") if "proto" not in path.parent.parts]
+MODULES = [path for path in (ROOT / "replay").rglob("[!_]*.py") if path.parent.name != "proto"]
 #: All names of the library, of Python, and of a message.
 DEFINED = {defined(node) for path in MODULES for node in ast.walk(ast.parse(path.read_text()))}
 DEFINED |= {*dir(builtins), "Failure"}
