@@ -73,6 +73,26 @@ def _servers(config: pytest.Config) -> list[tuple[str, str]]:
     return [(kind, stack.enter_context(started(make)).url) for kind, make in makers.items()]
 
 
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Measure no coverage where the same is done a thousand times: it takes three times as long."""
+    for item in items:
+        often = item.location[0].startswith(("tests/crash/", "tests/project/", "tests/simulation/"))
+        if often or item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Start processes without coverage, too, where it is not measured."""
+    name = "COVERAGE_PROCESS_CONFIG"
+    config = os.environ.pop(name, None) if item.get_closest_marker("no_cover") else None
+    try:
+        yield
+    finally:
+        if config is not None:
+            os.environ[name] = config
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of xdist where the servers are."""
