@@ -405,7 +405,7 @@ class Target:
         self.signals: dict[tuple[Any, ...], bytes | None] = {}
         self._other = other
         self._stubs = {name: self._stub(channel, *each) for name, each in METHODS.items()}
-        self._holds = {who: self._call(who, "Open", b"") for who in CALLERS}
+        self._holds = {who: self._call(who, "Open", b"", limit=None) for who in CALLERS}
         self._sessions = {
             f"<{who}>": log_pb2.OpenReply.FromString(next(hold)).session
             for who, hold in self._holds.items()
@@ -419,15 +419,15 @@ class Target:
             return channel.stream_stream(path)
         return channel.unary_stream(path) if method.server_streaming else channel.unary_unary(path)
 
-    def _call(self, who: str, method: str, *requests: bytes) -> Any:
+    def _call(self, who: str, method: str, *requests: bytes, limit: float | None = LIMIT) -> Any:
         """A call that has begun."""
         stub, descriptor = self._stubs[method], METHODS[method][1]
         metadata = (("authorization", f"Bearer {who}"),)
         if descriptor.client_streaming:
-            return stub(iter(requests), timeout=LIMIT, metadata=metadata)
+            return stub(iter(requests), timeout=limit, metadata=metadata)
         if descriptor.server_streaming:
-            return stub(*requests, timeout=LIMIT, metadata=metadata)
-        return stub.future(*requests, timeout=LIMIT, metadata=metadata)
+            return stub(*requests, timeout=limit, metadata=metadata)
+        return stub.future(*requests, timeout=limit, metadata=metadata)
 
     # What is stored.
 
