@@ -9,10 +9,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -27,10 +29,12 @@ from replay import (
 )
 from replay.testing import World
 from replay.tools.typedgen import main as typedreplay
-from tests.project.answers import RIGHT, WRONG, Answer
+from tests.project.answers import RIGHT, WRONG
+from tests.project.forks import forked
 from tests.project.mistakes import MISTAKES
 from tests.support import with_options
 from tutorial import __main__, checking, lessons
+from tutorial.checking import Claim
 from tutorial.lesson_02_signal import shop
 from tutorial.lesson_02_signal import solution as lesson_2
 from tutorial.lesson_04_restart import office
@@ -38,7 +42,7 @@ from tutorial.lesson_04_restart import solution as lesson_4
 from tutorial.lesson_05_cron import cron_pb2 as cron
 from tutorial.lesson_05_cron import solution as lesson_5
 from tutorial.lesson_05_cron.replay_gen import register_clock, run_clock
-from tutorial.lessons import Lesson, blanked
+from tutorial.lessons import Lesson, Program, blanked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LESSONS = lessons.find()
@@ -175,27 +179,42 @@ def has(lines: list[str], wanted: list[str]) -> bool:
 # The check.
 
 
+class Judged(NamedTuple):
+    """What a check has missed, and the signals that ended its programs."""
+
+    missing: list[Claim]
+    ends: list[int]
+    printed: str
+
+
+class Copy(Lesson):
+    """A lesson in a copy of the tutorial, whose modules this process does not import."""
+
+    def programs(self, module: str) -> Mapping[str, Program]:
+        return super().programs("solution")
+
+
+def judged(folder: Path, number: int, module: str, url: str) -> Judged:
+    """Check a module in a copy of the tutorial."""
+    lesson = Copy(number, folder / "tutorial" / LESSONS[number].folder.name)
+    ends: list[int] = []
+    with (folder / f"{module}.txt").open("w+b") as out:
+        children = forked(folder / "tutorial", ends.append)
+        claims = list(checking.examine(lesson, module, url, out, children))
+        out.seek(0)
+        printed = out.read().decode()
+    return Judged([claim for claim in claims if not claim.holds], ends, printed)
+
+
 @pytest.mark.slow_on_servers
 @each_lesson
-def test_solution_passes_its_check(
-    lesson: Lesson,
-    url: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_solution_passes_its_check(lesson: Lesson, url: str, own: Path) -> None:
     """The solution passes its check on every database, killed on the way; mistakes do not."""
     rules = lesson.module("check")
-    ends, end = [], checking.Children.end
-
-    def noted(self: checking.Children, number: signal.Signals) -> None:
-        ends.append(number)
-        end(self, number)
-
-    monkeypatch.setattr(checking.Children, "end", noted)
-    # On a cluster only the lease tells of a death, and the check waits 6 s for the next event.
-    brief = with_options(url, lease=2)
-    assert checking.check(lesson, "solution", brief, True), capsys.readouterr().out
-    assert ends == [*[signal.SIGKILL] * len(rules.KILLS), signal.SIGINT]
+    # On a cluster only the lease tells of a death, and the check waits 4 s for the next event.
+    said = judged(own, lesson.number, "solution", with_options(url, lease=2))
+    assert not said.missing, said
+    assert said.ends == [*[signal.SIGKILL] * len(rules.KILLS), signal.SIGINT]
     with connect(url, loops=False) as client:
         log = list(client.stream(rules.NAMESPACE, to_head=True))
     for _, text, change, claims in (each for each in MISTAKES if each.lesson == lesson.number):
@@ -276,36 +295,30 @@ def test_every_claim_has_its_mistake(lesson: Lesson) -> None:
     assert broken == set(range(len(lesson.module("check").check([]))))
 
 
-@pytest.mark.slow  # the check waits for what does not come
+@pytest.mark.slow  # the checks wait for what does not come
 @each_lesson
-def test_start_does_not_pass_its_check(lesson: Lesson, capsys: pytest.CaptureFixture[str]) -> None:
-    """start.py runs as it is, and the check says what is missing and what to do."""
-    assert not checking.check(lesson, "start", None)
-    out = capsys.readouterr().out
-    assert re.search(r"^  NOT YET  .+$", out, re.MULTILINE)
-    assert "\n  Hint: start.py is as it was: fill in its TODO(you).\n" in out
+def test_answers_are_judged(lesson: Lesson, own: Path) -> None:
+    """The first hint for a wrong answer is the one that helps; another right answer is accepted.
 
+    A check asks for what the lesson teaches, not for the words of its solution.
+    """
+    answers = [each for each in (*WRONG, *RIGHT) if each.lesson == lesson.number]
+    copy = Lesson(lesson.number, own / "tutorial" / lesson.folder.name)
+    modules = ["start", *(f"try_{answer.write(copy)}" for answer in answers)]
 
-@pytest.mark.slow  # the check waits for what does not come
-@pytest.mark.parametrize("answer", WRONG, ids=lambda each: f"{each.lesson}, {each.text}")
-def test_a_wrong_answer_is_refused(answer: Answer, own: Path) -> None:
-    """The check says what is wrong with it: its first hint is the one that helps."""
-    code, out, errors = attempt(answer, own)
-    assert (code, errors) == (1, ""), out
-    assert answer.hint in out.partition("\n  Hint: ")[2], out
+    def hint(module: str) -> str:
+        said = judged(own, lesson.number, module, f"sqlite:///{own / module}.db")
+        return said.missing[0].hint if said.missing else ""
 
-
-@pytest.mark.slow  # so that both kinds run together
-@pytest.mark.parametrize("answer", RIGHT, ids=lambda each: f"{each.lesson}, {each.text}")
-def test_another_right_answer_is_accepted(answer: Answer, own: Path) -> None:
-    """A check asks for what the lesson teaches, not for the words of its solution."""
-    code, out, errors = attempt(answer, own)
-    assert (code, errors) == (0, ""), out
-
-
-def attempt(answer: Answer, folder: Path) -> tuple[int, str, str]:
-    lesson = Lesson(answer.lesson, folder / "tutorial" / LESSONS[answer.lesson].folder.name)
-    return run(folder, str(answer.lesson), "--check", "--try", answer.write(lesson))
+    with ThreadPoolExecutor(len(modules)) as pool:
+        start, *hints = pool.map(hint, modules)
+    assert start, "start.py passes"
+    wrong = [
+        (answer.text, said)
+        for answer, said in zip(answers, hints, strict=True)
+        if not (answer.hint in said if answer.hint else said == "")
+    ]
+    assert wrong == []
 
 
 def test_each_lesson_has_answers() -> None:
