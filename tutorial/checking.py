@@ -13,8 +13,7 @@ It may also have:
 - `prepare(client, run)`: does something before the program starts.
 - `LAST`: a process that starts later than the others.
 - `ROLES`: the processes that the check starts; by default all.
-- `enough(events)`: whether a program that never ends has shown all that the check asks for, whatever
-  it looks like.
+- `enough(events)`: whether a program that never ends has gone on for long enough to be judged.
 - `look(ran)`: looks at what the log does not show.
 """
 

@@ -39,9 +39,8 @@ from tutorial.lesson_02_signal import shop
 from tutorial.lesson_02_signal import solution as lesson_2
 from tutorial.lesson_04_restart import office
 from tutorial.lesson_04_restart import solution as lesson_4
-from tutorial.lesson_05_cron import cron_pb2 as cron
+from tutorial.lesson_05_cron import schedule
 from tutorial.lesson_05_cron import solution as lesson_5
-from tutorial.lesson_05_cron.replay_gen import register_clock, run_clock
 from tutorial.lessons import Lesson, Program, blanked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -52,7 +51,7 @@ TITLES = (
 )
 SECTIONS = ["Steps", "Check", "What just happened", "Experiments"]
 LIMIT = 60.0  # Seconds for a command, on a busy machine.
-PLAIN = {0, 2, 3, 4, 8, 10, 11, 12, 13, 14}  # Lessons with plain values, which need no definition.
+TYPED = {1}  # Lessons with protobuf messages and a definition; the others have plain values.
 
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.folder.name)
 
@@ -119,7 +118,7 @@ def test_what_is_asked_for_is_left_out() -> None:
 def test_generated_code_is_up_to_date(lesson: Lesson, capsys: pytest.CaptureFixture[str]) -> None:
     """What `typedreplay` makes of the lesson's definition is what is stored; some have none."""
     definition = lesson.folder / "namespace.py"
-    assert definition.exists() == (lesson.number not in PLAIN)
+    assert definition.exists() == (lesson.number in TYPED)
     if definition.exists():
         assert typedreplay([str(definition), "--check"]) == 0, capsys.readouterr().out
 
@@ -187,6 +186,9 @@ class Judged(NamedTuple):
     printed: str
 
 
+one_parser = threading.Lock()  # The `ast` of Python 3.11 fails in several threads at once.
+
+
 class Copy(Lesson):
     """A lesson in a copy of the tutorial, whose modules this process does not import."""
 
@@ -200,10 +202,13 @@ def judged(folder: Path, number: int, module: str, url: str) -> Judged:
     ends: list[int] = []
     with (folder / f"{module}.txt").open("w+b") as out:
         children = forked(folder / "tutorial", ends.append)
-        claims = list(checking.examine(lesson, module, url, out, children))
+        claims = checking.examine(lesson, module, url, out, children)
+        with one_parser:
+            first = next(claims)
+        missing = [claim for claim in (first, *claims) if not claim.holds]
         out.seek(0)
         printed = out.read().decode()
-    return Judged([claim for claim in claims if not claim.holds], ends, printed)
+    return Judged(missing, ends, printed)
 
 
 @pytest.mark.slow_on_servers
@@ -266,14 +271,13 @@ def pay(world: World) -> None:
 def tick(world: World) -> None:
     """Lesson 5: a clock with a period of an hour, and work that once takes a day."""
 
-    def chore(ctx: ActivityContext, backends: None, tick: cron.Tick) -> None:
+    def chore(ctx: ActivityContext, backends: None, tick: schedule.Tick) -> None:
         world.advance(timedelta(days=tick.number == 5))
 
-    register_clock(world.client, lesson_5.clock)
-    register_activity(world.client, "cron", chore)
-    run_clock(
-        world.client, "r", cron.Schedule(anchor=int(world.now.timestamp()), period=3600, next=1)
-    )
+    register_workflow(world.client, schedule.NAMESPACE, lesson_5.clock)
+    register_activity(world.client, schedule.NAMESPACE, chore)
+    hourly = schedule.Schedule(int(world.now.timestamp()), period=3600, next=1)
+    world.client.run_workflow(schedule.NAMESPACE, lesson_5.clock, "r", hourly)
     world.advance(timedelta(days=3))
 
 
