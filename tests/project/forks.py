@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
+from signal import Signals
 from typing import IO
 
 import tutorial
@@ -34,7 +35,7 @@ def perform(folder: Path, arguments: Sequence[str], out: str) -> None:
     sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     tutorial.__path__ = [str(folder)]
     lessons.FOLDER, lessons.STATE = folder, folder.parent / ".tutorial"
-    __main__.STATE = lessons.STATE
+    vars(__main__)["STATE"] = lessons.STATE
     sys.exit(__main__.main(arguments))
 
 
@@ -78,7 +79,7 @@ def forked(folder: Path, ends: Callable[[int], None]) -> type[checking.Children]
         def open(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
             return Fork(folder, command, self._out)  # type: ignore[return-value]
 
-        def end(self, number: int) -> None:
+        def end(self, number: Signals) -> None:
             ends(number)
             super().end(number)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -237,6 +237,33 @@ def test_a_check_reads_its_own_run_only() -> None:
     ]
     later = Event(1, EventType.RUN_CREATED, Key("ns", "flow", "older", 7), moment, None)
     assert [event.id for event in checking.own([later, *events])] == [2, 4]
+
+
+class Slow(checking.Children):
+    """A program that starts for ever, or until its third look at the log."""
+
+    looks = 0
+
+    def open(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        return None  # type: ignore[return-value]
+
+    def ended(self) -> bool:
+        self.looks += 1
+        if self.looks == 3:
+            self._out.write(b"Lesson 7, a role: a run\nLesson 7, another: a run\n")
+            self._out.flush()
+        return False
+
+
+def test_the_start_of_a_process_is_not_silence(tmp_path: Path) -> None:
+    """On a busy machine a Python takes long to start, and each has to have started."""
+    with connect("sqlite://", loops=False) as client, (tmp_path / "out").open("w+b") as out:
+        watch, children = checking.Watch(client, "ns"), Slow({"a": [], "b": []}, out)
+        children.start()
+        assert children.starting()
+        assert not watch.until(bool, children, patience=1e-9)
+        assert children.looks == 5, "the first look after the start spends the patience"
+        assert not children.starting()
 
 
 def drink(world: World) -> None:
