@@ -42,7 +42,23 @@ def shop(ctx: RunContext, order: Order) -> Bill:
     assert_type(ctx.exec_activity(find, "a"), Int | None)
     assert_type(ctx.exec_activity(find, None), Int | None)
     assert_type(ctx.exec_activity("total", order), Any)
-    assert_type(ctx.gather(ctx.call(total, order), ctx.call(total, order)), list[Bill])
+    bill, found = ctx.call(total, order), ctx.call(find, "a")
+    assert_type(ctx.gather(bill, found), tuple[Bill, Int | None])
+    assert_type(ctx.gather(ctx.call(total, order), ctx.call(find, "a")), tuple[Bill, Int | None])
+    assert_type(ctx.gather(bill, found, bill), tuple[Bill, Int | None, Bill])
+    assert_type(
+        ctx.gather(found, bill, found, bill), tuple[Int | None, Bill, Int | None, Bill]
+    )
+    assert_type(
+        ctx.gather(bill, bill, bill, bill, found), tuple[Bill, Bill, Bill, Bill, Int | None]
+    )
+    assert_type(ctx.gather(*[bill]), list[Bill])
+    assert_type(ctx.gather(*[ctx.call(total, each) for each in [order]]), list[Bill])
+    assert_type(ctx.gather(*[bill] * 6), list[Bill])
+    assert_type(ctx.gather(bill, bill, bill, bill, bill, bill), list[Bill])
+    first, second = ctx.gather(ctx.call(total, order), ctx.call("total", order))
+    assert_type(first, Bill)
+    assert_type(second, Any)
     assert_type(ctx.await_signal(APPROVE, MINUTE), Approval | None)
     assert_type(ctx.await_signal(COUNT, MINUTE), Int | None)
     assert_type(ctx.await_signal(NAMES, MINUTE), list[str] | None)
@@ -84,6 +100,7 @@ def wrong(ctx: RunContext, order: Order, client: Client) -> None:
     ctx.exec_activity(shop, order)
     ctx.exec_activity(total, order).lines
     ctx.gather(ctx.call(total, 5))
+    ctx.gather(ctx.call(total, order), ctx.call(total, order))[1].by
     ctx.await_signal(APPROVE, 5)
     ctx.await_signal(APPROVE, MINUTE).by
     ctx.emit_output(BILL, order)
@@ -97,7 +114,7 @@ def wrong(ctx: RunContext, order: Order, client: Client) -> None:
     client.signal_run("shop", shop, "1", APPROVE, order, "a")
     client.signal_run("shop", shop, "1", APPROVE, None, "a")
 """
-WRONG = list(range(7, 24))
+WRONG = list(range(7, 25))
 
 
 @pytest.fixture

@@ -48,16 +48,16 @@ BAKE = "        loaf = ctx.exec_activity(bake, number)\n"
 EMIT = "        ctx.emit_output(BAKED, loaf)\n"
 CONSUME = 'replay.consume(client, "delivery", handle, namespace=NAMESPACE, workflow="bakery")'
 HEAD = 'for event in client.stream(NAMESPACE, "bakery", from_head=True):\n            handle(event)'
-UNTIL = "datetime.fromtimestamp(due(schedule, number), UTC) - flow.now()"
+UNTIL = "datetime.fromtimestamp(due(schedule, number), UTC) - ctx.now()"
 LATEST = "    latest = int(now.timestamp() - schedule.anchor) // schedule.period\n"
-BID = "        bid = flow.ticker(pb.Market()).bid\n"
+BID = "        bid = ctx.exec_activity(ticker, None).bid\n"
 LOOP = "    for _ in range(ATTEMPTS):\n"
-PLACED = "        flow.emit_placed(order)\n"
-REST = "        flow.sleep(PATIENCE)\n"
+PLACED = "        ctx.emit_output(PLACED, order)\n"
+REST = "        ctx.sleep(PATIENCE)\n"
 PRICES = "prices = [*window, price][-WIDTH:]"
 RESTART = "    ctx.restart(prices)\n"
 FITS = "        if claim.offer == offer and claim.provider not in gone:\n            return claim\n"
-REFUSE = "        flow.emit_refused(claim)\n"
+REFUSE = "        ctx.emit_output(REFUSED, claim)\n"
 CLAIM_ID = 'f"{self.name}/{offer.number}"'
 DOCUMENT = "replay.register_workflow(client, NAMESPACE, document)"
 RENDER = "replay.register_activity(client, NAMESPACE, render, own_number())"
@@ -123,12 +123,12 @@ WRONG: Sequence[Answer] = [
         4, "booked twice", [("book, cents)", "book, cents), ctx.exec_activity(book, cents)")], "ROU"
     ),
     Answer(4, "not booked", [("            ctx.exec_activity(book, cents)\n", "")], "all that the"),
-    Answer(5, "a clock", [(UNTIL, UNTIL.replace("flow.now()", "datetime.now(UTC)"))], "clock"),
+    Answer(5, "a clock", [(UNTIL, UNTIL.replace("ctx.now()", "datetime.now(UTC)"))], "clock"),
     Answer(
         5,
         "a period from now",
         [imports("datetime as dt"), (UNTIL, "dt.timedelta(seconds=schedule.period)")],
-        "sleep from flow.now() until due",
+        "sleep from ctx.now() until due",
     ),
     Answer(
         5,
@@ -161,9 +161,16 @@ WRONG: Sequence[Answer] = [
         [("bid - edge", "bid - edge - object().__hash__() // 16 % 97")],
         "subtract `edge` from the bid",
     ),
-    Answer(7, "the bid of long ago", [(BID, ""), (LOOP, BID[4:] + LOOP)], "flow.ticker for each"),
-    Answer(7, "not cancelled", [("ended = flow.cancel(order)", "ended = order")], "0 cancelled"),
-    Answer(7, "not reported", [("            flow.emit_filled(ended)\n", "")], "flow.emit_filled"),
+    Answer(
+        7, "the bid of long ago", [(BID, ""), (LOOP, BID[4:] + LOOP)], "execute ticker for each"
+    ),
+    Answer(
+        7,
+        "not cancelled",
+        [("ended = ctx.exec_activity(cancel, order)", "ended = order")],
+        "0 cancelled",
+    ),
+    Answer(7, "not reported", [("            ctx.emit_output(FILLED, ended)\n", "")], "FILLED for"),
     Answer(8, "a window that grows", [("][-WIDTH:]", "]")], "keep the last WIDTH of them"),
     Answer(8, "the old window", [(RESTART, RESTART.replace("prices", "window"))], "`pr"),
     Answer(8, "no restart", [(RESTART, "")], "ctx.restart"),
@@ -178,7 +185,7 @@ WRONG: Sequence[Answer] = [
     Answer(9, "an id without the offer", [(CLAIM_ID, "self.name")], "offer the job again"),
     Answer(9, "nobody is gone", [(" and claim.provider not in gone", "")], "nobody confirms it"),
     Answer(9, "no refusal", [(FITS + REFUSE, FITS)], "take the claims one by one"),
-    Answer(9, "not confirmed", [("if confirmed(flow, claim):", "if True:")], "nobody confirms it"),
+    Answer(9, "not confirmed", [("if confirmed(ctx, claim):", "if True:")], "nobody confirms it"),
     Answer(9, "any offer", [("claim.offer == offer and ", "")], "refuse those of an older offer"),
     Answer(
         10, "a workflow that renders", [(DOCUMENT, f"{DOCUMENT}; {RENDER}")], "process has done it"
@@ -291,7 +298,11 @@ RIGHT: Sequence[Answer] = [
         ],
     ),
     Answer(7, "sleeps first", [(PLACED + REST, REST + PLACED)]),
-    Answer(7, "without a name", [(BID, ""), ("bid - edge", "flow.ticker(pb.Market()).bid - edge")]),
+    Answer(
+        7,
+        "without a name",
+        [(BID, ""), ("bid - edge", "ctx.exec_activity(ticker, None).bid - edge")],
+    ),
     Answer(8, "a slice", [(PRICES, "prices = window[1 - WIDTH :] + [price]")]),
     Answer(
         8,
@@ -309,7 +320,7 @@ RIGHT: Sequence[Answer] = [
             (
                 FITS + REFUSE,
                 "        if claim.offer != offer or claim.provider in gone:\n"
-                "            flow.emit_refused(claim)\n            continue\n"
+                "            ctx.emit_output(REFUSED, claim)\n            continue\n"
                 "        return claim\n",
             )
         ],

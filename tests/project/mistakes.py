@@ -125,7 +125,7 @@ def later(sleep: Any) -> None:
 
 def dearer(limit: Any) -> None:
     """An edit that raises the price of an order."""
-    limit.price += 1000
+    limit["price"] += 1000
 
 
 def apart(n: int, picture: Any) -> None:
@@ -166,17 +166,20 @@ MISTAKES: Sequence[Mistake] = [
     Mistake(
         6,
         "a stored table without an order",
-        edited(of(OUTPUT, "heard", run=".noon"), 0, lambda table: table.owed.clear()),
+        edited(of(OUTPUT, "heard", run=".noon"), 0, lambda table: table.clear()),
         {1},
     ),
     Mistake(
         6,
         "a late table of another time",
-        edited(of(OUTPUT, "heard", run=".noon"), 1, lambda table: table.owed.clear()),
+        edited(of(OUTPUT, "heard", run=".noon"), 1, lambda table: table.clear()),
         {2},
     ),
     Mistake(
-        7, "an order that is not cancelled", edited(of(ANSWERED, "cancel"), 0, put(state=1)), {0, 2}
+        7,
+        "an order that is not cancelled",
+        edited(of(ANSWERED, "cancel"), 0, put(state="OPEN")),
+        {0, 2},
     ),
     Mistake(7, "an order above the bid", edited(of(ASKED, "place"), 1, dearer), {1}),
     Mistake(7, "two orders open at once", edited(of(ANSWERED, "cancel"), 0, put(open=2)), {2}),

@@ -25,14 +25,15 @@ from replay.typed import untyped
 from tests.ledger import ROOT
 from tests.support import START
 from tests.test_verify import exported, lived
+from tutorial.exchange import State
 from tutorial.lesson_01_typed_hello import hello_pb2
 from tutorial.lesson_02_signal.shop import Guest
 from tutorial.lesson_03_output.goods import Loaf
 from tutorial.lesson_04_restart.office import Till
-from tutorial.lesson_05_cron import cron_pb2
-from tutorial.lesson_06_append_only_log import orders_pb2
-from tutorial.lesson_07_maker_trade import maker_pb2
-from tutorial.lesson_09_parent_job import job_pb2
+from tutorial.lesson_05_cron.schedule import Schedule
+from tutorial.lesson_06_append_only_log.orders import Order, Parcel
+from tutorial.lesson_07_maker_trade import broker
+from tutorial.lesson_09_parent_job.sitting import Claim, Job
 from tutorial.lesson_10_distributed.printing import Document, Sheet
 from tutorial.lesson_11_sharding.studio import Picture
 
@@ -55,20 +56,20 @@ def word(ctx: ActivityContext, backends: None, message: hello_pb2.Word) -> hello
     return message
 
 
-def parcel(ctx: ActivityContext, backends: None, order: orders_pb2.Order) -> orders_pb2.Parcel:
-    return orders_pb2.Parcel(item=order.item, pieces=order.pieces)
+def parcel(ctx: ActivityContext, backends: None, order: Order) -> Parcel:
+    return Parcel(order.item, order.pieces)
 
 
-def ticker(ctx: ActivityContext, backends: None, message: Any) -> maker_pb2.Ticker:
-    return maker_pb2.Ticker(bid=10_000, ask=10_010)
+def ticker(ctx: ActivityContext, backends: None, message: Any) -> broker.Ticker:
+    return broker.Ticker(bid=10_000, ask=10_010)
 
 
-def place(ctx: ActivityContext, backends: None, limit: maker_pb2.Limit) -> maker_pb2.Order:
-    state = maker_pb2.Order.FILLED if limit.price >= 9990 else maker_pb2.Order.CANCELLED
-    return maker_pb2.Order(price=limit.price, state=state)
+def place(ctx: ActivityContext, backends: None, limit: broker.Limit) -> broker.Order:
+    state = State.FILLED if limit.price >= 9990 else State.CANCELLED
+    return broker.Order("", 0, limit.price, state, 0)
 
 
-def same(ctx: ActivityContext, backends: None, order: maker_pb2.Order) -> maker_pb2.Order:
+def same(ctx: ActivityContext, backends: None, order: broker.Order) -> broker.Order:
     return order
 
 
@@ -111,32 +112,23 @@ LIVES = {
     5: Life(
         "05_cron",
         "clock",
-        cron_pb2.Schedule(anchor=int(START.timestamp()), period=2, next=1),
+        Schedule(int(START.timestamp()), period=2, next=1),
         {"chore": nothing},
     ),
-    6: Life(
-        "06_append_only_log",
-        "order",
-        orders_pb2.Order(item="tea", pieces=2),
-        {"pack": parcel},
-    ),
+    6: Life("06_append_only_log", "order", Order("tea", 2), {"pack": parcel}),
     7: Life(
         "07_maker_trade",
         "maker",
-        maker_pb2.Wish(account=1, quantity=5, edge=100),
+        broker.Wish(account=1, quantity=5, edge=100),
         {"ticker": ticker, "place": place, "cancel": same},
     ),
     8: Life("08_sparkline", "sampler", [], {"sample": number}),
     9: Life(
         "09_parent_job",
         "job",
-        job_pb2.Job(pay=10, patience=60),
+        Job(pay=10, patience=60),
         {},
-        [
-            (1, job_pb2.Claim(provider="ada", offer=1)),
-            (1, job_pb2.Claim(provider="bob", offer=2)),
-            (2, job_pb2.Claim(provider="bob", offer=2)),
-        ],
+        [(1, Claim("ada", 1)), (1, Claim("bob", 2)), (2, Claim("bob", 2))],
         80,
     ),
     10: Life(
@@ -216,10 +208,8 @@ BAKE = "        loaf = ctx.exec_activity(bake, number)\n"
 EMIT = "        ctx.emit_output(BAKED, loaf)\n"
 EARLY = "        ctx.emit_output(BAKED, Loaf(ctx.run, number))\n"
 CARRY = "        ctx.exec_activity(carry, Loaf(ctx.run, number))\n"
-SLEEP = "flow.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - flow.now())"
-OBVIOUS = (
-    "flow.sleep(datetime.fromtimestamp(schedule.period, UTC) - datetime.fromtimestamp(0, UTC))"
-)
+SLEEP = "ctx.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - ctx.now())"
+OBVIOUS = "ctx.sleep(datetime.fromtimestamp(schedule.period, UTC) - datetime.fromtimestamp(0, UTC))"
 PRICE = '    price = ctx.exec_activity(sample, "gold")\n'
 CLOSES = "        if cents == 0:\n            return\n        if cents is not None:\n"
 
@@ -317,30 +307,30 @@ CHANGES = {
     ),
     "not-packed": (
         6,
-        "flow.pack(order)",
-        "pb.Parcel()",
+        "ctx.exec_activity(pack, order)",
+        'Parcel("", 0)',
         "the history requests pack/0, the code returns",
     ),
     "smaller-steps": (7, "edge //= 10", "edge //= 2", ""),
     "another-patience": (
         7,
-        "        flow.sleep(PATIENCE)\n",
+        "        ctx.sleep(PATIENCE)\n",
         "",
         "the history requests replay_sleep/0, the code requests cancel/0",
     ),
     "no-cancel": (
         7,
-        "ended = flow.cancel(order)",
+        "ended = ctx.exec_activity(cancel, order)",
         "ended = order",
         "the history requests cancel/0, the code requests ticker/1",
     ),
     "no-confirmation": (
         9,
-        "if confirmed(flow, claim):",
+        "if confirmed(ctx, claim):",
         "if True:",
         "the history requests replay_signal/2:0, the code requests replay_signal/1:1",
     ),
-    "longer-confirmation": (9, "flow.now() + CONFIRM", "flow.now() + 2 * CONFIRM", ""),
+    "longer-confirmation": (9, "ctx.now() + GRACE", "ctx.now() + 2 * GRACE", ""),
     "wet-pages": (
         10,
         "        ctx.sleep(timedelta(seconds=0.2))\n",

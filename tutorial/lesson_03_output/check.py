@@ -10,8 +10,8 @@ __all__ = ["KILLS", "NAMESPACE", "check", "prepare"]
 
 KILLS = [
     Kill(
-        "the first loaf is on its way, and the delivery has not stored its cursor",
-        lambda events: any(is_begun(event, "parcel") for event in events),
+        "one loaf is on its way, its cursor is not stored, and the next one is baked",
+        lambda events: sum(is_begun(e, "parcel") for e in events) == 1 and len(outputs(events)) > 1,
     )
 ]
 OTHER = 2  # Loaves of the other batch.
@@ -25,6 +25,11 @@ def prepare(client: Client, run: str) -> None:
 def is_begun(event: Event, workflow: str) -> bool:
     """Whether a run of this workflow begins."""
     return event.type is EventType.RUN_CREATED and event.key.workflow == workflow
+
+
+def outputs(events: Sequence[Event]) -> list[Event]:
+    """The outputs of all batches."""
+    return [event for event in events if event.type is EventType.RUN_OUTPUT]
 
 
 def batches(events: Sequence[Event]) -> dict[str, list[Event]]:
@@ -47,7 +52,7 @@ def is_baked(batch: Sequence[Event]) -> bool:
         (EventType.ACTIVITY_RESPONSE, "bake"),
         (EventType.RUN_OUTPUT, "baked"),
     ]
-    told = [event.message["number"] for event in batch if event.type is EventType.RUN_OUTPUT]
+    told = [event.message["number"] for event in outputs(batch)]
     return steps == loaf * loaves and told == list(range(1, loaves + 1))
 
 
@@ -56,8 +61,8 @@ def check(events: Sequence[Event]) -> list[Claim]:
     found = batches(events)
     told = [
         (event.message["batch"], event.message["number"])
-        for event in events
-        if event.type is EventType.RUN_OUTPUT and event.key.run in found
+        for event in outputs(events)
+        if event.key.run in found
     ]
     told = list(dict.fromkeys(told))
     begun = [

@@ -9,7 +9,7 @@ from tutorial.checking import Claim, Kill, own
 from tutorial.lesson_04_restart.office import NAMESPACE, Till
 from tutorial.lesson_04_restart.solution import PAYMENTS, ROUNDS
 
-__all__ = ["KILLS", "NAMESPACE", "check"]
+__all__ = ["KILLS", "NAMESPACE", "check", "enough"]
 
 KILLS = [
     Kill(
@@ -43,6 +43,11 @@ def follows(before: Sequence[Event], after: Sequence[Event]) -> bool:
     return before[-1].type is EventType.RUN_COMPLETED and Till(**after[0].message) == state
 
 
+def enough(events: Sequence[Event]) -> bool:
+    """Whether an iteration has begun after those that end."""
+    return any(event.key.iteration >= ENOUGH for event in own(events))
+
+
 def check(events: Sequence[Event]) -> list[Claim]:
     """The run goes on in short iterations, and passes its state on, in spite of the kill."""
     events = own(events)
@@ -53,7 +58,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
     return [
         Claim(
             f"the run goes on: {ENOUGH} iterations have ended, and the next has begun",
-            len(begun) > ENOUGH,
+            enough(events),
             f"{len(begun)} iterations have begun: call ctx.restart after the loop",
         ),
         Claim(

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from replay import Event, EventType
 from tutorial.checking import Claim, Kill, asked, own
-from tutorial.lesson_05_cron.cron_pb2 import Schedule, Skipped, Tick
+from tutorial.lesson_05_cron.schedule import NAMESPACE, SKIPPED, TICK, Schedule, Skipped, Tick
 
-NAMESPACE = "cron"
+__all__ = ["KILLS", "NAMESPACE", "check", "enough"]
+
 KILLS = [Kill("the work of tick 2 begins, which takes longer than a period", asked("chore", "1"))]
 ENOUGH = 4  # ticks
 
@@ -23,7 +24,7 @@ def is_sleep(event: Event) -> bool:
 
 
 def clocked(events: Sequence[Event]) -> Iterator[tuple[Event, datetime, datetime]]:
-    """Each event, with flow.now() at that event, and the time at which the last sleep ends."""
+    """Each event, with ctx.now() at that event, and the time at which the last sleep ends."""
     now = until = datetime.fromtimestamp(0, UTC)
     for event in events:
         if event.type is EventType.RUN_CREATED:
@@ -42,13 +43,22 @@ def drifts(schedule: Schedule, events: Sequence[Event]) -> list[int]:
     return [e.id for e, now, until in sleeps if until > now and (until - anchor) % period]
 
 
+def told(event: Event) -> Tick | Skipped | None:
+    """What an output says."""
+    if event.type is EventType.RUN_OUTPUT and event.key.target == TICK.name:
+        return Tick(**event.message)
+    if event.type is EventType.RUN_OUTPUT and event.key.target == SKIPPED.name:
+        return Skipped(**event.message)
+    return None
+
+
 def early(events: Sequence[Event]) -> list[int]:
     """The ticks that are run before they are due."""
     return [
-        event.message.number
+        tick.number
         for event, now, until in clocked(events)
-        if isinstance(event.message, Tick) and event.type is EventType.RUN_OUTPUT
-        if datetime.fromtimestamp(event.message.due, UTC) > max(now, until)
+        if isinstance(tick := told(event), Tick)
+        and datetime.fromtimestamp(tick.due, UTC) > max(now, until)
     ]
 
 
@@ -56,9 +66,7 @@ def misjudged(schedule: Schedule, events: Sequence[Event]) -> list[int]:
     """The ticks that are run but should be skipped, and those skipped that should be run."""
     wrong: list[int] = []
     for event, now, _ in clocked(events):
-        message = event.message
-        if event.type is not EventType.RUN_OUTPUT:
-            continue
+        message = told(event)
         if isinstance(message, Tick) and moment(schedule, message.number + 1) <= now:
             wrong.append(message.number)
         if isinstance(message, Skipped) and moment(schedule, message.last + 1) > now:
@@ -66,15 +74,21 @@ def misjudged(schedule: Schedule, events: Sequence[Event]) -> list[int]:
     return wrong
 
 
+def enough(events: Sequence[Event]) -> bool:
+    """Whether the clock has ticked often enough, and in two iterations."""
+    ticks = [event for event in own(events) if isinstance(told(event), Tick)]
+    return len(ticks) >= ENOUGH and ticks[-1].key.iteration > 0
+
+
 def check(events: Sequence[Event]) -> list[Claim]:
     """The ticks follow the schedule of the first input, and each is run or named as skipped."""
     events = own(events)
-    schedule = events[0].message if events else Schedule()
-    outputs = [event.message for event in events if event.type is EventType.RUN_OUTPUT]
+    schedule = Schedule(**events[0].message) if events else Schedule(0, 1, 1)
+    outputs = [each for event in events if (each := told(event)) is not None]
     ticks = [each for each in outputs if isinstance(each, Tick)]
     skipped = [each for each in outputs if isinstance(each, Skipped)]
-    enough = len(ticks) >= ENOUGH and events[-1].key.iteration > 0
-    told = [
+    going = enough(events)
+    named = [
         number
         for each in outputs
         for number in (
@@ -88,29 +102,29 @@ def check(events: Sequence[Event]) -> list[Claim]:
     return [
         Claim(
             "the clock ticks, also after a restart",
-            enough,
+            going,
             f"the log has {len(ticks)} ticks: sleep until the next is due, and skip no later ones",
         ),
         Claim(
             "tick n is due at anchor + n * period, in each iteration",
-            enough and not off,
+            going and not off,
             f"the times of ticks {off[:3]} differ: let due() count the periods from the anchor",
         ),
         Claim(
             "each sleep ends when a tick is due, however long the work before it took",
-            enough and not slept and not hasty,
-            f"the sleeps of events {slept[:3]} end between: sleep from flow.now() until due(...)"
+            going and not slept and not hasty,
+            f"the sleeps of events {slept[:3]} end between: sleep from ctx.now() until due(...)"
             if slept
             else f"ticks {hasty[:3]} come too early: missed() skips only ticks before the latest",
         ),
         Claim(
             "each tick is there once: it is run, or named as skipped",
-            enough and told == list(range(1, len(told) + 1)),
-            f"the outputs name {told}: let missed() begin with `number`",
+            going and named == list(range(1, len(named) + 1)),
+            f"the outputs name {named}: let missed() begin with `number`",
         ),
         Claim(
             "a tick is skipped if the next one is already due, and not otherwise",
-            enough and bool(skipped) and not wrong,
+            going and bool(skipped) and not wrong,
             f"ticks are skipped {len(skipped)} times; ticks {wrong[:3]} are wrong: see missed()",
         ),
     ]

@@ -2,23 +2,24 @@
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import replay
-from tutorial.lesson_05_cron import cron_pb2 as pb
-from tutorial.lesson_05_cron.replay_gen import (
-    ClockFlow,
-    handle_skipped,
-    handle_tick,
-    run_clock,
-    start_replay_loops,
-    stream_clock,
+from tutorial.lesson_05_cron.schedule import (
+    NAMESPACE,
+    SKIPPED,
+    TICK,
+    Schedule,
+    Skipped,
+    Tick,
+    chore,
 )
 from tutorial.show import line
 
 TICKS = 3  # in each iteration
 
 
-def due(schedule: pb.Schedule, number: int) -> int:
+def due(schedule: Schedule, number: int) -> int:
     """The time at which a tick is due, in seconds since 1970."""
     # TODO(you): `number` periods after the anchor.
     # instead: return schedule.anchor
@@ -26,7 +27,7 @@ def due(schedule: pb.Schedule, number: int) -> int:
     # done
 
 
-def missed(schedule: pb.Schedule, number: int, now: datetime) -> range:
+def missed(schedule: Schedule, number: int, now: datetime) -> range:
     """The policy: which ticks, from `number` on, are skipped."""
     # TODO(you): all ticks before the latest one that is due by now.
     # instead: return range(0)
@@ -35,43 +36,42 @@ def missed(schedule: pb.Schedule, number: int, now: datetime) -> range:
     # done
 
 
-def clock(flow: ClockFlow, schedule: pb.Schedule) -> None:
+def clock(ctx: replay.RunContext, schedule: Schedule) -> None:
     """A workflow: some ticks, then the next iteration with the same schedule."""
     number = schedule.next
     for _ in range(TICKS):
-        # TODO(you): sleep from flow.now() until tick `number` is due, however long that is.
+        # TODO(you): sleep from ctx.now() until tick `number` is due, however long that is.
         # instead: return
-        flow.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - flow.now())
+        ctx.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - ctx.now())
         # done
-        if skipped := missed(schedule, number, flow.now()):
-            flow.emit_skipped(pb.Skipped(first=skipped[0], last=skipped[-1]))
+        if skipped := missed(schedule, number, ctx.now()):
+            ctx.emit_output(SKIPPED, Skipped(skipped[0], skipped[-1]))
             number = skipped[-1] + 1
-        tick = pb.Tick(number=number, due=due(schedule, number))
-        flow.emit_tick(tick)
-        flow.chore(tick)
+        tick = Tick(number, due(schedule, number))
+        ctx.emit_output(TICK, tick)
+        ctx.exec_activity(chore, tick)
         number += 1
-    flow.restart(pb.Schedule(anchor=schedule.anchor, period=schedule.period, next=number))
+    ctx.restart(Schedule(schedule.anchor, schedule.period, next=number))
 
 
 def show(event: replay.Event) -> None:
     """Print an output."""
 
-    def tick(run: str, tick: pb.Tick) -> None:
-        was_due = datetime.fromtimestamp(tick.due, UTC).time()
-        was_run = event.timestamp.time().isoformat("milliseconds")
-        print(f"tick {tick.number}, due {was_due}, run {was_run}", flush=True)
+    def told(namespace: str, workflow: str, run: str, name: str, message: Any) -> None:
+        if name == TICK.name:
+            was_due = datetime.fromtimestamp(message["due"], UTC).time()
+            was_run = event.timestamp.time().isoformat("milliseconds")
+            print(f"tick {message['number']}, due {was_due}, run {was_run}", flush=True)
+        else:
+            numbers = range(message["first"], message["last"] + 1)
+            print(f"skipped {', '.join(map(str, numbers))}", flush=True)
 
-    def skipped(run: str, ticks: pb.Skipped) -> None:
-        names = ", ".join(str(number) for number in range(ticks.first, ticks.last + 1))
-        print(f"skipped {names}", flush=True)
-
-    handle_tick(event, tick)
-    handle_skipped(event, skipped)
+    replay.handle(event, run_output=told)
 
 
 def print_newest(client: replay.Client, run: str) -> None:
     """Print the events of the newest two iterations."""
-    events = list(stream_clock(client, run, to_head=True))
+    events = list(client.stream(NAMESPACE, "clock", run, to_head=True))
     for event in events:
         if event.key.iteration >= events[-1].key.iteration - 1:
             print(line(event))
@@ -80,12 +80,13 @@ def print_newest(client: replay.Client, run: str) -> None:
 def main(url: str, run: str) -> None:
     """Starts the clock unless it has been started, and shows its ticks until Ctrl-C."""
     with replay.connect(url) as client:
-        start_replay_loops(client, clock=clock)
+        replay.register_workflow(client, NAMESPACE, clock)
+        replay.register_activity(client, NAMESPACE, chore)
         # It has a cursor, so it goes on where it was when the program ended: see lesson 3.
-        replay.consume(client, f"show {run}", show, namespace="cron", workflow="clock", run=run)
+        replay.consume(client, f"show {run}", show, namespace=NAMESPACE, workflow="clock", run=run)
         # A program may ask for the time. A workflow may not: it uses the time in its stored input.
-        run_clock(client, run, pb.Schedule(anchor=int(time.time()) + 1, period=1, next=1))
+        client.run_workflow(NAMESPACE, clock, run, Schedule(int(time.time()) + 1, 1, next=1))
         try:
-            client.await_completion("cron", "clock", run)
+            client.await_completion(NAMESPACE, clock, run)
         finally:
             print_newest(client, run)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from replay import Event, EventType
 from tutorial.checking import Claim, Kill
-from tutorial.lesson_06_append_only_log.orders_pb2 import Order, Parcel, Table
+from tutorial.lesson_06_append_only_log.orders import HEARD, NAMESPACE, SENT
 from tutorial.lesson_06_append_only_log.solution import DAY
 
-NAMESPACE = "append_only_log"
+__all__ = ["KILLS", "NAMESPACE", "check"]
+
 KILLS = [
     Kill(
         "the second order has begun, and the first reader stores the parcel of the first",
@@ -32,11 +33,12 @@ def owed(events: Sequence[Event], last: int) -> dict[str, int]:
     """The pieces that are owed after the event with the id `last`."""
     found: Counter[str] = Counter()
     for event in events:
-        message = event.message
-        if event.id <= last and event.type is EventType.RUN_CREATED and isinstance(message, Order):
-            found[message.item] += message.pieces
-        if event.id <= last and event.type is EventType.RUN_OUTPUT and isinstance(message, Parcel):
-            found[message.item] -= message.pieces
+        if event.id > last or event.key.workflow != "order":
+            continue
+        if event.type is EventType.RUN_CREATED:
+            found[event.message["item"]] += event.message["pieces"]
+        elif event.type is EventType.RUN_OUTPUT and event.key.target == SENT.name:
+            found[event.message["item"]] -= event.message["pieces"]
     return dict(found)
 
 
@@ -47,9 +49,9 @@ def check(events: Sequence[Event]) -> list[Claim]:
     right = [owed(events, audit.id) for audit in audits]
     heard = [
         [
-            dict(event.message.owed)
+            event.message
             for event in of(events, "audit", EventType.RUN_OUTPUT)
-            if event.key.run == audit.key.run and isinstance(event.message, Table)
+            if event.key.run == audit.key.run and event.key.target == HEARD.name
         ]
         for audit in audits
     ]

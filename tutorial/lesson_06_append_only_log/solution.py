@@ -12,27 +12,23 @@ from pathlib import Path
 
 import replay
 from replay import EventType
-from tutorial.lesson_06_append_only_log import orders_pb2 as pb
-from tutorial.lesson_06_append_only_log.replay_gen import (
-    AuditFlow,
-    OrderFlow,
-    handle_audit_run,
-    handle_order_run,
-    handle_sent,
-    handle_verdict,
-    run_audit,
-    run_order,
-    signal_audit_table,
-    start_replay_loops,
-    stream_audit,
-    stream_order,
+from tutorial.lesson_06_append_only_log.orders import (
+    HEARD,
+    NAMESPACE,
+    SENT,
+    TABLE,
+    VERDICT,
+    Order,
+    Parcel,
+    Table,
+    pack,
 )
 from tutorial.lessons import STATE
 from tutorial.show import line
 
 DAY = {
-    "noon": [pb.Order(item="apples", pieces=3), pb.Order(item="pears", pieces=6)],
-    "evening": [pb.Order(item="apples", pieces=5)],
+    "noon": [Order("apples", 3), Order("pears", 6)],
+    "evening": [Order("apples", 5)],
 }
 DISK = 0.2  # Seconds: a slow disk, so that a kill comes after the file and before the cursor.
 
@@ -40,19 +36,19 @@ DISK = 0.2  # Seconds: a slow disk, so that a kill comes after the file and befo
 # The workflows, which add to the log.
 
 
-def order(flow: OrderFlow, order: pb.Order) -> None:
+def order(ctx: replay.RunContext, order: Order) -> None:
     """A workflow: one parcel."""
-    flow.emit_sent(flow.pack(order))
+    ctx.emit_output(SENT, ctx.exec_activity(pack, order))
 
 
-def audit(flow: AuditFlow, question: pb.Question) -> None:
+def audit(ctx: replay.RunContext, question: None) -> None:
     """A workflow: waits for two readers, however late they answer, and compares their tables."""
-    tables: list[pb.Table] = []
+    tables: list[Table] = []
     while len(tables) < 2:
-        if (table := flow.await_table(timedelta(hours=1))) is not None:
-            flow.emit_heard(table)
+        if (table := ctx.await_signal(TABLE, timedelta(hours=1))) is not None:
+            ctx.emit_output(HEARD, table)
             tables.append(table)
-    flow.emit_verdict(pb.Verdict(agreed=tables[0] == tables[1]))
+    ctx.emit_output(VERDICT, tables[0] == tables[1])
 
 
 # Both readers share these: the choice of events, and the fold.
@@ -65,21 +61,16 @@ def ours(event: replay.Event, run: str) -> bool:
 
 def fold(owed: Counter[str], event: replay.Event) -> None:
     """Update the table with one event. It counts the pieces of each item that are still owed."""
-
-    def ordered(run: str, order: pb.Order) -> None:
+    if event.key.workflow == "order" and event.type is EventType.RUN_CREATED:
+        order = Order(**event.message)
         # TODO(you): add these pieces to what is owed.
-        # instead: pass
         owed[order.item] += order.pieces
         # done
-
-    def sent(run: str, parcel: pb.Parcel) -> None:
+    elif event.type is EventType.RUN_OUTPUT and event.key.target == SENT.name:
+        parcel = Parcel(**event.message)
         # TODO(you): subtract these pieces from what is owed.
-        # instead: pass
         owed[parcel.item] -= parcel.pieces
         # done
-
-    handle_order_run(event, ordered)
-    handle_sent(event, sent)
 
 
 def text(owed: Mapping[str, int]) -> str:
@@ -132,10 +123,10 @@ def keep(client: replay.Client, path: Path, run: str) -> None:
             kept.event = event.id
             store(path, kept)
         # done
-        table = pb.Table(owed=kept.owed)
-        handle_audit_run(event, lambda id, _: signal_audit_table(client, id, table, "kept"))
+        if event.key.workflow == "audit" and event.type is EventType.RUN_CREATED:
+            client.signal_run(NAMESPACE, audit, event.key.run, TABLE, dict(kept.owed), "kept")
 
-    replay.consume(client, load(path).cursor, handle, namespace="append_only_log")
+    replay.consume(client, load(path).cursor, handle, namespace=NAMESPACE)
 
 
 # The other reader: a stream, from the first event on.
@@ -143,7 +134,8 @@ def keep(client: replay.Client, path: Path, run: str) -> None:
 
 def orders(client: replay.Client, run: str) -> Iterator[replay.Event]:
     """The events of all orders, from the first one up to now."""
-    return (event for event in stream_order(client, to_head=True) if ours(event, run))
+    log = client.stream(NAMESPACE, "order", to_head=True)
+    return (event for event in log if ours(event, run))
 
 
 def as_of(client: replay.Client, run: str, last: int) -> Counter[str]:
@@ -160,42 +152,43 @@ def as_of(client: replay.Client, run: str, last: int) -> Counter[str]:
 # The program.
 
 
-def begin_audit(client: replay.Client, audit: str) -> None:
+def begin_audit(client: replay.Client, id: str) -> None:
     """Begin an audit, and wait until the first reader has answered."""
-    run_audit(client, audit, pb.Question())
-    for event in stream_audit(client, audit):
+    client.run_workflow(NAMESPACE, audit, id, None)
+    for event in client.stream(NAMESPACE, audit, id):
         if event.type is EventType.RUN_OUTPUT:
-            print(f"{audit}, the stored table: {text(event.message.owed)}", flush=True)
+            print(f"{id}, the stored table: {text(event.message)}", flush=True)
             return
 
 
-def answer_late(client: replay.Client, run: str, audit: str) -> None:
-    """Answer an audit that began long ago."""
-    begun = next(stream_audit(client, audit))
+def answer_late(client: replay.Client, run: str, id: str) -> None:
+    """Answer an audit that began long ago, and print whether the two readers agree."""
+    begun = next(client.stream(NAMESPACE, audit, id))
     owed = as_of(client, run, begun.id)
-    print(f"{audit}, as of event {begun.id}: {text(owed)}")
-    signal_audit_table(client, audit, pb.Table(owed=owed), "late")
-    client.await_completion("append_only_log", "audit", audit)
+    print(f"{id}, as of event {begun.id}: {text(owed)}")
+    client.signal_run(NAMESPACE, audit, id, TABLE, dict(owed), "late")
+    client.await_completion(NAMESPACE, audit, id)
+    for event in client.stream(NAMESPACE, audit, id, to_head=True):
+        if event.type is EventType.RUN_OUTPUT and event.key.target == VERDICT.name:
+            print(f"{id}, they agree: {event.message}")
 
 
 def main(url: str, run: str) -> None:
     """Orders, an audit at noon, orders, an audit in the evening, and then a late reader."""
     log = hashlib.sha256(url.encode()).hexdigest()[:8]
     with replay.connect(url) as client:
-        start_replay_loops(client, order=order, audit=audit)
+        replay.register_workflow(client, NAMESPACE, order)
+        replay.register_workflow(client, NAMESPACE, audit)
+        replay.register_activity(client, NAMESPACE, pack)
         keep(client, STATE / f"06-{run}-{log}.json", run)
         for when, asked in DAY.items():
             for what in asked:
                 id = f"{run}.{what.item}-{what.pieces}"
-                run_order(client, id, what)
-                client.await_completion("append_only_log", "order", id)
+                client.run_workflow(NAMESPACE, order, id, what)
+                client.await_completion(NAMESPACE, order, id)
             begin_audit(client, f"{run}.{when}")
         print("A new reader comes and reads:")
         for event in orders(client, run):
             print(line(event))
         for when in DAY:
             answer_late(client, run, f"{run}.{when}")
-            for event in stream_audit(client, f"{run}.{when}", to_head=True):
-                handle_verdict(
-                    event, lambda id, verdict: print(f"{id}, they agree: {verdict.agreed}")
-                )

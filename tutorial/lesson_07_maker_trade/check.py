@@ -4,15 +4,22 @@ from collections.abc import Sequence
 
 from replay import Event, EventType
 from tutorial.checking import Claim, Kill, asked, own
-from tutorial.lesson_07_maker_trade.maker_pb2 import Limit, Order, Ticker, Wish
+from tutorial.exchange import State
+from tutorial.lesson_07_maker_trade.broker import FILLED, NAMESPACE, PLACED, Limit, Order, Wish
 
-NAMESPACE = "maker_trade"
+__all__ = ["KILLS", "NAMESPACE", "check"]
+
 KILLS = [Kill("the first order is placed, and the answer is on its way", asked("place"))]
 
 
-def of(events: Sequence[Event], type: EventType, target: str) -> list[Event]:
-    """The events of a type and target."""
-    return [event for event in events if event.type is type and event.key.target == target]
+def of(events: Sequence[Event], type: EventType, *targets: str) -> list[Event]:
+    """The events of a type and of these targets."""
+    return [event for event in events if event.type is type and event.key.target in targets]
+
+
+def orders(events: Sequence[Event], type: EventType, *targets: str) -> list[Order]:
+    """The orders that they hold."""
+    return [Order(**event.message) for event in of(events, type, *targets)]
 
 
 def hasty(events: Sequence[Event]) -> list[int]:
@@ -24,8 +31,8 @@ def hasty(events: Sequence[Event]) -> list[int]:
             if pending:
                 found.append(event.id)
             pending = True
-        elif event.type is EventType.ACTIVITY_RESPONSE and isinstance(event.message, Order):
-            pending = event.message.state == Order.OPEN
+        elif of([event], EventType.ACTIVITY_RESPONSE, "place", "cancel"):
+            pending = event.message["state"] == State.OPEN
     return found
 
 
@@ -34,10 +41,10 @@ def mispriced(wish: Wish, events: Sequence[Event]) -> list[int]:
     found: list[int] = []
     bid, edge = 0, wish.edge
     for event in events:
-        if isinstance(event.message, Ticker):
-            bid = event.message.bid
-        elif isinstance(event.message, Limit):
-            if event.message.price != bid - edge:
+        if of([event], EventType.ACTIVITY_RESPONSE, "ticker"):
+            bid = event.message["bid"]
+        elif of([event], EventType.ACTIVITY_REQUEST, "place"):
+            if Limit(**event.message).price != bid - edge:
                 found.append(event.id)
             bid, edge = 0, edge // 10
     return found
@@ -63,28 +70,29 @@ def where(ids: Sequence[int]) -> str:
 def check(events: Sequence[Event]) -> list[Claim]:
     """One order after the other, never two open at once, and exactly one filled."""
     events = own(events)
-    wish = events[0].message if events else Wish()
-    placed = of(events, EventType.ACTIVITY_RESPONSE, "place")
-    ended = of(events, EventType.ACTIVITY_RESPONSE, "cancel")
-    told = [event.message for event in of(events, EventType.RUN_OUTPUT, "placed")]
-    bought = [event.message for event in of(events, EventType.RUN_OUTPUT, "filled")]
-    answers = [event.message for event in (*placed, *ended)]
-    filled = {each.client_id: each.quantity for each in answers if each.state == Order.FILLED}
-    crowded = [event.id for event in (*placed, *ended) if event.message.open > 1]
+    wish = Wish(**events[0].message) if events else Wish(0, 0, 0)
+    placed = orders(events, EventType.ACTIVITY_RESPONSE, "place")
+    ended = orders(events, EventType.ACTIVITY_RESPONSE, "cancel")
+    told = orders(events, EventType.RUN_OUTPUT, PLACED.name)
+    bought = orders(events, EventType.RUN_OUTPUT, FILLED.name)
+    answers = [*placed, *ended]
+    filled = {each.client_id: each.quantity for each in answers if each.state == State.FILLED}
+    responses = of(events, EventType.ACTIVITY_RESPONSE, "place", "cancel")
+    crowded = [event.id for event in responses if event.message["open"] > 1]
     early, wrong = hasty(events), mispriced(wish, events)
     restive = restless(events)
     several = len(placed) > 1
     return [
         Claim(
             "the first order, far below the bid, is cancelled, and others replace it",
-            several and bool(ended) and ended[0].message.state == Order.CANCELLED,
-            f"{len(placed)} orders were placed, {len(ended)} cancelled: call flow.ticker,"
-            " flow.place and flow.cancel in the loop",
+            several and bool(ended) and ended[0].state == State.CANCELLED,
+            f"{len(placed)} orders were placed, {len(ended)} cancelled: execute ticker,"
+            " place and cancel in the loop",
         ),
         Claim(
             "each order is placed `edge` below the bid that was read just before",
             several and not wrong,
-            f"read flow.ticker for each order, and subtract `edge` from the bid{where(wrong)}",
+            f"execute ticker for each order, and subtract `edge` from the bid{where(wrong)}",
         ),
         Claim(
             "each order is placed after the one before has ended: two are never open",
@@ -93,21 +101,21 @@ def check(events: Sequence[Event]) -> list[Claim]:
         ),
         Claim(
             "exactly the wanted quantity is bought, and no order stays open",
-            sum(filled.values()) == wish.quantity > 0 and answers[-1].state == Order.FILLED,
-            f"{sum(filled.values())} of {wish.quantity} are bought: return when flow.cancel returns"
+            sum(filled.values()) == wish.quantity > 0 and answers[-1].state == State.FILLED,
+            f"{sum(filled.values())} of {wish.quantity} are bought: return when cancel returns"
             " FILLED, and not earlier",
         ),
         Claim(
             "the outputs report each order, and the filled one; then the run ends",
-            told == [event.message for event in placed] != []
+            told == placed != []
             and [each.client_id for each in bought] == list(filled)
             and events[-1].type is EventType.RUN_COMPLETED,
-            f"there are {len(told)} outputs `placed` and {len(bought)} `filled`: call"
-            " flow.emit_placed for each order, and flow.emit_filled for the last",
+            f"there are {len(told)} outputs `placed` and {len(bought)} `filled`: emit PLACED"
+            " for each order, and FILLED for the last",
         ),
         Claim(
             "each order rests for a sleep that is in the log, so it goes on after a crash",
             several and not restive,
-            f"call flow.sleep between flow.place and flow.cancel{where(restive)}",
+            f"call ctx.sleep between place and cancel{where(restive)}",
         ),
     ]

@@ -2,17 +2,19 @@
 
 import secrets
 from datetime import timedelta
+from typing import Any
 
 import replay
-from tutorial.exchange import Exchange, Market
-from tutorial.lesson_07_maker_trade import maker_pb2 as pb
-from tutorial.lesson_07_maker_trade.replay_gen import (
-    MakerFlow,
-    handle_filled,
-    handle_placed,
-    run_maker,
-    start_replay_loops,
-    stream_maker,
+from tutorial.exchange import Exchange, Market, State
+from tutorial.lesson_07_maker_trade.broker import (
+    FILLED,
+    NAMESPACE,
+    PLACED,
+    Limit,
+    Wish,
+    cancel,
+    place,
+    ticker,
 )
 from tutorial.lessons import STATE
 from tutorial.show import print_log
@@ -21,37 +23,39 @@ PATIENCE = timedelta(milliseconds=500)  # How long an order may rest.
 ATTEMPTS = 25
 
 
-def maker(flow: MakerFlow, wish: pb.Wish) -> None:
+def maker(ctx: replay.RunContext, wish: Wish) -> None:
     """A workflow: begins far below the bid, and comes closer to it with each order."""
     edge = wish.edge
     for _ in range(ATTEMPTS):
-        # TODO(you): read the bid with flow.ticker. Place an order `edge` below it with flow.place.
-        # Emit the order as the output `placed`. Then sleep for as long as it may rest.
-        # TODO(you): cancel the order. The result says how it has ended. If it is FILLED, emit it as
-        # the output `filled`, and return. Otherwise the loop replaces it with the next order.
+        # TODO(you): read the bid with `ticker`, which needs no message. Place an order `edge` below
+        # it with `place`. Emit the order as the output PLACED. Then sleep for as long as it may
+        # rest.
+        # TODO(you): cancel the order. The result says how it has ended. If it is State.FILLED, emit
+        # it as the output FILLED, and return. Otherwise the loop replaces it with the next order.
         edge //= 10
 
 
-def told(run: str, order: pb.Order) -> None:
+def told(namespace: str, workflow: str, run: str, name: str, order: Any) -> None:
     """Print an output."""
-    print(f"  {pb.Order.State.Name(order.state):9} {order.price / 100:.2f}", flush=True)
+    print(f"  {order['state']:9} {order['price'] / 100:.2f}", flush=True)
 
 
 def main(url: str, run: str) -> None:
     """Starts the maker unless it has been started, and follows its outputs to the end."""
     house = Exchange(STATE / "exchange.db", Market("gold"))
     with replay.connect(url) as client:
-        start_replay_loops(client, house, maker=maker)
+        replay.register_workflow(client, NAMESPACE, maker)
+        for activity in (ticker, place, cancel):
+            replay.register_activity(client, NAMESPACE, activity, house)
         # Each start draws a new account, but only the first call starts the run and stores it.
         account = secrets.randbelow(9 * 10**8) + 10**8
-        run_maker(client, run, pb.Wish(account=account, quantity=5, edge=100))
-        wish: pb.Wish = next(stream_maker(client, run)).message
-        for event in stream_maker(client, run):
-            handle_placed(event, told)
-            handle_filled(event, told)
+        client.run_workflow(NAMESPACE, maker, run, Wish(account, quantity=5, edge=100))
+        wish = Wish(**next(client.stream(NAMESPACE, maker, run)).message)
+        for event in client.stream(NAMESPACE, maker, run):
+            replay.handle(event, run_output=told)
             if event.type is replay.EventType.RUN_COMPLETED:
                 break
-        print_log(client, "maker_trade", "maker", run)
+        print_log(client, NAMESPACE, "maker", run)
         print("What the exchange has:")
         for order in house.orders(f"{wish.account}/"):
             print(f"  {order.state:9} {order.price / 100:.2f}")

@@ -7,7 +7,7 @@ from replay import Event, EventType
 from tutorial.checking import Claim, Kill
 from tutorial.lesson_08_sparkline.gold import NAMESPACE, WIDTH
 
-__all__ = ["KILLS", "NAMESPACE", "check"]
+__all__ = ["KILLS", "NAMESPACE", "check", "enough"]
 
 KILLS = [
     Kill(
@@ -46,6 +46,11 @@ def where(numbers: Sequence[int]) -> str:
     return f" (see iteration {numbers[0]})" if numbers else ""
 
 
+def enough(events: Sequence[Event]) -> bool:
+    """Whether the latest iteration began after more prices than a window holds."""
+    return sum(len(sampled(each)) for each in iterations(events)[:-1]) > WIDTH
+
+
 def check(events: Sequence[Event]) -> list[Claim]:
     """Each iteration passes on its old and new prices, and never more than a window of them."""
     found = iterations(events)
@@ -62,28 +67,27 @@ def check(events: Sequence[Event]) -> list[Claim]:
     ]
     widest = max((len(carried(each)) for each in found), default=0)
     longest = max((len(each) for each in found), default=0)
-    # The latest iteration began after more prices than a window holds.
-    enough = len(samples) - len(sampled(found[-1]) if found else []) > WIDTH
+    several = enough(events)
     return [
         Claim(
             f"more than {WIDTH} prices are sampled, in several short iterations",
-            enough and longest <= SHORT,
+            several and longest <= SHORT,
             f"{len(samples)} prices in {len(found)} iterations of up to {longest} events: call"
             " `sample` in each, and ctx.restart at its end",
         ),
         Claim(
             "each iteration begins with the prices of the one before, plus the new ones",
-            enough and not torn,
+            several and not torn,
             f"restart with `prices`, which include the new one{where(torn)}",
         ),
         Claim(
             f"a window has at most {WIDTH} prices, however long the run goes on",
-            enough and widest == WIDTH,
+            several and widest == WIDTH,
             f"the longest has {widest}: keep the last WIDTH of them",
         ),
         Claim(
             "each window that an iteration begins with was an output before",
-            enough and not hidden,
+            several and not hidden,
             f"emit WINDOW after the sample, with the new prices{where(hidden)}",
         ),
     ]

@@ -4,13 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from replay import Event, EventType
 from tutorial.checking import Claim, Kill, answered
-from tutorial.lesson_09_parent_job import job_pb2 as pb
+from tutorial.lesson_09_parent_job import sitting
+from tutorial.lesson_09_parent_job.sitting import (
+    CANCELLED,
+    CLAIMED,
+    DONE,
+    NAMESPACE,
+    OFFERED,
+    REFUSED,
+)
 
-NAMESPACE = "parent_job"
+__all__ = ["KILLS", "NAMESPACE", "check"]
+
 KILLS = [
     Kill("ann's claim is taken, and her cursor is not stored", answered("replay_signal", "1:0")),
 ]
-STATES = ("offered", "claimed", "done", "cancelled")
+STATES = (OFFERED.name, CLAIMED.name, DONE.name, CANCELLED.name)
 
 
 def of(events: Sequence[Event], run: str) -> list[Event]:
@@ -35,7 +44,7 @@ def taken(event: Event, signal: int) -> bool:
     return (
         event.type is EventType.ACTIVITY_RESPONSE
         and of_type
-        and isinstance(event.message, pb.Claim)
+        and isinstance(event.message, dict)  # It is a `SignalTimeout` if none came.
     )
 
 
@@ -44,14 +53,14 @@ def answers(events: Sequence[Event]) -> Iterator[tuple[str, str, int]]:
     offer, winner = 0, ""
     gone: set[str] = set()
     for event in events:
-        if event.type is EventType.RUN_OUTPUT and event.key.target == "offered":
+        if event.type is EventType.RUN_OUTPUT and event.key.target == OFFERED.name:
             gone.add(winner)
-            offer, winner = event.message.number, ""
+            offer, winner = event.message["number"], ""
         elif taken(event, 1):
-            claim = event.message
+            claim = sitting.Claim(**event.message)
             wins = not winner and claim.offer == offer and claim.provider not in gone
             winner = winner or (claim.provider if wins else "")
-            yield "claimed" if wins else "refused", claim.provider, claim.offer
+            yield (CLAIMED if wins else REFUSED).name, claim.provider, claim.offer
 
 
 def check(events: Sequence[Event]) -> list[Claim]:
@@ -59,13 +68,13 @@ def check(events: Sequence[Event]) -> list[Claim]:
     run = next((event.key.run for event in events if event.type is EventType.RUN_CREATED), "")
     job, night = of(events, run), of(events, f"{run}.night")
     path = states(job)
-    claims = [event.message for event in job if taken(event, 1)]
+    claims = [(e.message["provider"], e.message["offer"]) for e in job if taken(e, 1)]
     told = [
-        (event.key.target, event.message.provider, event.message.offer)
+        (event.key.target, event.message["provider"], event.message["offer"])
         for event in job
-        if event.type is EventType.RUN_OUTPUT and event.key.target in ("claimed", "refused")
+        if event.type is EventType.RUN_OUTPUT and event.key.target in (CLAIMED.name, REFUSED.name)
     ]
-    done = [event.message for event in job if event.key.target == "done"]
+    done = [event.message for event in job if event.key.target == DONE.name]
     confirms = [event.message for event in job if taken(event, 2)]
     return [
         Claim(
@@ -76,23 +85,23 @@ def check(events: Sequence[Event]) -> list[Claim]:
         ),
         Claim(
             "the first claim in the log wins, and all others are refused",
-            len({claim.provider for claim in claims}) == 3 and told == list(answers(job)),
+            len({provider for provider, _ in claims}) == 3 and told == list(answers(job)),
             f"the log has {told}: take the claims one by one; refuse those of an older offer, or"
             " of a provider that did not confirm",
         ),
         Claim(
             "no claim counts twice, however often a provider hears the offer",
-            0 < len(claims) == len({(claim.provider, claim.offer) for claim in claims}),
+            0 < len(claims) == len(set(claims)),
             "build the external id from the provider's name and the offer's number only",
         ),
         Claim(
             "exactly one provider gets the job, and that one has confirmed",
             len(done) == 1 and done[0] in confirms and ended(job),
-            "emit done for the confirmed claim, and return",
+            "emit DONE for the confirmed claim, and return",
         ),
         Claim(
             "a job that nobody wants is CANCELLED when the patience is over",
             states(night) == ["offered", "cancelled"] and ended(night),
-            "without a winner the workflow has to emit cancelled and end",
+            "without a winner the workflow has to emit CANCELLED and end",
         ),
     ]

@@ -3,22 +3,25 @@
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import replay
-from tutorial.lesson_09_parent_job import job_pb2 as pb
-from tutorial.lesson_09_parent_job.replay_gen import (
-    JobFlow,
-    handle_claimed,
-    handle_offered,
-    run_job,
-    signal_job_claim,
-    signal_job_confirm,
-    start_replay_loops,
-    stream_job,
+from tutorial.lesson_09_parent_job.sitting import (
+    CANCELLED,
+    CLAIM,
+    CLAIMED,
+    CONFIRM,
+    DONE,
+    NAMESPACE,
+    OFFERED,
+    REFUSED,
+    Claim,
+    Job,
+    Offer,
 )
 from tutorial.show import print_log
 
-CONFIRM = timedelta(seconds=1.5)  # A provider that has not confirmed by then loses the job.
+GRACE = timedelta(seconds=1.5)  # A provider that has not confirmed by then loses the job.
 LATE = timedelta(seconds=1)  # For so long after the end, late claims still get an answer.
 LATENCY = 0.5  # Seconds from a provider to here: long enough for a crash in between.
 
@@ -26,54 +29,54 @@ LATENCY = 0.5  # Seconds from a provider to here: long enough for a crash in bet
 # The parent's side: a state machine.
 
 
-def winner(flow: JobFlow, offer: int, gone: set[str], deadline: datetime) -> pb.Claim | None:
+def winner(ctx: replay.RunContext, offer: int, gone: set[str], deadline: datetime) -> Claim | None:
     """OPEN: the first claim of this offer from a provider that has not failed to confirm."""
-    # TODO(you): take the claims with flow.await_claim(deadline - flow.now()), and return the first
-    # that fits. Answer the others with flow.emit_refused(claim).
-    while (claim := flow.await_claim(deadline - flow.now())) is not None:
+    # TODO(you): await claims for the time until the deadline, counted from ctx.now(). Return the
+    # first that fits. Answer each of the others with the output REFUSED.
+    while (claim := ctx.await_signal(CLAIM, deadline - ctx.now())) is not None:
         if claim.offer == offer and claim.provider not in gone:
             return claim
-        flow.emit_refused(claim)
+        ctx.emit_output(REFUSED, claim)
     # done
     return None
 
 
-def confirmed(flow: JobFlow, claim: pb.Claim) -> bool:
+def confirmed(ctx: replay.RunContext, claim: Claim) -> bool:
     """CLAIMED: whether the provider confirms this claim in time. Older claims do not count."""
-    deadline = flow.now() + CONFIRM
-    while (yes := flow.await_confirm(deadline - flow.now())) is not None:
+    deadline = ctx.now() + GRACE
+    while (yes := ctx.await_signal(CONFIRM, deadline - ctx.now())) is not None:
         if yes == claim:
             return True
     return False
 
 
-def search(flow: JobFlow, job: pb.Job) -> None:
+def search(ctx: replay.RunContext, job: Job) -> None:
     """From the first offer to DONE or CANCELLED. The state is the place in this function."""
-    deadline = flow.create_event.timestamp + timedelta(seconds=job.patience)
+    deadline = ctx.create_event.timestamp + timedelta(seconds=job.patience)
     gone: set[str] = set()
     number = 0
-    while flow.now() < deadline:
+    while ctx.now() < deadline:
         number += 1
-        flow.emit_offered(pb.Offer(number=number, pay=job.pay))
-        claim = winner(flow, number, gone, deadline)
+        ctx.emit_output(OFFERED, Offer(number, job.pay))
+        claim = winner(ctx, number, gone, deadline)
         if claim is None:
             break
-        flow.emit_claimed(claim)
-        # TODO(you): if it is confirmed, emit done, and return. If not, its provider is `gone`.
+        ctx.emit_output(CLAIMED, claim)
+        # TODO(you): if it is confirmed, emit DONE, and return. If not, its provider is `gone`.
         # instead: break
-        if confirmed(flow, claim):
-            flow.emit_done(claim)
+        if confirmed(ctx, claim):
+            ctx.emit_output(DONE, claim)
             return
         gone.add(claim.provider)
         # done
-    flow.emit_cancelled(pb.Offer(number=number, pay=job.pay))
+    ctx.emit_output(CANCELLED, Offer(number, job.pay))
 
 
-def job(flow: JobFlow, job: pb.Job) -> None:
+def job(ctx: replay.RunContext, job: Job) -> None:
     """A workflow: finds a provider, and answers claims that come too late."""
-    search(flow, job)
-    while (late := flow.await_claim(LATE)) is not None:
-        flow.emit_refused(late)
+    search(ctx, job)
+    while (late := ctx.await_signal(CLAIM, LATE)) is not None:
+        ctx.emit_output(REFUSED, late)
 
 
 # The providers' side: each is a consumer with a cursor of its own.
@@ -91,26 +94,32 @@ class Provider:
     def listen(self, client: replay.Client) -> None:
         """Hear the outputs of all jobs; after a crash go on with the first unfinished one."""
 
-        def offered(run: str, offer: pb.Offer) -> None:
+        def offered(run: str, offer: Offer) -> None:
             if offer.pay < self.pay:
                 return
             time.sleep(self.after)
-            # TODO(you): send a pb.Claim to the run with signal_job_claim. Its external id has to be
+            # TODO(you): send a Claim to the run with client.signal_run. Its external id has to be
             # the same each time this provider hears this offer.
-            claim = pb.Claim(provider=self.name, offer=offer.number)
-            signal_job_claim(client, run, claim, f"{self.name}/{offer.number}")
+            claim = Claim(self.name, offer.number)
+            client.signal_run(NAMESPACE, job, run, CLAIM, claim, f"{self.name}/{offer.number}")
             # done
             time.sleep(LATENCY)
 
-        def claimed(run: str, claim: pb.Claim) -> None:
+        def claimed(run: str, claim: Claim) -> None:
             if claim.provider == self.name and self.reliable:
-                signal_job_confirm(client, run, claim, f"{self.name}/{claim.offer}")
+                id = f"{self.name}/{claim.offer}"
+                client.signal_run(NAMESPACE, job, run, CONFIRM, claim, id)
+
+        def told(namespace: str, workflow: str, run: str, name: str, message: Any) -> None:
+            if name == OFFERED.name:
+                offered(run, Offer(**message))
+            elif name == CLAIMED.name:
+                claimed(run, Claim(**message))
 
         def hear(event: replay.Event) -> None:
-            handle_offered(event, offered)
-            handle_claimed(event, claimed)
+            replay.handle(event, run_output=told)
 
-        replay.consume(client, self.name, hear, namespace="parent_job", workflow="job")
+        replay.consume(client, self.name, hear, namespace=NAMESPACE, workflow="job")
 
 
 PROVIDERS = [
@@ -122,9 +131,9 @@ PROVIDERS = [
 
 def show(client: replay.Client, run: str) -> None:
     """Print the outputs of a job until its end."""
-    for event in stream_job(client, run):
+    for event in client.stream(NAMESPACE, job, run):
         if event.type is replay.EventType.RUN_OUTPUT:
-            who = getattr(event.message, "provider", "")
+            who = event.message.get("provider", "")
             print(f"  {event.key.target} {who}".rstrip(), flush=True)
         elif event.type is replay.EventType.RUN_COMPLETED:
             return
@@ -133,14 +142,11 @@ def show(client: replay.Client, run: str) -> None:
 def main(url: str, run: str) -> None:
     """One job that pays well, then one that does not."""
     with replay.connect(url) as client:
-        start_replay_loops(client, job=job)
+        replay.register_workflow(client, NAMESPACE, job)
         for provider in PROVIDERS:
             provider.listen(client)
-        for id, wanted in {
-            run: pb.Job(pay=12, patience=15),
-            f"{run}.night": pb.Job(pay=5, patience=1),
-        }.items():
+        for id, wanted in {run: Job(12, patience=15), f"{run}.night": Job(5, patience=1)}.items():
             print(id)
-            run_job(client, id, wanted)
+            client.run_workflow(NAMESPACE, job, id, wanted)
             show(client, id)
-        print_log(client, "parent_job", "job", run)
+        print_log(client, NAMESPACE, "job", run)
