@@ -368,12 +368,12 @@ class Log:
         moved = self._moved(move, now) if move is not None else []
         stored = [True] * len(rows)
         while True:
+            # At once, or the next commit comes first and the tail has to read this one back.
+            publish = partial(self._publish, events, stored, now)
             fresh = [row for row, new in zip(rows, stored, strict=True) if new]
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
             steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
-            publish = partial(self._publish, events, stored, now)
             try:
-                # At once, or the next commit comes first and the tail has to read this one back.
                 self.database.write([*moved, *steps], insert, then=publish)
                 return stored
             except Duplicate:
