@@ -650,7 +650,9 @@ def test_g5_no_commit_overtakes_another_on_its_way_to_memory(client: Client) -> 
     join, inside = log.tail.join, log.database.inside()
 
     def is_free() -> bool:
-        return inside.acquire(blocking=False) and inside.release() is None
+        if free := inside.acquire(blocking=False):
+            inside.release()
+        return free
 
     def noted(events: list[Event]) -> None:
         with ThreadPoolExecutor(1) as another:
