@@ -31,6 +31,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -367,12 +368,14 @@ class Log:
         moved = self._moved(move, now) if move is not None else []
         stored = [True] * len(rows)
         while True:
+            # At once, or the next commit comes first and the tail has to read this one back.
+            publish = partial(self._publish, events, stored, now)
             fresh = [row for row, new in zip(rows, stored, strict=True) if new]
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
             steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
             try:
-                ids = self.database.write([*moved, *steps], insert)
-                break
+                self.database.write([*moved, *steps], insert, then=publish)
+                return stored
             except Duplicate:
                 before, stored = stored, self._new(rows)
                 if stored == before and move is not None and move.also:
@@ -385,11 +388,9 @@ class Log:
                 raise LostOwnership(
                     f"consumer {move and move.consumer} is owned by another process, or was reset"
                 ) from None
-        self._publish(events, stored, ids, now)
-        return stored
 
     def _publish(
-        self, events: Sequence[Event], stored: list[bool], ids: list[int], now: datetime
+        self, events: Sequence[Event], stored: list[bool], now: datetime, ids: list[int]
     ) -> None:
         added = [event for event, new in zip(events, stored, strict=True) if new]
         for event, id in zip(added, ids, strict=False):

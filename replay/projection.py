@@ -22,7 +22,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from .consumer import Batch, Consumer, Metrics
+from .consumer import FULL, Batch, Consumer, Metrics
 from .failure import CANCELLED as CANCEL_KIND
 from .failure import FAILURE, read_failure
 from .log import Log
@@ -334,7 +334,9 @@ class Projection(Consumer):
                 self._touched[run] = state
         self._open += len(events)  # at least what is open; counted anew when it seems too much
         behind = self._log.tail.end - batch.position
-        if behind < BATCH or batch.position - self._committed >= self.stride or batch.handled:
+        passed = batch.position - self._committed
+        full = passed >= self.stride or len(self._touched) >= FULL  # others wait for its rows
+        if behind < BATCH or full or batch.handled:
             self._store(batch)
             if events:
                 self._rest_until = self._log.now() + REST

@@ -934,10 +934,10 @@ def test_of_two_who_take_a_free_name_one_has_it(
     write, overtaken = client.log.database.write, ExitStack()
     overtaken.callback(lambda: second.log.claim("c", 0))
 
-    def late(statements: Sequence[Statement], *arguments: Any) -> list[int]:
+    def late(statements: Sequence[Statement], *rest: Any, **then: Any) -> list[int]:
         if statements[0].sql.startswith("UPDATE"):
             overtaken.close()
-        return write(statements, *arguments)
+        return write(statements, *rest, **then)
 
     monkeypatch.setattr(client.log.database, "write", late)
     assert client.log.claim("c", 0) is None

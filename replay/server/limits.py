@@ -8,11 +8,12 @@ Left to `server` and `services`: counting each call, each claim and each byte he
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +40,8 @@ OVERHEAD = 256  # bytes that an event takes beside its own
 _MOST_FIELDS = 3_000  # events, keys or parked events of a request
 _UNCHECKED = 16 * 1024  # bytes of a request that has too few fields to do harm
 _QUIET = 10.0  # seconds between two warnings
+_APART = 0.001  # seconds between the answers to two refused calls of a client
+_WAITING = 1000  # refused calls of a client that wait for their answers
 
 
 class LimitReached(Error):
@@ -112,9 +115,20 @@ class Limits:
         self.claims = Limit("consumers", locks, locks // 2, locks // 4)
         part = LARGEST_COMMIT + MOST_EVENTS * OVERHEAD
         self.commits = Limit("bytes of commits in flight", 2 * part, part, part)
+        #: Refused calls that wait for their answers, see `spread`.
+        self.refusals = Limit("refused calls", 4 * _WAITING, _WAITING, _WAITING)
         self.warnings = Seldom()
         #: Calls that were refused, by reason.
         self.refused = dict.fromkeys(_REASONS.values(), 0)
+
+    async def spread(self, client: str, connection: str) -> None:
+        """Wait before a refused call is answered: a millisecond for each that waits already.
+
+        So callers that are refused at once do not come back at once, again and again.  One that
+        waits holds nothing but its turn.  If there are too many, the call is answered at once.
+        """
+        with suppress(LimitReached), self.refusals.hold(client, connection):
+            await asyncio.sleep(self.refusals.held["client", client] * _APART)
 
     def note(self, error: BaseException) -> None:
         """Count a call that was refused, if this is why."""

@@ -323,7 +323,7 @@ class RemoteLog(Log):
         if reply.error:
             raise ERRORS.get(reply.error, DatabaseError)(reply.details)
         stored = list(reply.stored) or [True] * len(events)
-        self._publish(events, stored, list(reply.ids), from_us(reply.time_ms * 1000))
+        self._publish(events, stored, from_us(reply.time_ms * 1000), list(reply.ids))
         return stored
 
     def _line(self, session: str) -> _Line:

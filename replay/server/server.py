@@ -52,6 +52,7 @@ from .wire import ERROR_KEY, Stopping, jettison_details, message_class, public_n
 log = logging.getLogger("replay")
 
 _AHEAD = 256 * 1024  # bytes that gRPC reads ahead of a stream's next request
+_SMALL = 4 * 1024  # bytes of a request whose refusal may wait
 _GRACE = 5.0  # seconds that calls have to end when the server stops
 
 
@@ -221,7 +222,7 @@ class _Dispatcher:
                 with limit.hold(who.name, context.peer()):
                     return _encoded(await function(who, request))
             except (Exception, asyncio.CancelledError) as error:
-                await self._fail(context, who, error)
+                await self._fail(context, who, error, raw)
 
         return handle
 
@@ -237,17 +238,21 @@ class _Dispatcher:
                 who = caller(context)
                 with self._limits.streams.hold(who.name, context.peer()):
                     answers = function(who, read(request, context))
-                    del request  # this frame lives as long as the stream
+                    request = None  # this frame lives as long as the stream
                     async with contextlib.aclosing(answers):  # type: ignore[type-var]
                         async for answer in answers:
                             yield answer.SerializeToString()
             except (Exception, asyncio.CancelledError) as error:
-                await self._fail(context, who, error)
+                await self._fail(context, who, error, request)
 
         return handle
 
     async def _fail(
-        self, context: Any, who: Principal | None, error: Exception | asyncio.CancelledError
+        self,
+        context: Any,
+        who: Principal | None,
+        error: Exception | asyncio.CancelledError,
+        request: object,
     ) -> NoReturn:
         """End a call with an error.  A call that its client has ended is over already."""
         # gRPC keeps the error for a while, and its frames would keep what the client has sent.
@@ -259,6 +264,9 @@ class _Dispatcher:
         self._limits.note(error)
         if not is_public(error) and type(error) is not Unavailable:  # the database warns of that
             self._limits.warnings.warn(f"a call got no answer from its database: {error}")
+        small = isinstance(request, bytes) and len(request) <= _SMALL  # gRPC keeps it meanwhile
+        if isinstance(error, LimitReached) and who is not None and small:
+            await self._limits.spread(who.name, context.peer())
         await _abort(context, error)
 
     async def _requests(self, kind: Any, context: Any) -> AsyncIterator[Message]:

@@ -54,6 +54,7 @@ from .limits import LARGEST_COMMIT, MOST_EVENTS, OVERHEAD, Limits
 from .proto import log_pb2, reflexpb_pb2, replaypb_pb2
 from .wire import (
     consumer_to,
+    encode_events,
     event_to,
     from_us,
     info_to,
@@ -427,21 +428,18 @@ class LogService:
             await host.run(host.log.poll)
             await host.session(session.id, who)
         newest = 0 if request.limit else await host.run(host.log.newest)
+        seen = partial(visible, who)
 
         def encoded(events: Sequence[Event]) -> bytes:
             sparse = bool(events) and events[-1].id - after > len(events)
-            shown = ((event, visible(who, event)) for event in events)
-            return log_pb2.ReadReply(
-                events=(
-                    event_to(event) if seen else log_pb2.Event(id=event.id)
-                    for event, seen in shown
-                    if seen or sparse
-                ),
+            reply = log_pb2.ReadReply(
                 end=events[-1].id if events else after,
                 newest=newest,
                 now_us=to_us(host.log.now()),
                 pruned=sparse,
-            ).SerializeToString()
+            )
+            shown = events if sparse else [event for event in events if seen(event)]
+            return encode_events(reply, shown, seen)
 
         return await host.reply(who.name, after, request.limit, encoded)
 
@@ -663,8 +661,8 @@ class LogService:
             raise BadRequest("not all of these are ids of events")
 
         def encoded() -> bytes:
-            seen = [event for event in host.log.with_ids(ids) if visible(who, event)]
-            return log_pb2.Events(events=map(event_to, seen)).SerializeToString()
+            seen = partial(visible, who)
+            return encode_events(log_pb2.Events(), filter(seen, host.log.with_ids(ids)), seen)
 
         return await host.in_turn(who.name, encoded)
 

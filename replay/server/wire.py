@@ -9,7 +9,9 @@ Left to `remote` and `services`: the calls themselves.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import chain, groupby
 from typing import Any
 
 from google.protobuf import any_pb2, message_factory
@@ -31,6 +33,7 @@ from ..storage.event import (
 from .proto import jettison_pb2
 from .proto import log_pb2 as pb
 
+_LARGE = 64 * 1024  # bytes of an event from which on it is not copied more than once
 ERROR_KEY = "replay-error"  # metadata: the name of an error's class
 
 
@@ -205,16 +208,47 @@ def info_from(info: pb.ParkedInfo) -> ParkedInfo:
     )
 
 
-def event_to(event: Event) -> pb.Event:
-    """`event`, as it goes over the wire."""
+def event_to(event: Event, *, message: bool = True) -> pb.Event:
+    """`event`, as it goes over the wire, with its message or without."""
     return pb.Event(
         id=event.id,
         type=int(event.type),
         key=event.text,
         time_ms=to_us(event.timestamp) // 1000,
-        message=event.raw,
+        message=event.raw if message else None,
         unread=isinstance(event, Unread),
     )
+
+
+def encode_events(reply: Any, events: Iterable[Event], seen: Callable[[Event], bool]) -> bytes:
+    """Encode a reply with these events.  An event that is not seen has its id alone.
+
+    Large messages are joined as they are: meanwhile Python lets other threads compute.
+    """
+    parts = [reply.SerializeToString()]
+    for large, some in groupby(events, lambda event: event.size > _LARGE and seen(event)):
+        if large:
+            parts += chain.from_iterable(map(_parts, some))
+        else:
+            shown = (event_to(event) if seen(event) else pb.Event(id=event.id) for event in some)
+            parts.append(pb.Events(events=shown).SerializeToString())
+    return b"".join(parts)
+
+
+def _parts(event: Event) -> tuple[bytes, ...]:
+    """The field with one event, whose message comes last, as it is."""
+    raw, head = event.raw or b"", event_to(event, message=False).SerializeToString()
+    head += _begin(pb.Event, "message", len(raw))
+    return _begin(pb.Events, "events", len(head) + len(raw)), head, raw
+
+
+def _begin(message: Any, field: str, length: int) -> bytes:
+    """Tag and length, with which a field of so many bytes begins."""
+    begun = bytearray([message.DESCRIPTOR.fields_by_name[field].number << 3 | 2])
+    while length > 127:
+        begun.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*begun, length])
 
 
 def event_from(event: pb.Event) -> Event:

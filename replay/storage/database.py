@@ -27,7 +27,7 @@ import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -306,18 +306,23 @@ class Database(ABC):
         statements: Sequence[Statement],
         insert: Insert | None = None,
         attempts: int = _ATTEMPTS,
+        then: Callable[[list[int]], None] = lambda ids: None,
     ) -> list[int]:
         """Run `statements`, then `insert`, in one transaction; return the ids of the new rows.
 
-        It returns no ids where they are not known (see `mysql`).  If the database rolls the
+        It returns no ids where they are not known (see `mysql`).  `then` gets them as well, on
+        SQLite before another thread of this process can read or write.  If the database rolls the
         transaction back, it runs again from the start, `attempts` times at most.  Raises
         `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`, `Unavailable` and other errors of
         this module.  Nothing is stored then; only after `OutcomeUnknown` may all of it be stored.
         """
         for attempt in itertools.count(1):
             try:
-                with entered(self.inside()), self._translated(committing=True):
-                    return self._write(statements, insert)
+                with entered(self.inside()):
+                    with self._translated(committing=True):
+                        ids = self._write(statements, insert)
+                    then(ids)
+                    return ids
             except RolledBack as error:
                 self._pause(error, attempt, attempts)
         raise AssertionError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -185,6 +186,7 @@ async def serve(kind: type[Server], args: argparse.Namespace) -> None:
     if exporter is not None:
         await exporter.start(server)
     await server.start()
+    gc.freeze()  # else each full collection looks at all that was imported, and nobody is served
     loop.add_signal_handler(signal.SIGHUP, _reload, server, args)
     host = options.listen.rpartition(":")[0]
     print(f"replay: serving on {host}:{server.port}", flush=True)

@@ -42,7 +42,7 @@ from replay.server.access import (
     new_token,
 )
 from replay.server.host import Host, Interest
-from replay.server.limits import LARGEST_COMMIT, Limit, LimitReached, Seldom, check_fields
+from replay.server.limits import LARGEST_COMMIT, Limit, LimitReached, Limits, Seldom, check_fields
 from replay.server.options import BadSetup, Options, exposed
 from replay.server.proto import log_pb2 as pb
 from replay.server.proto import replaypb_pb2
@@ -1222,6 +1222,66 @@ def test_g5_a_client_has_so_many_streams_and_a_connection_a_tenth(sqlite: str) -
         wait_for_calls(server)
         assert server.server._limits.streams.held == {}
         to_nowhere(again).cancel()
+
+
+def test_g5_refused_calls_of_a_client_are_answered_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """G5: they do not come back at once then; of too many the rest are answered at once."""
+    monkeypatch.setattr("replay.server.limits._WAITING", 3)
+
+    async def run() -> list[tuple[str, float]]:
+        waits, over, limits = list[tuple[str, float]](), asyncio.Event(), Limits(options())
+
+        async def sleep(seconds: float) -> None:
+            waits.append((asyncio.current_task().get_name(), seconds))  # type: ignore[union-attr]
+            await over.wait()
+
+        monkeypatch.setattr("replay.server.limits.asyncio", SimpleNamespace(sleep=sleep))
+        tasks = [
+            asyncio.create_task(limits.spread(name, name), name=name)
+            for name in ("x", "x", "y", "x", "x")
+        ]
+        await tasks[-1]  # the fourth of x, while the others wait
+        over.set()
+        await asyncio.gather(*tasks)
+        assert limits.refusals.held == {}
+        return waits
+
+    assert asyncio.run(run()) == [("x", 0.001), ("x", 0.002), ("y", 0.001), ("x", 0.003)]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_g5_a_refused_call_that_waits_for_its_answer_holds_no_place(
+    sqlite: str, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """G5: others get the place that it did not get.  One with a large request does not wait."""
+    came, over = Release(), asyncio.Event()
+
+    async def spread(self: Limits, client: str, connection: str) -> None:
+        came._came.release()
+        await over.wait()
+
+    monkeypatch.setattr(Limits, "spread", spread)
+    with serving(sqlite, access=ACCESS, max_streams=10) as server, calling(server, "a") as a:
+        stub, metadata = a.stubs.method("Stream"), a.stubs.metadata
+        refused = stub(StreamRequest(namespace="a"), metadata=metadata, timeout=LIMIT)
+        came.wait_for(1)
+        large = StreamRequest(namespace="a", run="r" * 5000)
+        assert Answer(stub(large, metadata=metadata, timeout=LIMIT), streams=True).code is EXHAUSTED
+        a.hold.cancel()
+        while calls_in_flight(server) > 1:
+            assert refused.is_active()
+        again = a.stubs.method("Open")(pb.OpenRequest(), metadata=metadata, timeout=LIMIT)
+        next(again)
+        again.cancel()
+        if gone:
+            refused.cancel()
+        server._loop.call_soon_threadsafe(over.set)
+        assert Answer(refused, streams=True).code is (
+            grpc.StatusCode.CANCELLED if gone else EXHAUSTED
+        )
+        wait_for_calls(server)
 
 
 def path_of(name: str) -> str:

@@ -17,14 +17,15 @@ from replay.consumer import FULL
 from replay.failure import LONGEST_TEXT
 from replay.log import LARGEST_STEP, LONGEST_STEP, LostOwnership, Move, Parked
 from replay.server.limits import LARGEST_COMMIT, MOST_EVENTS
+from replay.server.proto import log_pb2 as pb
 from replay.server.remote import PART
-from replay.server.wire import SessionLost, TooBusy
+from replay.server.wire import SessionLost, TooBusy, encode_events, event_to
 from replay.storage.database import BadUrl, OutcomeUnknown, Statement, Unavailable
 from replay.storage.event import MessageTooLarge
 from replay.storage.tail import BYTES
 from tests.server.remotes import NAME, log_of, mine
 from tests.serving import Serving, serving
-from tests.support import Clock, cursor, drain, listing, rows, start_runs, stepped, take_over
+from tests.support import START, Clock, cursor, drain, listing, rows, start_runs, stepped, take_over
 
 # The URL, and what has to be installed.
 
@@ -175,6 +176,29 @@ def test_g1_a_reply_to_a_read_is_bounded(server: Serving, monkeypatch: pytest.Mo
             [],
         ]
         assert [reply.end for reply in replies] == [1, 2, 3, 4, 5, 5]
+
+
+def test_g5_large_messages_are_sent_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G5: a reply is as protobuf encodes it, and others wait for no copy of a large message."""
+    sizes = [0, 3, 70_000, 70_000, 0, 70_000, 70_000, 2_200_000, 9, 70_000]
+    events = [
+        Event(id, EventType.RUN_CREATED, Key("a", "w", f"é{id}"), START, bytes(size) or None)
+        for id, size in enumerate(sizes, 1)
+    ]
+    reply = pb.ReadReply(end=10, newest=3)
+    whole = pb.ReadReply.FromString(reply.SerializeToString())
+    whole.events.extend(map(event_to, events))
+    whole.events[5].CopyFrom(pb.Event(id=6))
+    copied = list[bool]()
+
+    def noted(event: Event, *, message: bool = True) -> pb.Event:
+        copied.append(message and event.size > 70_000)
+        return event_to(event, message=message)
+
+    monkeypatch.setattr("replay.server.wire.event_to", noted)
+    encoded = encode_events(reply, events, lambda event: event.id != 6)
+    assert pb.ReadReply.FromString(encoded) == whole
+    assert copied == [False] * 9
 
 
 def test_a_commit_that_is_too_large_stores_nothing(server: Serving) -> None:

@@ -19,7 +19,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest.mock import patch
 
 import grpc
@@ -61,7 +62,8 @@ from replay.server.proto.replaypb_pb2 import (
 from replay.server.remote import RemoteLog
 from replay.server.wire import AccessDenied, WrongServer
 from replay.storage.database import Unavailable
-from replay.tools.cli import main
+from replay.tools.cli import main, make_parser
+from replay.tools.serve import serve
 from tests import journey
 from tests.example_pb2 import Int, String
 from tests.servers import free_port
@@ -1162,6 +1164,31 @@ def other_server(*handlers: grpc.GenericRpcHandler) -> Iterator[str]:
         yield f"grpc://127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+def test_g5_the_process_gives_every_call_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G5: no thread computes long, and no collection looks at all that was imported."""
+    done = list[object]()
+
+    class Stub:
+        port = 7654
+
+        def __init__(self, options: object, figures: object) -> None: ...
+
+        async def start(self) -> None:
+            done.append("start")
+            signal.raise_signal(signal.SIGTERM)
+
+        async def stop(self) -> None:
+            done.append("stop")
+
+    module = "replay.tools.serve"
+    monkeypatch.setattr(f"{module}.allow_open_files", lambda: None)
+    monkeypatch.setattr(f"{module}.sys", SimpleNamespace(setswitchinterval=done.append))
+    monkeypatch.setattr(f"{module}.gc", SimpleNamespace(freeze=lambda: done.append("freeze")))
+    args = make_parser().parse_args(["server", "--db", "sqlite:///never.db"])
+    asyncio.run(serve(cast(Any, Stub), args))
+    assert done == [0.0002, "start", "freeze", "stop"]
 
 
 def test_a_server_without_our_service_is_the_wrong_one() -> None:

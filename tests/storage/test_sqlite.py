@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from replay import Client, EventType, Key, connect, consume
+from replay import Client, Event, EventType, Key, connect, consume
 from replay.log import LostOwnership, Move
 from replay.storage.database import (
     DatabaseError,
@@ -640,3 +642,24 @@ def test_a_lock_file_that_cannot_be_made_is_an_outage(client: Client, tmp_path: 
         with pytest.raises(Unavailable, match=r"no lock for consumer/c: .*File exists"):
             consume(client, "c", print, start=False).step()
         assert len(log.of("File exists")) == 1
+
+
+def test_g5_no_commit_overtakes_another_on_its_way_to_memory(client: Client) -> None:
+    """G5: or a poll would read back all that a large commit has added, and the next ones, too."""
+    log, seen = client.log, list[tuple[list[int], bool]]()
+    join, inside = log.tail.join, log.database.inside()
+
+    def is_free() -> bool:
+        if free := inside.acquire(blocking=False):
+            inside.release()
+        return free
+
+    def noted(events: list[Event]) -> None:
+        with ThreadPoolExecutor(1) as another:
+            free = another.submit(is_free).result()
+        seen.append(([event.id for event in events], free))
+        join(events)
+
+    with patch.object(log.tail, "join", noted):
+        log.commit([log.event(EventType.RUN_CREATED, Key("n", "w", n)) for n in "ab"])
+    assert (seen, log.tail.end) == ([([1, 2], False)], 2)
