@@ -361,9 +361,10 @@ class Projection(Consumer):
 
     def _listen(self, up_to: int) -> None:
         """Find out what else is open of the runs that wait for the first time, at id `up_to`."""
-        waiting = [run for run, state in self._touched.items() if state.idle and run in self._quiet]
-        self._quiet.difference_update(waiting)
-        load_open(self._log, [self._touched[run] for run in waiting], up_to)
+        waiting = [s for s in self._touched.values() if s.idle and s.run in self._quiet]
+        self._quiet.difference_update(state.run for state in waiting)
+        load_open(self._log, waiting, up_to)
+        self._open += sum(len(state.busy) for state in waiting)
 
     def _store(self, batch: Batch) -> None:
         self._listen(batch.position)
@@ -380,7 +381,7 @@ class Projection(Consumer):
                 rows += [state.row() for state in states]
             else:
                 batch.also += _update(states[0].changes(), [state.id for state in states])
-        for some in chunks(rows, BATCH):
+        for some in chunks(rows):
             sql, parameters, _ = insertion("replay_runs", COLUMNS, some)
             batch.also.append(Statement(sql.replace("INSERT", "REPLACE", 1), parameters))
         self._keep()
