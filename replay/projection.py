@@ -11,7 +11,8 @@ Invariants (Q1):
   behind the cursor is right even if rows were written in between.
 
 A row changes only if the run's status or iteration does.  `Projection` rests between two commits,
-so that a short run costs one row, written with many others.
+so that a short run costs one row, written with many others.  It passes over the activities of runs
+that have never waited: only of a run that waits it makes a difference whether they are open.
 
 Left to `replay.query`: what users ask.
 """
@@ -49,6 +50,8 @@ STORED = {1: RUNNING, 2: WAITING, 3: COMPLETED, 4: FAILED, 5: CANCELLED}
 NUMBER = {status: number for number, status in STORED.items()}
 COLUMNS = "id, namespace, workflow, run, started_at, iteration, status, ended_at"
 _IDLE = (SLEEP, SIGNAL)
+#: The targets of events that any run's row may depend on: "" is that of its begin and its end.
+_TELLING = frozenset({"", FAILURE, *_IDLE})
 # To look them up in the class takes longer than all else that is done about an event.
 _NOOP, _CREATED, _COMPLETED, _OUTPUT, _REQUEST, _RESPONSE = EventType
 #: How long the projection rests after it has come to the head.
@@ -207,6 +210,7 @@ def load_open(log: Log, states: Iterable[State], up_to: int) -> None:
     for state in states:
         if not state.end:
             state.idle.clear()
+            state.busy.clear()
             groups[state.run[:2]].append(state)
     for workflow, members in groups.items():
         for some in chunks(members, _SOME):
@@ -293,6 +297,7 @@ class Projection(Consumer):
         super().__init__(events, TARGET, metrics=metrics)
         self._states: OrderedDict[Run, State] = OrderedDict()  # the one used last is the last
         self._touched: dict[Run, State] = {}  # those whose rows may have to change
+        self._quiet: set[Run] = set()  # those that have never waited: `busy` is not kept up
         self._open = 0  # their open requests
         self._rest_until: datetime | None = None
 
@@ -304,6 +309,7 @@ class Projection(Consumer):
         """As in `Consumer`."""
         self._states.clear()
         self._touched.clear()
+        self._quiet.clear()
         self._open = 0
 
     def blocked(self) -> datetime | None:
@@ -312,8 +318,10 @@ class Projection(Consumer):
         return until if until is not None and behind < BATCH and self._log.now() < until else None
 
     def select(self, events: Sequence[Event]) -> Sequence[Event]:
-        """As in `Consumer`.  To look at each event once is faster than to sort them out."""
-        return events if any(map(matters, events)) else ()
+        """As in `Consumer`: what may change a row, or else one event, or the cursor would stay."""
+        quiet = self._quiet
+        found = [e for e in events if e.key.target in _TELLING or e.key[:3] not in quiet]
+        return found or events[-1:]
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
@@ -324,6 +332,7 @@ class Projection(Consumer):
             if event.type is _CREATED and begins(event):
                 if state is None or state.id != event.id:  # a forgotten id is used again
                     state = states[run] = State(event.id, run, event.timestamp)
+                    self._quiet.add(run)
             elif state is None and matters(event):
                 if not loaded:
                     self._load(events, self._position or 0)
@@ -352,22 +361,28 @@ class Projection(Consumer):
         load_open(self._log, found.values(), up_to)
         self._states |= found
 
+    def _listen(self, up_to: int) -> None:
+        """Find out what else is open of the runs that wait for the first time, at id `up_to`."""
+        waiting = [s for s in self._touched.values() if s.idle and s.run in self._quiet]
+        self._quiet.difference_update(state.run for state in waiting)
+        load_open(self._log, waiting, up_to)
+        self._open += sum(len(state.busy) for state in waiting)
+
     def _store(self, batch: Batch) -> None:
+        self._listen(batch.position)
         rows: list[Row] = []
-        alike: dict[Row, list[State]] = defaultdict(list)
+        alike: dict[object, list[State]] = defaultdict(list)
         for state in self._touched.values():
-            if state.stored == (now := (state.iteration, state.status)):
-                continue
-            if state.stored is None:
+            before, state.stored = state.stored, (state.iteration, state.status)
+            if before is None:
                 rows.append(state.row())
-            else:
-                alike[state.changes()].append(state)
-            state.stored = now
-        for changes, states in alike.items():
+            elif before != state.stored:
+                alike[state.stored, state.ended_at].append(state)
+        for states in alike.values():
             if len(states) < _ALIKE:
                 rows += [state.row() for state in states]
             else:
-                batch.also += _update(changes, [state.id for state in states])
+                batch.also += _update(states[0].changes(), [state.id for state in states])
         for some in chunks(rows):
             sql, parameters, _ = insertion("replay_runs", COLUMNS, some)
             batch.also.append(Statement(sql.replace("INSERT", "REPLACE", 1), parameters))
@@ -378,6 +393,7 @@ class Projection(Consumer):
         for run, state in self._touched.items():
             if state.end:
                 del self._states[run]
+                self._quiet.discard(run)
             else:
                 self._states.move_to_end(run)
         self._touched.clear()
@@ -389,4 +405,5 @@ class Projection(Consumer):
         self._open = sum(sizes.values())
         while self._states and (len(self._states) > _RUNS // 2 or self._open > _OPEN // 2):
             run, _ = self._states.popitem(last=False)
+            self._quiet.discard(run)
             self._open -= sizes[run]

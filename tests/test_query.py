@@ -756,7 +756,33 @@ def test_q1_the_table_rests_between_two_commits(url: str) -> None:
 
 
 @pytest.mark.embedded
+<<<<<<< HEAD
 @pytest.mark.parametrize("bound", ["events", "time", "rows"])
+=======
+def test_q1_activities_hold_back_no_cursor(url: str) -> None:
+    """Q1: a run that never waits changes no row, but the table follows the log, and rests."""
+    clock = Clock()
+    with stepped(url, clock) as client:
+        start_runs(client, "a")
+        projection, key = table(client), Key("ns", "flow", "a")
+        drain(projection)
+        clock.forward(seconds=1)
+        add(
+            client,
+            EventType.ACTIVITY_REQUEST,
+            *(key._replace(target="act", sequence=str(n)) for n in range(9)),
+        )
+        projection.step()
+        assert cursor(client, TARGET)[0] == 1
+        assert projection.blocked() == START + timedelta(seconds=1.25)
+        clock.forward(seconds=1)
+        projection.step()
+        assert cursor(client, TARGET)[0] == 10
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("late", [False, True])
+>>>>>>> fe39e065368afce0267f192a7d9317cd80318ab0
 def test_q1_the_table_is_written_once_for_many_batches(
     url: str, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 
 from .database import Unavailable, entered
@@ -32,6 +34,7 @@ BYTES = 8 * 1024 * 1024  # and bytes, unless the first event alone is larger
 #: Two of the largest transactions: a reader that is a little late must not fall behind at once.
 _EVENTS = 25_000
 _BYTES = 32 * 1024 * 1024
+_size = attrgetter("size")
 #: Seconds between two polls of the database.
 PAUSE_MIN, PAUSE_MAX = 0.001, 0.05
 
@@ -101,7 +104,7 @@ class Tail:
         self.signals = 0
         self.inbox = False  # whether it had rows to move at the last look
         self._events: list[Event] = []
-        self._bytes = 0
+        self._sums = [0]  # the bytes before each event, and at last those of all
         self._waiters: set[Waiter] = set()
         self._left: deque[Waiter] = deque()  # of those, to be forgotten
         self._poller: threading.Thread | None = None
@@ -115,7 +118,7 @@ class Tail:
             self._begin_after(end)
 
     def _begin_after(self, end: int) -> None:
-        self._events, self._bytes, self.end = [], 0, end
+        self._events, self._sums, self.end = [], [0], end
         self._wake_all()
 
     def drop(self, floor: int) -> None:
@@ -128,17 +131,18 @@ class Tail:
 
         Returns None if the tail begins later.
         """
-        found = self.since(after, limit)
-        # Adding up takes time, and with small messages even the whole tail is small.
-        if found and self._bytes > BYTES:
-            return found[: fitting(event.size for event in found)]
-        return found
+        with entered(self.lock):
+            skip, sums = len(self._events) - (self.end - after), self._sums
+            if skip < 0:
+                return None
+            end = bisect_right(sums, sums[min(skip, len(sums) - 1)] + BYTES, skip + 2) - 1
+            return self._events[skip : min(end, skip + limit)]
 
-    def since(self, after: int, limit: int = sys.maxsize) -> list[Event] | None:
-        """Return up to `limit` events after id `after`, of any size, or None as in `slice`."""
+    def since(self, after: int) -> list[Event] | None:
+        """Return all events after id `after`, of any size, or None as in `slice`."""
         with entered(self.lock):
             skip = len(self._events) - (self.end - after)
-            return self._events[skip : skip + limit] if skip >= 0 else None
+            return self._events[skip:] if skip >= 0 else None
 
     def extend(self, events: Iterable[Event]) -> None:
         """Add events that were read after the end; those that are in the tail are passed over."""
@@ -176,10 +180,12 @@ class Tail:
     def _put(self, events: list[Event]) -> None:
         if not events:
             return
+        # Computed first: Python runs no signal handler between assignments that call nothing.
+        sums = list(accumulate(map(_size, events), initial=self._sums[-1]))
         self._events += events
+        self._sums[-1:] = sums
         self.end = events[-1].id
-        self._bytes += sum(event.size for event in events)
-        if len(self._events) > 2 * _EVENTS or self._bytes > _BYTES:
+        if len(self._events) > 2 * _EVENTS or sums[-1] - self._sums[0] > _BYTES:
             self._shorten()
         self._forget_left()
         for waiter in self._waiters:
@@ -188,16 +194,13 @@ class Tail:
 
     def _shorten(self) -> None:
         """Forget the oldest events, down to half of what the tail may hold."""
-        gone, held = 0, self._bytes
-        while len(self._events) - gone > _EVENTS or held > _BYTES // 2:
-            held -= self._events[gone].size
-            gone += 1
-        self._cut(gone)
+        too_large = bisect_left(self._sums, self._sums[-1] - _BYTES // 2)
+        self._cut(max(len(self._events) - _EVENTS, too_large))
 
     def _cut(self, count: int) -> None:
         """Forget so many of the oldest events."""
-        self._bytes -= sum(event.size for event in self._events[:count])
         del self._events[:count]
+        del self._sums[:count]
 
     def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
         try:
