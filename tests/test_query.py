@@ -756,9 +756,6 @@ def test_q1_the_table_rests_between_two_commits(url: str) -> None:
 
 
 @pytest.mark.embedded
-<<<<<<< HEAD
-@pytest.mark.parametrize("bound", ["events", "time", "rows"])
-=======
 def test_q1_activities_hold_back_no_cursor(url: str) -> None:
     """Q1: a run that never waits changes no row, but the table follows the log, and rests."""
     clock = Clock()
@@ -781,8 +778,7 @@ def test_q1_activities_hold_back_no_cursor(url: str) -> None:
 
 
 @pytest.mark.embedded
-@pytest.mark.parametrize("late", [False, True])
->>>>>>> fe39e065368afce0267f192a7d9317cd80318ab0
+@pytest.mark.parametrize("bound", ["events", "time", "rows"])
 def test_q1_the_table_is_written_once_for_many_batches(
     url: str, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
