@@ -92,7 +92,9 @@ def crash(url: str, at: int) -> None:
     newest = max((event.id for event in client.stream(to_head=True)), default=0)
     if newest >= at:
         client.close()
-        raise NoSuchLesson(f"--crash {at}: the log has {newest} events already, name a later one")
+        raise NoSuchLesson(
+            f"--crash {at}: the log has {newest} events already, name a later one or --try NAME"
+        )
 
     def watch() -> None:
         for event in client.stream(after=newest):

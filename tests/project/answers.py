@@ -103,6 +103,12 @@ WRONG: Sequence[Answer] = [
         2, "no cappuccino", [('        send(client, run, "cappuccino", "order-2")\n', "")], "the aw"
     ),
     Answer(2, "waits too long", [("(ORDER, SOON)", "(ORDER, LATE)")], "the awaits got"),
+    Answer(
+        2,
+        "empty is none",
+        [("if order is None:", "if not order:")],
+        "ask whether the order is None",
+    ),
     Answer(2, "named usual", [('"", "order-3"', '"tea", "order-3"')], "order the usual in"),
     Answer(3, "one name for all batches", [(PARCEL, 'f"loaf-{loaf.number}"')], "another batch is"),
     Answer(3, "another name each time", [(PARCEL, "str(time.time_ns())")], "the same name"),
@@ -222,12 +228,14 @@ WRONG: Sequence[Answer] = [
         [(BOOK, "            begun.append(part)\n")],
         "call ctx.exec_activity(book",
     ),
-    Answer(13, "no question", [(ASK, "if True:")], "does the new code ask for the same"),
+    Answer(13, "no question", [(ASK, "if True:")], "has to ask for the same as the old"),
     Answer(13, "drives on", [(ASK, "if False:")], "where ctx.patched returns True, call fly"),
     Answer(
-        13, "the other way round", [(ASK, ASK.replace("if", "if not"))], "does the new code ask"
+        13, "the other way round", [(ASK, ASK.replace("if", "if not"))], "has to ask for the same"
     ),
-    Answer(13, "no van", [("(sign, fly, drive)", "(sign, fly)")], "is each activity registered"),
+    Answer(
+        13, "no van", [("(sign, fly, drive)", "(sign, fly)")], "each activity has to be registered"
+    ),
     Answer(13, "both", [(FLY, FLY + DRIVE)], "where ctx.patched returns True, call fly"),
     Answer(
         13, "by chance", [imports("random"), (ASK, "if random.random() < 0.5:")], "another number"
@@ -353,6 +361,17 @@ RIGHT: Sequence[Answer] = [
         ],
     ),
     Answer(14, "the result first", [(THREE + GIVEN, GIVEN + THREE)]),
+    Answer(
+        14,
+        "by index",
+        [
+            (
+                THREE,
+                "        for n in (1, 2, 3):\n"
+                "            assert reminded[n - 1] == begun + n * WEEK\n",
+            )
+        ],
+    ),
     Answer(
         14,
         "week by week",

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from replay import Event, EventType
+from replay import Client, Event, EventType
 from tutorial.checking import Claim, Kill, Ran, answered, asked, own
-from tutorial.lesson_02_signal.shop import NAMESPACE, ORDER
+from tutorial.lesson_02_signal.shop import NAMESPACE, ORDER, PAY, Guest
 
-__all__ = ["KILLS", "NAMESPACE", "check", "look"]
+__all__ = ["KILLS", "NAMESPACE", "check", "look", "prepare"]
 
 KILLS = [
     Kill("the third order is awaited, and nobody has sent it", asked("replay_signal", "1:2")),
@@ -14,6 +14,14 @@ KILLS = [
 ]
 ORDERS = ["espresso", "cappuccino", "no order", "the usual"]
 MADE = ["espresso", "cappuccino", "flat white"]
+EARLY = ".early"  # The name of another guest's run ends like this.
+
+
+def prepare(client: Client, run: str) -> None:
+    """Begin the run of another guest, whose only order is empty, and is there in time."""
+    client.signal_run(NAMESPACE, "serve", run + EARLY, ORDER, "", "order-1")
+    client.signal_run(NAMESPACE, "serve", run + EARLY, PAY, "silver card", "payment")
+    client.run_workflow(NAMESPACE, "serve", run + EARLY, Guest("Bob", usual="mocha", cups=1))
 
 
 def answers(events: Sequence[Event], signal: int) -> list[Event]:
@@ -34,7 +42,7 @@ def name(message: object) -> str:
 
 def check(events: Sequence[Event]) -> list[Claim]:
     """Three orders, one timeout, one payment: each once, in spite of the taps and the kill."""
-    events = own(events)
+    events = own([event for event in events if not event.key.run.endswith(EARLY)])
     orders = [name(event.message) for event in answers(events, 1)]
     asked = [e for e in events if e.type is EventType.ACTIVITY_REQUEST]
     made = [event.message for event in asked if event.key.target == "make"]
@@ -65,16 +73,26 @@ def check(events: Sequence[Event]) -> list[Claim]:
 
 
 def look(ran: Ran) -> list[Claim]:
-    """A signal is not an event, so the check sends all orders again: none of them is new."""
+    """A signal is not an event, so the check sends all orders again: none of them is new.
+
+    The other guest got his usual, without a reminder.
+    """
     new = [
         name
         for name in ("order-1", "order-2", "order-3")
         if ran.client.signal_run(NAMESPACE, "serve", ran.run, ORDER, "", name)
     ]
+    early = ran.client.stream(NAMESPACE, "serve", ran.run + EARLY, to_head=True)
+    asked = [each.key.target for each in early if each.type is EventType.ACTIVITY_REQUEST]
     return [
         Claim(
             "an order that is sent again is refused: its id is the same at each start",
             not new,
             f"{', '.join(new)} was not sent before: send it with exactly this external id",
-        )
+        ),
+        Claim(
+            "an empty order that is there in time is taken, and nobody is reminded",
+            "make" in asked and "remind" not in asked,
+            'only None means the timeout: "" is an order, so ask whether the order is None',
+        ),
     ]

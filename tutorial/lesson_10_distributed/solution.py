@@ -58,7 +58,7 @@ def workflow(url: str, _: str) -> None:
 def activities(url: str, _: str) -> None:
     """The process that does the work, for all runs."""
     client = replay.connect(url)
-    # TODO(you): register the activity `render`, and pass it own_number().
+    # TODO(you): register the activity `render`, with own_number() as its backends.
     replay.register_activity(client, NAMESPACE, render, own_number())
     # done
     stay(client)

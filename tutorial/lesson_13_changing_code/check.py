@@ -50,8 +50,8 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "the run that the old code began goes on, and its order is driven",
             before == ["drive", "sign"] and ended(events, ".old"),
-            f"it has asked for {before}, and is not complete: does the new code ask for the same,"
-            " and is each activity registered",
+            f"it has asked for {before}: the new code has to ask for the same as the old code, and"
+            " each activity has to be registered",
         ),
         Claim(
             "the run that the new code began flies its order, and does not drive it",
