@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.right_engines import RIGHT
 from tests.project.wrong_engines import WRONG, Wrong
 from tutorial.engine import steps
 from tutorial.engine.driver import Driver, LeftOut
@@ -61,6 +62,17 @@ def clean(text: str) -> list[str]:
 def refused(step: Step, file: Path) -> list[str]:
     """The claims that do not hold for a file."""
     return [claim.text for claim in steps.claims(step, file) if not claim.holds]
+
+
+def changed(answer: Wrong, folder: Path) -> Path:
+    """The solution of a step with the changes of an answer, as a file."""
+    text = text_of(STEPS[answer.step], "solution.py")
+    for old, new in answer.changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    ast.parse(text)
+    (folder / "start.py").write_text(text)
+    return folder / "start.py"
 
 
 def test_there_are_ten_steps_in_order() -> None:
@@ -112,16 +124,15 @@ def test_solution_holds_and_start_does_not(step: Step) -> None:
 @pytest.mark.parametrize("answer", WRONG, ids=lambda answer: f"{answer.step} {answer.name}")
 def test_wrong_answer_is_refused(answer: Wrong, tmp_path: Path) -> None:
     """By the claim that names what is wrong with it."""
-    step = STEPS[answer.step]
-    text = text_of(step, "solution.py")
-    for old, new in answer.changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    ast.parse(text)
-    (tmp_path / "start.py").write_text(text)
-    (claim,) = steps.claims(step, tmp_path / "start.py", answer.claim)
+    (claim,) = steps.claims(STEPS[answer.step], changed(answer, tmp_path), answer.claim)
     assert not claim.holds
     assert claim.hint
+
+
+@pytest.mark.parametrize("answer", RIGHT, ids=lambda answer: f"{answer.step} {answer.name}")
+def test_right_answer_is_accepted(answer: Wrong, tmp_path: Path) -> None:
+    """The checks try what a step promises, and no name or moment that only the solution has."""
+    assert refused(STEPS[answer.step], changed(answer, tmp_path)) == []
 
 
 def test_each_step_refuses_four_wrong_answers() -> None:

@@ -42,6 +42,10 @@ class Connection:
         self._before()
         return self._connection.executemany(*arguments)
 
+    def cursor(self) -> Cursor:
+        """A cursor of its own, whose statements count, too."""
+        return Cursor(self, self._connection.cursor())
+
     def commit(self) -> None:
         """Commit."""
         self._before()
@@ -59,6 +63,8 @@ class Connection:
         self.commit() if kind is None else self.rollback()
 
     def __getattr__(self, name: str) -> Any:
+        if self._dead:  # A closed connection would say so in its own way.
+            raise Died
         return getattr(self._connection, name)
 
     def _before(self) -> None:
@@ -71,6 +77,26 @@ class Connection:
                 self._connection.close()  # This drops all that was not committed.
         if self._dead:
             raise Died
+
+
+class Cursor:
+    """A cursor of such a connection."""
+
+    def __init__(self, connection: Connection, cursor: Any) -> None:
+        self._connection = connection
+        self._cursor = cursor
+
+    def execute(self, *arguments: Any) -> Cursor:
+        """Execute a statement, unless the process dies before it."""
+        self._connection._before()
+        self._cursor.execute(*arguments)
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
 
 
 class Clock:

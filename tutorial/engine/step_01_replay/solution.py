@@ -152,7 +152,8 @@ class HistoryMismatch(Exception):
     """The code does not make the requests of its history."""
 
 
-# TODO(you): Replay a function from its history.
+# TODO(you): Write `Replay(function, history, upto)` with a method `run()`.  It calls the function
+# with the answers of its history, and returns the events that the log lacks.
 class Replay:
     """One iteration of a run: its function, called again with the answers of its history."""
 
@@ -240,8 +241,9 @@ class Attempt(NamedTuple):
     key: str
 
 
-# TODO(you): For each run, replay its history, execute the requests that have no response, and add
-# the responses under the keys of the requests.  Repeat that until the run has ended.
+# TODO(you): For each run of the namespace, replay its history, execute the requests that have no
+# response, and add the responses {"value": ...} under the keys of the requests.  Repeat that until
+# the run has ended.
 # instead: def work(log: Log, namespace: str, flows: Flows, works: Works) -> None:
 # instead:     """Bring all runs of a namespace to their ends."""
 # instead:     for created in [event for event in log.read(0) if event.type == CREATED]:

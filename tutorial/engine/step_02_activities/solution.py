@@ -244,7 +244,9 @@ class Attempt(NamedTuple):
     key: str
 
 
-# TODO(you): Let activities have consumers of their own, which execute each request under its key.
+# TODO(you): Write `Workflow(log, namespace, name, function)`, `Activity` with the same arguments,
+# and `drain(consumers)`.  An activity is a consumer of its own, and executes each request under the
+# request's key.
 # instead: def work(log: Log, namespace: str, flows: Flows, works: Works) -> None:
 # instead:     """Bring all runs of a namespace to their ends."""
 # instead:     for created in [event for event in log.read(0) if event.type == CREATED]:

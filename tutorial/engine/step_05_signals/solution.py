@@ -438,7 +438,8 @@ class Sleeper(Consumer):
 
 
 # TODO(you): Give each signal to the oldest open await of its run and type, and each await at most
-# one signal.  An await whose time is over takes a signal that was sent by then.
+# one signal.  An await whose time is over takes a signal that was sent by then.  At the end of an
+# iteration, close its awaits, and free the signals whose responses came too late.
 # instead: class Matcher(Consumer):
 # instead:     """Answers awaits whose time is over."""
 # instead:

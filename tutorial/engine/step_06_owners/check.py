@@ -11,6 +11,7 @@ from tutorial.engine.faults import Clock, Engine, Notes, open_log, same
 from tutorial.engine.step_03_cursors.check import ORDERS, counter, totals
 
 LEASE = 10_000  # milliseconds
+OVER = LEASE + 1  # In its last millisecond a lease may count or not.
 
 
 class Scene:
@@ -45,7 +46,7 @@ def paused(engine: Engine, folder: Path) -> None:
     second = scene.process()
 
     def pause() -> None:
-        scene.clock.forward(LEASE)
+        scene.clock.forward(OVER)
         engine.drain([second])
 
     engine.drain([scene.process(bad=pause)])
@@ -63,13 +64,13 @@ def any_moment(engine: Engine, folder: Path) -> None:
 
         def pause(n: int, at: int = moment, scene: Scene = scene, second: Any = second) -> None:
             if n == at:
-                scene.clock.forward(LEASE)
+                scene.clock.forward(OVER)
                 with contextlib.suppress(sqlite3.OperationalError):  # It would have to wait.
                     engine.drain([second])
 
         first = scene.process(hook=pause)
         engine.drain([first])
-        scene.clock.forward(LEASE)
+        scene.clock.forward(OVER)
         engine.drain([scene.process()])
         scene.counted()
 
@@ -86,7 +87,7 @@ def stands_by(engine: Engine, folder: Path) -> None:
     same(first.step(), True, "the first step did something")
     scene.clock.forward(LEASE - 1)
     same(second.step(), False, "the stand-by did something")
-    scene.clock.forward(1)
+    scene.clock.forward(2)
     engine.drain([second])
     same(notes.lines(), ["first", "second", "second"], "the runs were counted by")
     scene.counted()
@@ -100,14 +101,14 @@ def comes_back(engine: Engine, folder: Path) -> None:
     scene = Scene(engine, folder / "log.db")
     first, second = scene.process(), scene.process()
     first.step()
-    scene.clock.forward(LEASE)
+    scene.clock.forward(OVER)
     second.step()
     same(first.step(), False, "the first did something without the name")
-    scene.clock.forward(LEASE)
+    scene.clock.forward(OVER)
     engine.drain([first])
     scene.counted()
     engine.start(scene.log, "ns", "order", "last", "tea")
-    scene.clock.forward(LEASE)
+    scene.clock.forward(OVER)
     engine.drain([second])
     scene.counted(ORDERS + 1)
 
@@ -155,7 +156,7 @@ def watch(engine: Engine, folder: Path) -> None:
     second = scene.process()
 
     def pause() -> None:
-        scene.clock.forward(LEASE)
+        scene.clock.forward(OVER)
         engine.drain([second])
 
     engine.drain([scene.process(bad=pause)])

@@ -148,6 +148,25 @@ def tried_again(engine: Engine, folder: Path) -> None:
     same(scene.keys(engine.COMPLETED), ["call/1/0"], "the ends are")
 
 
+def passed_over(engine: Engine, folder: Path) -> None:
+    """A parked run has one row, and its next attempt, under a new owner, sees what came meanwhile.
+
+    Pass over the events of a parked run.  Replay it up to the position of the consumer.
+    """
+    scene = Scene(engine, folder / "log.db")
+    scene.flows["stubborn"], mended = lambda _: 1 / 0, scene.flows["stubborn"]
+    scene.start("stubborn", "1")
+    scene.work()
+    engine.cancel(scene.log, "ns", "stubborn", "1", "enough")
+    scene.work()
+    same([key for key, _ in scene.parked()], ["stubborn/1/0"], "parked is")
+    scene.flows["stubborn"] = mended
+    scene.work()
+    same(scene.parked(), [], "with mended code, parked is")
+    told = [key for key in scene.keys(engine.OUTPUT) if "/told/" in key]
+    same(told, ["stubborn/1/0/told/0"], "the run was told")
+
+
 def patience(engine: Engine, folder: Path) -> None:
     """After many attempts the pause is 5 minutes, and not a year.
 
@@ -301,7 +320,7 @@ def bounded(engine: Engine, folder: Path) -> None:
     same(scene.keys(engine.OUTPUT), ["endless/little/0/out/0"], "the outputs are")
 
 
-CLAIMS = [others_go_on, tried_again, patience, one_transaction, not_yours]
+CLAIMS = [others_go_on, tried_again, passed_over, patience, one_transaction, not_yours]
 CLAIMS += [gives_up, fails, cancels, bounded]
 
 

@@ -290,7 +290,7 @@ class Replay:
         self.responses = {
             event.key: event for event in history if event.type == RESPONSE and event.id <= upto
         }
-        # TODO(you): Find the cancel, if there is one.
+        # TODO(you): Find the cancel, if there is one: a response with a key of its own.
         self.cancel = self.responses.get(f"{self.created.key}/replay_cancel/0")
         # done
         self.counts: Counter[str] = Counter()
@@ -330,7 +330,7 @@ class Replay:
                     generator.close()
                 return self.added
             answer = answers if isinstance(command, list) else answers[0]
-            # TODO(you): One failure is enough.
+            # TODO(you): If one of several calls has failed, that is the answer.
             answer = next((each for each in answers if isinstance(each, Failed)), answer)
             # done
 
@@ -378,7 +378,8 @@ class Replay:
             self._emit("replay_result", result)
         return [*self.added, New(COMPLETED, self.created.key)]
 
-    # TODO(you): Store why a run has failed, and end it.
+    # TODO(you): Add the output `replay_failure`, and end the run.  After a cancel, its kind is
+    # "cancelled".
     def _fail(self, failure: Failed | Cancelled) -> list[New]:
         """End the iteration with a failure."""
         if isinstance(failure, Cancelled):
@@ -445,8 +446,8 @@ class Consumer:
         sql = """INSERT INTO parked (consumer, event, key, attempts, due, error)
             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, event) DO UPDATE
             SET attempts = excluded.attempts, due = excluded.due, error = excluded.error"""
-        # TODO(you): The pause begins at 1 s and doubles with each attempt, up to LONGEST.  A random
-        # part of a quarter keeps many requests that fail at once from coming back at once.
+        # TODO(you): The pause begins at 1 s and doubles with each attempt, up to LONGEST.  Make it
+        # up to a quarter shorter, at random: requests that fail together come back one by one.
         # instead: due = self.log.now()
         pause = min(LONGEST, 1000 * 2 ** min(self.attempt - 1, 30)) * random.uniform(0.75, 1)
         due = self.log.now() + round(pause)
@@ -577,7 +578,7 @@ class Workflow(Consumer):
         if CREATED not in types or COMPLETED in types:
             return []  # A late response.
         # TODO(you): Pass over the events of a parked run: its next attempt finds them in the
-        # history. Park the run if its function raises.
+        # history, up to the consumer's position.  Park the run if its function raises.
         # instead: return [*Replay(self.function, history, event.id).run()]
         if self.attempt == 1 and self.is_parked(event.iteration):
             return []

@@ -285,7 +285,7 @@ class Replay:
         self.responses = {
             event.key: event for event in history if event.type == RESPONSE and event.id <= upto
         }
-        # TODO(you): Find the cancel, if there is one.
+        # TODO(you): Find the cancel, if there is one: a response with a key of its own.
         self.counts: Counter[str] = Counter()
         self.made = 0
         self.added: list[New] = []
@@ -314,7 +314,7 @@ class Replay:
                     generator.close()
                 return self.added
             answer = answers if isinstance(command, list) else answers[0]
-            # TODO(you): One failure is enough.
+            # TODO(you): If one of several calls has failed, that is the answer.
 
     def _add(self, event: New) -> None:
         if len(self.added) == MOST:
@@ -357,7 +357,8 @@ class Replay:
             self._emit("replay_result", result)
         return [*self.added, New(COMPLETED, self.created.key)]
 
-    # TODO(you): Store why a run has failed, and end it.
+    # TODO(you): Add the output `replay_failure`, and end the run.  After a cancel, its kind is
+    # "cancelled".
 
 
 # Carrying runs out.
@@ -416,8 +417,8 @@ class Consumer:
         sql = """INSERT INTO parked (consumer, event, key, attempts, due, error)
             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, event) DO UPDATE
             SET attempts = excluded.attempts, due = excluded.due, error = excluded.error"""
-        # TODO(you): The pause begins at 1 s and doubles with each attempt, up to LONGEST.  A random
-        # part of a quarter keeps many requests that fail at once from coming back at once.
+        # TODO(you): The pause begins at 1 s and doubles with each attempt, up to LONGEST.  Make it
+        # up to a quarter shorter, at random: requests that fail together come back one by one.
         due = self.log.now()
         text = f"{type(error).__name__}: {error}"
         return [Change(sql, (self.name, event.id, event.key, self.attempt, due, text))]
@@ -520,7 +521,7 @@ class Workflow(Consumer):
         if CREATED not in types or COMPLETED in types:
             return []  # A late response.
         # TODO(you): Pass over the events of a parked run: its next attempt finds them in the
-        # history. Park the run if its function raises.
+        # history, up to the consumer's position.  Park the run if its function raises.
         return [*Replay(self.function, history, event.id).run()]
 
 

@@ -18,6 +18,7 @@ from tutorial.engine.faults import (
 )
 
 Steps = Generator[Any, Any, Any]
+PERCENT = r"(margin-left|width)\s*:\s*([-+.e\d]+)%"
 
 
 def flows_of(engine: Engine) -> dict[str, Any]:
@@ -143,8 +144,12 @@ def timeline(engine: Engine, folder: Path) -> None:
     after(100, engine.REQUEST, f"{key}/open/0")
     after(100, engine.COMPLETED, key)
     page = engine.page(log, key)
-    bars = re.findall(r"margin-left: ?([\d.]+)%; ?width: ?([\d.]+)%", page)
-    found = [tuple(round(float(each)) for each in bar) for bar in bars]
+    styles = [
+        {name: round(float(percent)) for name, percent in re.findall(PERCENT, style)}
+        for style in re.findall(r"""style=["']([^"']*)""", page)
+    ]
+    bars = [each for each in styles if "margin-left" in each]
+    found = [(bar["margin-left"], bar.get("width", 0)) for bar in bars]
     same(found, [(20, 20), (60, 0), (80, 20)], "the bars are")
     for text in (key, "first/0", "half/0", "seen", "open/0"):
         assert text in page, f"the page does not show {text}"
