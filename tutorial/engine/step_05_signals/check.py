@@ -100,7 +100,7 @@ def timeouts(engine: Engine, folder: Path) -> None:
     clock.forward(1)
     engine.send(log, "ns", "hear", "1", 1, "b", None)
     clock.forward(60_000)  # Nobody has matched anything so far.
-    wanted = ["at the last moment", None]
+    wanted: list[str | None] = ["at the last moment", None]
     same(heard(engine, work(engine, log)), wanted, "the run heard")
     clock.forward(9_999)
     same(heard(engine, work(engine, log)), wanted, "after 9.999 s the run heard")
