@@ -115,7 +115,7 @@ def not_taken(engine: Engine, folder: Path) -> None:
     """
 
     def twice(_: None) -> Iterator[Any]:
-        for _ in range(2):
+        for _turn in range(2):
             signal = yield engine.receive(1, 10)
             yield engine.Output("heard", signal and signal.value)
             yield engine.sleep(60)
