@@ -113,6 +113,9 @@ def keep(client: replay.Client, path: Path, run: str) -> None:
     def handle(event: replay.Event) -> None:
         if ours(event, run) and event.type in (EventType.RUN_CREATED, EventType.RUN_OUTPUT):
             follow(event)
+            if event.key.workflow == "audit" and event.type is EventType.RUN_CREATED:
+                owed = dict(load(path).owed)
+                client.signal_run(NAMESPACE, audit, event.key.run, TABLE, owed, "kept")
 
     def follow(event: replay.Event) -> None:
         kept = load(path)
@@ -123,8 +126,6 @@ def keep(client: replay.Client, path: Path, run: str) -> None:
             kept.event = event.id
             store(path, kept)
         # done
-        if event.key.workflow == "audit" and event.type is EventType.RUN_CREATED:
-            client.signal_run(NAMESPACE, audit, event.key.run, TABLE, dict(kept.owed), "kept")
 
     replay.consume(client, load(path).cursor, handle, namespace=NAMESPACE)
 

@@ -109,13 +109,14 @@ def keep(client: replay.Client, path: Path, run: str) -> None:
     def handle(event: replay.Event) -> None:
         if ours(event, run) and event.type in (EventType.RUN_CREATED, EventType.RUN_OUTPUT):
             follow(event)
+            if event.key.workflow == "audit" and event.type is EventType.RUN_CREATED:
+                owed = dict(load(path).owed)
+                client.signal_run(NAMESPACE, audit, event.key.run, TABLE, owed, "kept")
 
     def follow(event: replay.Event) -> None:
         kept = load(path)
         # TODO(you): if the table does not have this event yet, fold it in. Then set kept.event to
         # the event's id, and store `kept`.
-        if event.key.workflow == "audit" and event.type is EventType.RUN_CREATED:
-            client.signal_run(NAMESPACE, audit, event.key.run, TABLE, dict(kept.owed), "kept")
 
     replay.consume(client, load(path).cursor, handle, namespace=NAMESPACE)
 
