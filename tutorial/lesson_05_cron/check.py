@@ -103,7 +103,10 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "the clock ticks, also after a restart",
             going,
-            f"the log has {len(ticks)} ticks: sleep until the next is due, and skip no later ones",
+            "the run has ended: put the sleep in the place of `return`"
+            if events and events[-1].type is EventType.RUN_COMPLETED
+            else f"the log has {len(ticks)} ticks: sleep until the next is due, and skip no later"
+            " ones",
         ),
         Claim(
             "tick n is due at anchor + n * period, in each iteration",

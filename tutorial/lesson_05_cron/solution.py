@@ -40,7 +40,7 @@ def clock(ctx: replay.RunContext, schedule: Schedule) -> None:
     """A workflow: some ticks, then the next iteration with the same schedule."""
     number = schedule.next
     for _ in range(TICKS):
-        # TODO(you): sleep from ctx.now() until tick `number` is due, however long that is.
+        # TODO(you): sleep from ctx.now() until tick `number` is due, with ctx.sleep.
         # instead: return
         ctx.sleep(datetime.fromtimestamp(due(schedule, number), UTC) - ctx.now())
         # done

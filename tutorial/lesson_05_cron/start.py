@@ -35,7 +35,7 @@ def clock(ctx: replay.RunContext, schedule: Schedule) -> None:
     """A workflow: some ticks, then the next iteration with the same schedule."""
     number = schedule.next
     for _ in range(TICKS):
-        # TODO(you): sleep from ctx.now() until tick `number` is due, however long that is.
+        # TODO(you): sleep from ctx.now() until tick `number` is due, with ctx.sleep.
         return
         if skipped := missed(schedule, number, ctx.now()):
             ctx.emit_output(SKIPPED, Skipped(skipped[0], skipped[-1]))

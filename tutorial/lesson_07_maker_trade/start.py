@@ -27,7 +27,7 @@ def maker(ctx: replay.RunContext, wish: Wish) -> None:
     """A workflow: begins far below the bid, and comes closer to it with each order."""
     edge = wish.edge
     for _ in range(ATTEMPTS):
-        # TODO(you): read the bid with `ticker`, which needs no message. Place an order `edge` below
+        # TODO(you): read the bid with `ticker`, whose message is None. Place an order `edge` below
         # it with `place`. Emit the order as the output PLACED. Then sleep for as long as it may
         # rest.
         # TODO(you): cancel the order. The result says how it has ended. If it is State.FILLED, emit

@@ -63,6 +63,18 @@ def answers(events: Sequence[Event]) -> Iterator[tuple[str, str, int]]:
             yield (CLAIMED if wins else REFUSED).name, claim.provider, claim.offer
 
 
+def astray(path: Sequence[str], heard: Sequence[str]) -> str:
+    """The hint for a job that was in these states, and has heard these providers."""
+    if path == ["offered", "claimed", "cancelled"]:
+        return "the loop ends too early: put the transitions in the place of `break`"
+    if 0 < len(heard) < 3:
+        return f"the run got claims of {heard} only: put the provider's name into the external id"
+    return (
+        f"the log has {path}: providers have to claim; the workflow has to take the first"
+        " claim, and to offer the job again if nobody confirms it"
+    )
+
+
 def check(events: Sequence[Event]) -> list[Claim]:
     """One provider gets the job; those that come late or do not confirm do not get it."""
     run = next((event.key.run for event in events if event.type is EventType.RUN_CREATED), "")
@@ -80,8 +92,7 @@ def check(events: Sequence[Event]) -> list[Claim]:
         Claim(
             "OPEN, CLAIMED, OPEN again since nobody has confirmed, CLAIMED, DONE",
             len(path) >= 5 and path == ["offered", "claimed"] * (len(path) // 2) + ["done"],
-            f"the log has {path}: providers have to claim; the workflow has to take the first"
-            " claim, and to offer the job again if nobody confirms it",
+            astray(path, sorted({provider for provider, _ in claims})),
         ),
         Claim(
             "the first claim in the log wins, and all others are refused",

@@ -62,7 +62,8 @@ def search(ctx: replay.RunContext, job: Job) -> None:
         if claim is None:
             break
         ctx.emit_output(CLAIMED, claim)
-        # TODO(you): if it is confirmed, emit DONE, and return. If not, its provider is `gone`.
+        # TODO(you): if it is confirmed, emit DONE, and return. If not, its provider is `gone`, and
+        # the loop goes on.
         # instead: break
         if confirmed(ctx, claim):
             ctx.emit_output(DONE, claim)
@@ -99,7 +100,7 @@ class Provider:
                 return
             time.sleep(self.after)
             # TODO(you): send a Claim to the run with client.signal_run. Its external id has to be
-            # the same each time this provider hears this offer.
+            # the same each time this provider hears this offer, and different for all other claims.
             claim = Claim(self.name, offer.number)
             client.signal_run(NAMESPACE, job, run, CLAIM, claim, f"{self.name}/{offer.number}")
             # done

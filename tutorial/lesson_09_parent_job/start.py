@@ -57,7 +57,8 @@ def search(ctx: replay.RunContext, job: Job) -> None:
         if claim is None:
             break
         ctx.emit_output(CLAIMED, claim)
-        # TODO(you): if it is confirmed, emit DONE, and return. If not, its provider is `gone`.
+        # TODO(you): if it is confirmed, emit DONE, and return. If not, its provider is `gone`, and
+        # the loop goes on.
         break
     ctx.emit_output(CANCELLED, Offer(number, job.pay))
 
@@ -89,7 +90,7 @@ class Provider:
                 return
             time.sleep(self.after)
             # TODO(you): send a Claim to the run with client.signal_run. Its external id has to be
-            # the same each time this provider hears this offer.
+            # the same each time this provider hears this offer, and different for all other claims.
             time.sleep(LATENCY)
 
         def claimed(run: str, claim: Claim) -> None:
