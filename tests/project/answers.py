@@ -49,6 +49,7 @@ EMIT = "        ctx.emit_output(BAKED, loaf)\n"
 CONSUME = 'replay.consume(client, "delivery", handle, namespace=NAMESPACE, workflow="bakery")'
 HEAD = 'for event in client.stream(NAMESPACE, "bakery", from_head=True):\n            handle(event)'
 UNTIL = "datetime.fromtimestamp(due(schedule, number), UTC) - ctx.now()"
+SLEEP = f"        ctx.sleep({UNTIL})\n"
 LATEST = "    latest = int(now.timestamp() - schedule.anchor) // schedule.period\n"
 BID = "        bid = ctx.exec_activity(ticker, None).bid\n"
 LOOP = "    for _ in range(ATTEMPTS):\n"
@@ -58,6 +59,7 @@ PRICES = "prices = [*window, price][-WIDTH:]"
 RESTART = "    ctx.restart(prices)\n"
 FITS = "        if claim.offer == offer and claim.provider not in gone:\n            return claim\n"
 REFUSE = "        ctx.emit_output(REFUSED, claim)\n"
+GONE = "        gone.add(claim.provider)\n"
 CLAIM_ID = 'f"{self.name}/{offer.number}"'
 DOCUMENT = "replay.register_workflow(client, NAMESPACE, document)"
 RENDER = "replay.register_activity(client, NAMESPACE, render, own_number())"
@@ -147,6 +149,9 @@ WRONG: Sequence[Answer] = [
         5, "skips too much", [("range(number, latest)", "range(number, latest + 1)")], "too early"
     ),
     Answer(5, "skips from 0", [("range(number, latest)", "range(0, latest)")], "`number`"),
+    Answer(
+        5, "a return that is left", [(SLEEP, f"{SLEEP}        return\n")], "the place of `return`"
+    ),
     Answer(6, "folded in twice", [("if event.id > kept.event:", "if True:")], "greater than kept."),
     Answer(6, "no id kept", [("            kept.event = event.id\n", "")], "greater than kept."),
     Answer(6, "no end", [("if event.id <= last:", "if True:")], "up to `last`, and no later ones"),
@@ -192,6 +197,8 @@ WRONG: Sequence[Answer] = [
     Answer(9, "nobody is gone", [(" and claim.provider not in gone", "")], "nobody confirms it"),
     Answer(9, "no refusal", [(FITS + REFUSE, FITS)], "take the claims one by one"),
     Answer(9, "not confirmed", [("if confirmed(ctx, claim):", "if True:")], "nobody confirms it"),
+    Answer(9, "a break that is left", [(GONE, f"{GONE}        break\n")], "the place of `break`"),
+    Answer(9, "an id without the name", [(CLAIM_ID, "str(offer.number)")], "put the provider's"),
     Answer(9, "any offer", [("claim.offer == offer and ", "")], "refuse those of an older offer"),
     Answer(
         10, "a workflow that renders", [(DOCUMENT, f"{DOCUMENT}; {RENDER}")], "process has done it"
@@ -295,6 +302,21 @@ RIGHT: Sequence[Answer] = [
         5,
         "other words",
         [("anchor + number * schedule.period", "anchor + sum([schedule.period] * number)")],
+    ),
+    Answer(
+        5,
+        "no sleep if it is past",
+        [(SLEEP, f"        if due(schedule, number) > ctx.now().timestamp():\n    {SLEEP}")],
+    ),
+    Answer(
+        6,
+        "returns early",
+        [
+            (
+                "event.id > kept.event:",
+                "event.id <= kept.event:\n            return\n        if True:",
+            )
+        ],
     ),
     Answer(6, "an earlier end", [("event.id <= last", "event.id < last")]),
     Answer(
