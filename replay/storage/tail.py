@@ -135,7 +135,9 @@ class Tail:
             skip, sums = len(self._events) - (self.end - after), self._sums
             if skip < 0:
                 return None
-            end = bisect_right(sums, sums[min(skip, len(sums) - 1)] + BYTES, skip + 2) - 1
+            if skip >= len(self._events):
+                return []
+            end = bisect_right(sums, sums[skip] + BYTES, skip + 2) - 1
             return self._events[skip : min(end, skip + limit)]
 
     def since(self, after: int) -> list[Event] | None:

@@ -84,6 +84,7 @@ def asleep(tail: Tail, waiter: Waiter, position: int, timeout: float | None = No
         (6, 100, [7]),
         (7, 100, []),
         (9, 100, []),  # a cursor ahead of this process's knowledge
+        (2**63 - 1, 100, []),
     ],
 )
 def test_a_reader_finds_his_place(after: int, limit: int, found: list[int] | None) -> None:
