@@ -31,8 +31,9 @@ from replay import (
 from replay import query as queries
 from replay.client import BadFilter
 from replay.log import Log, LostOwnership
-from replay.projection import TARGET
+from replay.projection import STORED, TARGET
 from replay.query import STATUSES, UNFINISHED, BadQuery, QueryBehind, RunInfo, UnknownRun, Waiting
+from replay.sleep import TARGET as SLEEP
 from replay.storage.database import Statement
 from replay.storage.event import InvalidName, MessageError
 from tests.example_pb2 import Int, String
@@ -753,6 +754,28 @@ def test_q1_the_table_rests_between_two_commits(url: str) -> None:
         assert projection.blocked() == START + timedelta(seconds=0.25)
         clock.forward(seconds=0.25)
         assert projection.blocked() is None
+
+
+def test_q1_from_its_first_wait_on_all_of_a_run_counts(url: str) -> None:
+    """Q1: also the activities that the table has passed over before, and those that end later."""
+    with stepped(url, Clock()) as client:
+        key = Key("ns", "flow", "a")
+        calls = [key._replace(target="act", sequence=str(number)) for number in range(2)]
+        found = []
+
+        def look(run: str, type: EventType, *keys: Key) -> None:
+            add(client, type, *keys)
+            start_runs(client, run)  # so that the step has something else to look at
+            drain(table(client))
+            found.append({row[1]: STORED[row[3]] for row in stored(client)}["a"])
+
+        start_runs(client, "a")
+        drain(table(client))
+        look("b", EventType.ACTIVITY_REQUEST, *calls)
+        look("c", EventType.ACTIVITY_REQUEST, key._replace(target=SLEEP, sequence="0"))
+        look("d", EventType.ACTIVITY_RESPONSE, calls[0])
+        look("e", EventType.ACTIVITY_RESPONSE, calls[1])
+        assert found == ["running", "running", "running", "waiting"]
 
 
 @pytest.mark.embedded
