@@ -438,8 +438,9 @@ class LogService:
                 now_us=to_us(host.log.now()),
                 pruned=sparse,
             )
-            shown = events if sparse else [event for event in events if seen(event)]
-            return encode_events(reply, shown, seen)
+            if sparse:
+                return encode_events(reply, events, seen)
+            return encode_events(reply, filter(seen, events))
 
         return await host.reply(who.name, after, request.limit, encoded)
 
@@ -661,8 +662,8 @@ class LogService:
             raise BadRequest("not all of these are ids of events")
 
         def encoded() -> bytes:
-            seen = partial(visible, who)
-            return encode_events(log_pb2.Events(), filter(seen, host.log.with_ids(ids)), seen)
+            seen = filter(partial(visible, who), host.log.with_ids(ids))
+            return encode_events(log_pb2.Events(), seen)
 
         return await host.in_turn(who.name, encoded)
 

@@ -220,7 +220,9 @@ def event_to(event: Event, *, message: bool = True) -> pb.Event:
     )
 
 
-def encode_events(reply: Any, events: Iterable[Event], seen: Callable[[Event], bool]) -> bytes:
+def encode_events(
+    reply: Any, events: Iterable[Event], seen: Callable[[Event], bool] = lambda event: True
+) -> bytes:
     """Encode a reply with these events.  An event that is not seen has its id alone.
 
     Large messages are joined as they are: meanwhile Python lets other threads compute.
