@@ -13,7 +13,17 @@ import replay
 from replay.tools.lanes import follow
 from tutorial.checking import check
 from tutorial.engine import steps
-from tutorial.lessons import STATE, Lesson, NoSuchLesson, Program, Progress, find, lesson, reset
+from tutorial.lessons import (
+    STATE,
+    Lesson,
+    NoSuchLesson,
+    Program,
+    Progress,
+    find,
+    lesson,
+    overview,
+    reset,
+)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -51,18 +61,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.url == "sqlite://":
         parser.error("a database in memory does not outlive the program: name a file")
     return args
-
-
-def overview(progress: Progress) -> None:
-    """Print the lessons, and name the next one."""
-    states = [(each, progress.state(each)) for each in find()]
-    for each, state in states:
-        print(f"{each.number:3}  {each.title:16} {state}".rstrip())
-    left = [each for each, state in states if state != "done"]
-    if left:
-        print(f"\nNext: read tutorial/{left[0].folder.name}/README.md")
-    else:
-        print("\nAll done.")
 
 
 def choose(lesson: Lesson, module: str, role: str) -> Program:
@@ -184,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = Progress()
     try:
         if args.lesson is None:
-            overview(progress)
+            overview(find(), progress, "All done.")
             return 0
         chosen = lesson(args.lesson)
         if args.reset:

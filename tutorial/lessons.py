@@ -17,7 +17,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -205,6 +205,19 @@ class Progress:
         new = self._path.with_suffix(f".{os.getpid()}")
         new.write_text(text, encoding="utf-8")
         new.replace(self._path)
+
+
+def overview(lessons: Sequence[Lesson], progress: Progress, end: str) -> None:
+    """Print how far the learner is, and name the next lesson; `end` stands behind the last."""
+    states = [(each, progress.state(each)) for each in lessons]
+    width = max(len(each.title) for each in lessons) + 1
+    for each, state in states:
+        print(f"{each.number:3}  {each.title:{width}} {state}".rstrip())
+    left = [each for each, state in states if state != "done"]
+    if left:
+        print(f"\nNext: read {left[0].folder.relative_to(FOLDER.parent)}/README.md")
+    else:
+        print(f"\n{end}")
 
 
 def reset(lesson: Lesson, progress: Progress) -> None:

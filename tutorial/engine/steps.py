@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tutorial.checking import Claim
-from tutorial.lessons import STATE, Lesson, Progress, reset
+from tutorial.lessons import STATE, Lesson, Progress, overview, reset
 
 FOLDER = Path(__file__).resolve().parent
 LIMIT = 120  # Seconds for all claims of a step; each has a limit of its own.
@@ -74,18 +74,6 @@ def check(step: Step, file: Path) -> bool:
     return not missing
 
 
-def overview(progress: Progress) -> None:
-    """Print the steps, and name the next one."""
-    states = [(each, progress.state(each)) for each in find()]
-    for each, state in states:
-        print(f"{each.number:3}  {each.title:11} {state}".rstrip())
-    left = [each for each, state in states if state != "done"]
-    if left:
-        print(f"\nNext: read tutorial/engine/{left[0].folder.name}/README.md")
-    else:
-        print("\nAll done: hold your engine against the scenarios, see tutorial/engine/README.md.")
-
-
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser(
@@ -111,7 +99,8 @@ def main(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     progress = Progress(STATE / "engine.json")
     if args.step is None:
-        overview(progress)
+        end = "All done: hold your engine against the scenarios, see tutorial/engine/README.md."
+        overview(find(), progress, end)
         return 0
     step = find()[args.step]
     file = step.folder / ("solution.py" if args.solution else "start.py")
