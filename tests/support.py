@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -41,9 +42,15 @@ from replay.storage.mysql import MySQL
 from replay.storage.sqlite import Sqlite
 from tests import servers
 from tests.example_pb2 import Int
+from tests.ledger import ROOT
 from tests.serving import SERVING
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def importing(*folders: Path) -> dict[str, str]:
+    """The environment of a program that imports from these folders, then from the project."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*folders, ROOT)))}
 
 
 def database(client: Client) -> Database:

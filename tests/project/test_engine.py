@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from tests.project.right_engines import RIGHT
 from tests.project.wrong_engines import WRONG, Wrong
+from tests.support import importing
 from tutorial.engine import steps
 from tutorial.engine.driver import Driver, LeftOut
 from tutorial.engine.steps import Step
@@ -202,7 +202,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "tutorial", "engine", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        env=importing(folder),
         capture_output=True,
         text=True,
         check=False,

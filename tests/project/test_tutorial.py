@@ -1,7 +1,6 @@
 """The tutorial: every solution, every check, and all that the lessons' texts show."""
 
 import ast
-import os
 import re
 import shutil
 import signal
@@ -32,7 +31,7 @@ from replay.tools.typedgen import main as typedreplay
 from tests.project.answers import RIGHT, WRONG
 from tests.project.forks import forked
 from tests.project.mistakes import MISTAKES
-from tests.support import with_options
+from tests.support import importing, with_options
 from tutorial import __main__, checking, lessons
 from tutorial.checking import Claim
 from tutorial.lesson_02_signal import shop
@@ -492,8 +491,7 @@ class Learner:
         process = subprocess.Popen(
             command,
             cwd=self._folder,
-            env=os.environ
-            | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1"},
+            env=importing(self._folder) | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -557,7 +555,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         tutorial(*arguments),
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        env=importing(folder),
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -611,7 +609,7 @@ def test_a_lesson_ends_with_the_reader_of_its_output(
     with subprocess.Popen(
         tutorial("0", "--solution", "--url", f"sqlite:///{own / 'other.db'}", *option),
         cwd=own,
-        env=os.environ | {"PYTHONPATH": f"{own}{os.pathsep}{ROOT}"},
+        env=importing(own),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
