@@ -476,7 +476,7 @@ class LogService:
                         return
                     session, request, size = commit
                     if is_costly(size + OVERHEAD * len(request.events)):
-                        await held.enter_async_context(session.host.turn(who.name, writing=True))
+                        await held.enter_async_context(session.host.costly_commit(who.name))
                     work = self._commit(session, request)
                     yield await session.host.holding(held.pop_all(), work)
 

@@ -1610,6 +1610,32 @@ def test_g5_a_clients_costly_commits_are_carried_out_one_at_a_time(sqlite: str, 
             each.cancel()
 
 
+def test_g5_after_a_long_commit_a_client_rests_as_long(sqlite: str) -> None:
+    """G5: before its next costly commit; others do not, and a short one has no rest."""
+
+    async def run(host: Host) -> None:
+        rests = list[tuple[float, Callable[[], None]]]()
+
+        async def commit(client: str, seconds: float) -> None:
+            with patch.object(host, "time", iter([1.0, 1.0 + seconds]).__next__):
+                async with host.costly_commit(client):
+                    assert host.turn(client, writing=True).locked()
+
+        later = SimpleNamespace(call_later=lambda *rest: rests.append(rest))
+        with patch.object(host, "_loop", later):
+            await commit("a", 0.03125)
+            await commit("a", 2)
+            await commit("b", 0.03125)
+        ((seconds, end),) = rests
+        assert seconds == 2 - 0.05
+        assert host.turn("a", writing=True).locked()
+        end()
+        assert not host.turn("a", writing=True).locked()
+
+    with serving(sqlite) as server:
+        asyncio.run_coroutine_threadsafe(run(server.host()), server._loop).result(LIMIT)
+
+
 def test_g5_a_clients_costly_reads_are_carried_out_one_at_a_time(sqlite: str) -> None:
     """G5: those that ask the database, and those of much that is in memory; others are served."""
     with (
