@@ -213,9 +213,12 @@ class Log:
 
     #: Whether there is a `database` here, and not at a server.
     embedded = True
+    #: As in `Database`.
+    loses_ids = True
 
     def __init__(self, database: Database, codec: Codec | None = None) -> None:
         self.database = database
+        self.loses_ids = database.loses_ids
         self.sealer = Sealer(codec) if codec is not None else None
         self.tail = Tail(self._end())
         token = secrets.token_hex(4)
@@ -349,9 +352,9 @@ class Log:
     def append(self, event: Event) -> bool:
         """Add one event, and return whether it is new (L2).
 
-        It looks first, since a refused insert uses up an id.
+        Where a refused insert uses up an id, it looks first.
         """
-        if self.exists(event.type, event.key):
+        if self.loses_ids and self.exists(event.type, event.key):
             return False
         return self.commit([event])[0]
 

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 _RETRY = 0.2  # seconds between two looks for a name that another process owns
 _COSTLY = 64 * 1024  # bytes from which on a call keeps the server busy
-_SHORT = 0.05  # seconds that a costly commit may take without a rest after it
+_SHORT = 0.05  # seconds that a costly commit may take without a pause before the next
 _STALE = 5.0  # seconds without an answer after which a database counts as out of reach
 
 
@@ -266,9 +266,9 @@ class Host:
 
     @asynccontextmanager
     async def costly_commit(self, client: str) -> AsyncIterator[None]:
-        """Hold the client's turn to commit, and if the commit takes long, as long again (G5).
+        """Hold the client's turn to commit, and the longer the commit takes, the longer (G5).
 
-        So others find the database free for half of the time, whatever a client commits.
+        So others find the database free for much of the time, whatever a client commits.
         """
         turn = self.turn(client, writing=True)
         await turn.acquire()

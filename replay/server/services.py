@@ -340,7 +340,9 @@ class ReplayService:
                     await _until_old(host, event, lag)
                     yield reflex(event)
             after = events[-1].id if events else after
-            if not events:
+            if events:
+                await asyncio.sleep(0)  # other calls have their turn
+            else:
                 await host.more(Interest(after, namespaces), 60)
         raise AtHead("the stream has come to the head")
 

@@ -251,6 +251,8 @@ class Database(ABC):
 
     #: Stands for a value in SQL that goes to the driver.
     placeholder = "?"
+    #: Whether an insert that is refused uses up the ids of its rows.
+    loses_ids = True
     #: Ends an INSERT that skips rows whose unique key exists.
     skip_duplicates: str
     _types: Mapping[str, str]

@@ -63,6 +63,7 @@ class Sqlite(Database):
 
     #: The class of the connection.
     driver: type[sqlite3.Connection] = sqlite3.Connection
+    loses_ids = False
     skip_duplicates = " ON CONFLICT DO NOTHING"
     _types = MappingProxyType(
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
