@@ -60,6 +60,7 @@ from .storage.event import (
     check_run,
     read_message,
 )
+from .storage.group import Look, Member
 from .storage.tail import BATCH, BYTES, fitting
 
 TARGET = SIGNAL
@@ -69,6 +70,7 @@ _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
 #: A row of replay_cursors that is no consumer: the id up to which signals are compared with awaits.
 SEEN = "replay_signal/seen"
+KNOWN = "SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ?"
 _RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]
 
@@ -149,19 +151,21 @@ def store(
     events: Log, run: Run, type: int, raw: bytes | None, external_id: str, mark: bytes
 ) -> bool:
     """Store a checked signal.  Returns False if it is there already."""
-    query = "SELECT 1 FROM replay_signals WHERE namespace = ? AND hash = ?"
-    while not events.database.query(query, (run[0], mark)):
-        row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
-        try:
-            ids = events.database.write((), Insert("replay_signals", COLUMNS, [row]))
-        except (Duplicate, IdTaken):
-            continue
+
+    def publish(ids: list[int]) -> None:
         if ids:
             events.tail.saw_signals(ids[0])
         else:
             events.tail.join([])
-        return True
-    return False
+
+    look = Look(KNOWN, mark, (run[0],))
+    while True:
+        row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
+        insert = Insert("replay_signals", COLUMNS, [row])
+        try:
+            return events.group.commit(Member((), insert, len(raw or b""), publish, look))
+        except (Duplicate, IdTaken):
+            continue
 
 
 @dataclass(slots=True)

@@ -249,6 +249,8 @@ class Insert(NamedTuple):
 class Database(ABC):
     """One database.  Safe to use from any thread."""
 
+    #: Whether transactions wait for each other anyhow, whatever they change.
+    one_writer = False
     #: Stands for a value in SQL that goes to the driver.
     placeholder = "?"
     #: Ends an INSERT that skips rows whose unique key exists.
@@ -304,23 +306,29 @@ class Database(ABC):
     def write(
         self,
         statements: Sequence[Statement],
-        insert: Insert | None = None,
+        *inserts: Insert,
         attempts: int = _ATTEMPTS,
+        made: int = 0,
     ) -> list[int]:
-        """Run `statements`, then `insert`, in one transaction; return the ids of the new rows.
+        """Run `statements`, then `inserts`, in one transaction; return the ids of the new rows.
 
         It returns no ids where they are not known (see `mysql`).  If the database rolls the
-        transaction back, it runs again from the start, `attempts` times at most.  Raises
+        transaction back, it runs again from the start, `attempts` times at most, less the `made`
+        ones.  Raises
         `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`, `Unavailable` and other errors of
         this module.  Nothing is stored then; only after `OutcomeUnknown` may all of it be stored.
         """
-        for attempt in itertools.count(1):
+        for attempt in itertools.count(made + 1):
             try:
-                with entered(self.inside()), self._translated(committing=True):
-                    return self._write(statements, insert)
+                return self.attempt(statements, inserts)
             except RolledBack as error:
                 self._pause(error, attempt, attempts)
         raise AssertionError
+
+    def attempt(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
+        """As `write`, once.  Raises `RolledBack` if the database rolls it back."""
+        with entered(self.inside()), self._translated(committing=True):
+            return self._write(statements, inserts)
 
     def _pause(self, error: RolledBack, attempt: int, most: int) -> None:
         """Wait a moment before the next attempt; raise `Unavailable` after the last."""
@@ -344,7 +352,7 @@ class Database(ABC):
         """Turn the driver's errors into those of this module."""
 
     @abstractmethod
-    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]: ...
+    def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]: ...
     @abstractmethod
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]: ...
 

@@ -238,12 +238,11 @@ class MySQL(Database):
         rows: Sequence[Row] = cursor.fetchall()
         return rows
 
-    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         cursor = self._connection().cursor()
         script, steps = ["BEGIN"], dict[int, Step]()
-        chunks = list(self._chunks(insert.rows)) if insert else []
-        inserts = [insertion(*insert[:2], chunk) for chunk in chunks] if insert else []
-        for statement in (*statements, *inserts):
+        chunks = [(insert, some) for insert in inserts for some in self._chunks(insert.rows)]
+        for statement in (*statements, *(insertion(*each[:2], some) for each, some in chunks)):
             sql, parameters, must_find = statement
             if isinstance(statement, Step):
                 steps[len(script)] = statement
@@ -262,7 +261,7 @@ class MySQL(Database):
             raise StatementFailed(f"{self.name}: {error.args[-1]}", step) from error
         ids: list[int] = []
         first = done[-len(chunks) - 1 : -1]
-        for id, chunk in zip(first, chunks, strict=True) if self._step else ():
+        for id, (_, chunk) in zip(first, chunks, strict=True) if self._step else ():
             # In each of its lock modes InnoDB gives the rows of one INSERT ... VALUES adjacent ids.
             ids += range(id, id + len(chunk) * self._step, self._step)
         return ids

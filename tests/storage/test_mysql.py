@@ -698,10 +698,10 @@ def test_a_cluster_that_interrupts_a_statement_has_it_run_again(
             raise errors.pop()
         return execute(sql, parameters)
 
-    def broken_write(statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def broken_write(statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         if errors:
             raise errors.pop()
-        return write(statements, insert)
+        return write(statements, inserts)
 
     monkeypatch.setattr(database, "_execute", broken_execute)
     monkeypatch.setattr(database, "_write", broken_write)

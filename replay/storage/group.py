@@ -1,0 +1,229 @@
+"""Group commit: transactions that threads of a process want at the same time become one.
+
+Role: while one thread commits, those that come next gather.  Then one of them, the *leader*,
+commits for all of them.  A sync to disk, a round trip and a lookup are paid once for each group.
+
+Invariants:
+
+- Each caller gets its own answer.  A database does not say whose statement has failed.  So if a
+  group fails, each of its members is committed alone, by its own thread: one that has to wait for a
+  lock then holds up nobody else.
+- After `OutcomeUnknown` nothing is repeated.  Each member gets that error.
+- The lock decides who leads.  An alarm only spares a thread the queue for the lock, so one that
+  never rings costs time and nothing else.  A leader that is interrupted (Ctrl-C) strands nobody.
+- No thread leaves before its transaction has ended, so its own commits stay in order.
+
+Left to `replay.log` and `replay.signal`: what is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from .database import Database, Insert, Inside, OutcomeUnknown, RolledBack, Row, Statement, entered
+from .tail import BYTES, Alarm
+
+_PATIENCE = 0.05  # seconds that a thread waits for an alarm before it queues for the lock
+_Table = tuple[str, str]  # its name, and the columns of new rows
+_MOST = 2000  # statements and rows of a group: others wait for the transaction
+
+
+class Look(NamedTuple):
+    """Asks whether a row exists: a query as `for_each` takes it, and the value that it returns."""
+
+    sql: str
+    value: str | bytes
+    before: tuple[str | int, ...]
+
+
+class Member:
+    """One transaction: statements, and rows for one table, which have `size` bytes.
+
+    With `look` it is stored only if the row does not exist.  `publish` is called with the new ids,
+    as `Database.write` returns them, before any member of the group has its answer.
+    """
+
+    __slots__ = ("alarm", "alone", "answer", "ids", "insert", "look", "publish", "sent", "size")
+    __slots__ += ("statements",)
+
+    def __init__(
+        self,
+        statements: Sequence[Statement],
+        insert: Insert | None,
+        size: int,
+        publish: Callable[[list[int]], None],
+        look: Look | None = None,
+    ) -> None:
+        self.statements = statements
+        self.insert = insert
+        self.size = size + sum(_size(value) for each in statements for value in each.parameters)
+        self.publish = publish
+        self.look = look
+        self.alarm = Alarm()
+        self.sent = False  # whether it may have been stored
+        self.alone = False  # whether its own thread is to commit it
+        self.answer: bool | OutcomeUnknown | None = None  # whether it was stored
+        self.ids: list[int] = []
+
+    def count(self) -> int:
+        """How many statements and rows there are."""
+        return len(self.statements) + (len(self.insert.rows) if self.insert else 0)
+
+    def ended(self) -> bool:
+        """Whether the leader has done what a leader does."""
+        return self.alone or self.answer is not None
+
+
+class Group:
+    """The commits of one process to one database.  Safe to use from any thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[Member] = deque()
+        self._lead = threading.Lock()
+        self._inside = Inside()
+
+    def inside(self) -> threading.RLock:
+        """The lock that the calling thread holds while it is inside `commit`."""
+        return self._inside.lock
+
+    def commit(self, member: Member) -> bool:
+        """Commit one transaction, alone or with others.  Returns False if its look finds the row.
+
+        Raises what `Database.write` raises.
+        """
+        with entered(self._inside.lock):
+            try:
+                if not member.alone:
+                    self._waiting.append(member)
+                while not member.ended():
+                    self._wait_or_lead(member)
+            except BaseException:
+                self._leave(member)
+                raise
+            if member.alone:
+                return self._commit_alone(member)
+            if isinstance(member.answer, OutcomeUnknown):
+                raise member.answer
+            return bool(member.answer)
+
+    def _wait_or_lead(self, member: Member) -> None:
+        if self._lead.locked():
+            member.alarm.wait(_PATIENCE)
+            if member.ended():
+                return
+        with self._lead:
+            if member.ended():
+                return
+            if member.sent:  # and there is no answer
+                raise OutcomeUnknown(f"{self._database.name}: interrupted (Ctrl-C) in a commit")
+            group = self._gather(member)
+            try:
+                self._commit(group)
+            finally:
+                for each in group:
+                    each.alarm.ring()
+                self._ring_next()
+
+    def _ring_next(self) -> None:
+        """Have the next thread lead."""
+        with contextlib.suppress(IndexError):
+            self._waiting[0].alarm.ring()
+
+    def _leave(self, member: Member) -> None:
+        """Forget a member whose thread goes away; it may have been told to lead."""
+        with contextlib.suppress(ValueError):  # a leader has taken it
+            self._waiting.remove(member)
+        self._ring_next()
+
+    def _gather(self, leader: Member) -> list[Member]:
+        """Take the members of a group: the leader, and what fits into the same transaction.
+
+        Of two that look for the same row, the second comes later, and finds what the first stored.
+        """
+        with contextlib.suppress(ValueError):  # an interrupted leader has taken it
+            self._waiting.remove(leader)
+        group, looks = [leader], {leader.look}
+        size, count = leader.size, leader.count()
+        while self._waiting:
+            member = self._waiting.popleft()
+            size, count = size + member.size, count + member.count()
+            if size > BYTES or count > _MOST or (member.look and member.look in looks):
+                self._waiting.appendleft(member)
+                break
+            group.append(member)
+            looks.add(member.look)
+        return group
+
+    def _commit(self, group: Sequence[Member]) -> None:
+        """Commit a group.  If it fails, leave its members to their threads."""
+        try:
+            self._store(group)
+        except OutcomeUnknown as error:
+            for member in group:
+                member.answer = OutcomeUnknown(str(error))
+        except Exception as error:
+            if len(group) == 1 and not isinstance(error, RolledBack):
+                raise
+            for member in group:
+                member.alone = not member.ended()
+
+    def _store(self, group: Sequence[Member]) -> None:
+        known, fresh = self._known(group), list[Member]()
+        for member in group:
+            if member.look in known:
+                member.answer = False
+            else:
+                fresh.append(member)
+        for member in fresh:
+            member.sent = True
+        if fresh:
+            self._write(fresh)
+        for member in fresh:
+            member.answer = True
+        for member in fresh:
+            member.publish(member.ids)
+
+    def _write(self, group: Sequence[Member]) -> None:
+        """Store a group in one transaction, and give each member its ids."""
+        rows, inserting = (
+            defaultdict[_Table, list[Row]](list),
+            defaultdict[_Table, list[Member]](list),
+        )
+        for member in group:
+            if member.insert is not None:
+                rows[member.insert[:2]] += member.insert.rows
+                inserting[member.insert[:2]].append(member)
+        statements = [each for member in group for each in member.statements]
+        inserts = [Insert(*table, some) for table, some in rows.items()]
+        ids = iter(self._database.attempt(statements, inserts))
+        for members in inserting.values():
+            for member in members:
+                member.ids = list(islice(ids, member.count() - len(member.statements)))
+
+    def _known(self, group: Sequence[Member]) -> set[Look | None]:
+        """Return those looks of the group that find their rows."""
+        asked = defaultdict[tuple[str, tuple[str | int, ...]], list[str | bytes]](list)
+        for look in (member.look for member in group if member.look):
+            asked[look.sql, look.before].append(look.value)
+        return {
+            Look(sql, value, before)
+            for (sql, before), values in asked.items()
+            for (value,) in self._database.query_each(sql, values, *before)
+        }
+
+    def _commit_alone(self, member: Member) -> bool:
+        if self._known([member]):
+            return False
+        inserts = [member.insert] if member.insert else []
+        member.publish(self._database.write(member.statements, *inserts, made=member.sent))
+        return True
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, (str, bytes)) else 0
