@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -29,6 +30,7 @@ from .database import Database, Insert, Inside, OutcomeUnknown, RolledBack, Row,
 from .tail import BYTES, Alarm
 
 _PATIENCE = 0.05  # seconds that a thread waits for an alarm before it queues for the lock
+_MOMENT = 0.0003  # seconds that a leader waits at most for others
 _Table = tuple[str, str]  # its name, and the columns of new rows
 _MOST = 2000  # statements and rows of a group: others wait for the transaction
 
@@ -87,6 +89,7 @@ class Group:
         self._waiting: deque[Member] = deque()
         self._lead = threading.Lock()
         self._inside = Inside()
+        self._callers = 0  # members of the last group that looked for their rows
 
     def inside(self) -> threading.RLock:
         """The lock that the calling thread holds while it is inside `commit`."""
@@ -113,22 +116,28 @@ class Group:
             return bool(member.answer)
 
     def _wait_or_lead(self, member: Member) -> None:
-        if self._lead.locked():
-            member.alarm.wait(_PATIENCE)
-            if member.ended():
-                return
-        with self._lead:
-            if member.ended():
-                return
-            if member.sent:  # and there is no answer
-                raise OutcomeUnknown(f"{self._database.name}: interrupted (Ctrl-C) in a commit")
-            group = self._gather(member)
-            try:
-                self._commit(group)
-            finally:
-                for each in group:
-                    each.alarm.ring()
-                self._ring_next()
+        if self._lead.locked() and member.alarm.wait(_PATIENCE):
+            return
+        try:
+            with self._lead:
+                if member.ended():
+                    return
+                if member.sent:  # and there is no answer
+                    raise OutcomeUnknown(f"{self._database.name}: interrupted (Ctrl-C) in a commit")
+                if member.look is not None:
+                    self._await_callers()
+                self._commit(self._gather(member))
+        finally:
+            self._ring_next()  # not before the lock is free: who came until then waits for this
+
+    def _await_callers(self) -> None:
+        """Wait a moment for the threads that the last leader has woken: they often come again.
+
+        Without this they would form two or three groups that take turns.
+        """
+        until = time.monotonic() + _MOMENT
+        while len(self._waiting) < self._callers and time.monotonic() < until:
+            time.sleep(0)
 
     def _ring_next(self) -> None:
         """Have the next thread lead."""
@@ -162,6 +171,7 @@ class Group:
 
     def _commit(self, group: Sequence[Member]) -> None:
         """Commit a group.  If it fails, leave its members to their threads."""
+        self._callers = sum(member.look is not None for member in group)
         try:
             self._store(group)
         except OutcomeUnknown as error:
@@ -172,6 +182,9 @@ class Group:
                 raise
             for member in group:
                 member.alone = not member.ended()
+        finally:
+            for member in group:
+                member.alarm.ring()
 
     def _store(self, group: Sequence[Member]) -> None:
         known, fresh = self._known(group), list[Member]()
