@@ -355,6 +355,20 @@ class Log:
         """
         return self.commit([event], look=True)[0]
 
+    def append_all(self, events: Sequence[Event]) -> list[bool]:
+        """Add those of these events, all of one type, that are new.  Returns which were (L2).
+
+        They are one transaction, so they must be few and small enough for one.
+        """
+        known = self.among(events[0].type, [event.key for event in events])
+        new: list[bool] = []
+        for event in events:
+            new.append(event.text not in known)
+            known.add(event.text)
+        fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
+        stored = iter(self.commit(fresh) if fresh else ())
+        return [is_new and next(stored) for is_new in new]
+
     def commit(
         self, events: Sequence[Event], move: Move | None = None, *, look: bool = False
     ) -> list[bool]:

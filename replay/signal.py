@@ -23,6 +23,7 @@ Left to `replay.client`: the names under which users call this.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 from collections import defaultdict, deque
@@ -79,6 +80,20 @@ class InvalidSignal(Error, ValueError):
     """A signal type or an external id that cannot be stored."""
 
 
+class Signal(NamedTuple):
+    """A checked signal that is to be stored."""
+
+    run: Run
+    type: int
+    raw: bytes | None
+    external_id: str
+    mark: bytes
+
+    def row(self, now: datetime) -> Row:
+        """The columns of `COLUMNS`."""
+        return (*self.run, self.mark, self.type, self.external_id, self.raw, to_text(now))
+
+
 def check_signal(signal: int) -> int:
     """Return a signal's type as it is stored.  Raises `InvalidSignal`."""
     if not isinstance(signal, int) or isinstance(signal, bool):
@@ -117,8 +132,15 @@ def send(
 
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
+    return store(events, *prepared(events, run, signal, message, external_id))
+
+
+def prepared(
+    events: Log, run: Run, signal: int | IntEnum, message: Any, external_id: str
+) -> Signal:
+    """Check and encode a signal.  Raises as `send` does."""
     type, mark = checked(run, signal, message, external_id)
-    return store(events, run, type, packed(events, run, type, message), external_id, mark)
+    return Signal(run, type, packed(events, run, type, message), external_id, mark)
 
 
 def packed(events: Log, run: Run, type: int, message: Any) -> bytes | None:
@@ -151,21 +173,47 @@ def store(
     events: Log, run: Run, type: int, raw: bytes | None, external_id: str, mark: bytes
 ) -> bool:
     """Store a checked signal.  Returns False if it is there already."""
+    signals = [Signal(run, type, raw, external_id, mark)]
+    while True:
+        with contextlib.suppress(Duplicate, IdTaken):
+            return _store(events, signals, Look(KNOWN, mark, (run[0],)))
+
+
+def store_all(events: Log, sent: Sequence[Signal]) -> list[bool]:
+    """Store those of these signals that are new, in one transaction.  Returns which were (S1)."""
+    while True:
+        marks = defaultdict(list)
+        for each in sent:
+            marks[each.run[0]].append(each.mark)
+        known = {
+            mark
+            for namespace, some in marks.items()
+            for (mark,) in events.database.query_each(KNOWN, some, namespace)
+        }
+        new: list[bool] = []
+        for each in sent:
+            new.append(each.mark not in known)
+            known.add(each.mark)
+        fresh = [each for each, is_new in zip(sent, new, strict=True) if is_new]
+        with contextlib.suppress(Duplicate, IdTaken):
+            if fresh:
+                _store(events, fresh)
+            return new
+
+
+def _store(events: Log, sent: Sequence[Signal], look: Look | None = None) -> bool:
+    """Store signals, unless the look finds the only one."""
 
     def publish(ids: list[int]) -> None:
         if ids:
-            events.tail.saw_signals(ids[0])
+            events.tail.saw_signals(ids[-1])
         else:
             events.tail.join([])
 
-    look = Look(KNOWN, mark, (run[0],))
-    while True:
-        row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
-        insert = Insert("replay_signals", COLUMNS, [row])
-        try:
-            return events.group.commit(Member((), insert, len(raw or b""), publish, look))
-        except (Duplicate, IdTaken):
-            continue
+    now = events.database.now()
+    insert = Insert("replay_signals", COLUMNS, [each.row(now) for each in sent])
+    size = sum(len(each.raw or b"") for each in sent)
+    return events.group.commit(Member((), insert, size, publish, look))
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from .. import signal as signals
-from ..client import Client, Closed
+from ..client import Checked, Client, Closed
 from ..consumer import Consumer
 from ..failure import LONGEST_TEXT
 from ..log import Log, Move, Pace, Parked
@@ -671,6 +671,12 @@ class RemoteClient(Client):
             external_id=external_id,
         )
         return self._patiently(lambda: self._send(request))
+
+    def _signal_all(self, sent: Sequence[Checked]) -> list[bool]:
+        """As in `Client`."""
+        for to, signal, message, external_id in sent:
+            signals.prepared(self.log_of(to[0]), to, signal, message, external_id)
+        return [self._signal(*each) for each in sent]
 
     def _send(self, request: replaypb_pb2.SignalRequest) -> bool:
         with entered(self._inside.lock), self._stubs.meant(committing=True):

@@ -313,10 +313,10 @@ class Database(ABC):
         """Run `statements`, then `inserts`, in one transaction; return the ids of the new rows.
 
         It returns no ids where they are not known (see `mysql`).  If the database rolls the
-        transaction back, it runs again from the start, `attempts` times at most, less the `made`
-        ones.  Raises
-        `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`, `Unavailable` and other errors of
-        this module.  Nothing is stored then; only after `OutcomeUnknown` may all of it be stored.
+        transaction back, it runs again from the start, until `attempts` are made; `made` of these
+        were made before.  Raises `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`,
+        `Unavailable` and other errors of this module.  Nothing is stored then; only after
+        `OutcomeUnknown` may all of it be stored.
         """
         for attempt in itertools.count(made + 1):
             try:

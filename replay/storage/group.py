@@ -32,7 +32,7 @@ from .tail import BYTES, Alarm
 _PATIENCE = 0.05  # seconds that a thread waits for an alarm before it queues for the lock
 _MOMENT = 0.0003  # seconds that a leader waits at most for others
 _Table = tuple[str, str]  # its name, and the columns of new rows
-_MOST = 2000  # statements and rows of a group: others wait for the transaction
+MOST_ROWS = 2000  # statements and rows of a group: others wait for the transaction
 
 
 class Look(NamedTuple):
@@ -50,8 +50,10 @@ class Member:
     as `Database.write` returns them, before any member of the group has its answer.
     """
 
-    __slots__ = ("alarm", "alone", "answer", "ids", "insert", "look", "publish", "sent", "size")
-    __slots__ += ("statements",)
+    __slots__ = (
+        *("alarm", "alone", "answer", "ids", "insert"),
+        *("look", "publish", "sent", "size", "statements"),
+    )
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class Group:
         while self._waiting:
             member = self._waiting.popleft()
             size, count = size + member.size, count + member.count()
-            if size > BYTES or count > _MOST or (member.look and member.look in looks):
+            if size > BYTES or count > MOST_ROWS or (member.look and member.look in looks):
                 self._waiting.appendleft(member)
                 break
             group.append(member)

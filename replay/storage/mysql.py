@@ -47,6 +47,7 @@ from .database import (
     entered,
     from_text,
     insertion,
+    log,
     number,
 )
 
@@ -107,6 +108,25 @@ class MySQL(Database):
             )
         # In characters: one may take four bytes.
         self._packet = packet // 4
+
+    def prepare(self) -> None:
+        """As in `Database`.  Warns of settings with which a crash loses commits (L11)."""
+        super().prepare()
+        sql = (
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN"
+            " ('innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog')"
+        )
+        found = dict(self.query(sql))
+        needed = ["innodb_flush_log_at_trx_commit"]
+        if found.get("log_bin") == "ON":
+            needed.append("sync_binlog")
+        if weak := [f"{name}={found[name]}" for name in needed if found.get(name, "1") != "1"]:
+            log.warning(
+                "%s has %s: a crash of its machine may lose commits that it has acknowledged; 1"
+                " prevents that",
+                self.name,
+                " and ".join(weak),
+            )
 
     def now(self) -> datetime:
         """As in `Database`, by the server's clock."""
