@@ -393,6 +393,8 @@ class Log:
 
         while True:
             fresh = [row for row, new in zip(rows, stored, strict=True) if new]
+            if not fresh and move is None:
+                return stored
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
             steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
             member = Member([*moved, *steps], insert, size, publish, known)
