@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
@@ -21,9 +22,9 @@ def starts(backend: Backend, sizes: Sizes) -> list[Row]:
     rows = []
     sqlite = backend.kind == "sqlite"
     for threads, wanted in ((1, 0), (THREADS, 10_000 if sqlite else 5_000)):
-        rate = repeated(backend, sizes, lambda url, t=threads: started(url, sizes.starts, t))
+        rate = repeated(backend, sizes, partial(started, count=sizes.starts, threads=threads))
         rows.append(at_least(f"run_workflow, {threads} threads", rate, wanted, "/s", ",.0f"))
-    rate = repeated(backend, sizes, lambda url: signalled(url, sizes.starts))
+    rate = repeated(backend, sizes, partial(signalled, count=sizes.starts))
     rows.append(at_least(f"signal_run, {THREADS} threads", rate, 0, "/s", ",.0f"))
     return rows
 
@@ -77,7 +78,7 @@ def while_running(backend: Backend, sizes: Sizes) -> list[Row]:
     rows = []
     wanted = 12_000 if backend.kind == "sqlite" else 7_000
     for threads in (1, THREADS):
-        rate = repeated(backend, sizes, lambda url, t=threads: started_and_run(url, sizes, t))
+        rate = repeated(backend, sizes, partial(started_and_run, sizes=sizes, threads=threads))
         what = f"{sizes.runs:,} runs of {sizes.steps_per_run}, started by {threads} while they run"
         rows.append(at_least(what, rate, wanted, "steps/s", ",.0f"))
     return rows
@@ -103,7 +104,7 @@ def asleep(backend: Backend, sizes: Sizes) -> list[Row]:
     rows = []
     wanted = 2 if backend.kind == "sqlite" else 4
     for threads in (1, THREADS):
-        rate = repeated(backend, sizes, lambda url, t=threads: fallen_asleep(url, sizes.asleep, t))
+        rate = repeated(backend, sizes, partial(fallen_asleep, runs=sizes.asleep, threads=threads))
         what = f"{sizes.asleep:,} runs, from the first start by {threads} until all sleep"
         rows.append(at_most(what, rate, wanted, "s"))
     return rows

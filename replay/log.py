@@ -353,7 +353,7 @@ class Log:
 
         It looks first, since a refused insert uses up an id.
         """
-        return self.commit([event], look=True)[0]
+        return self._commit([event], None, look=True)[0]
 
     def append_all(self, events: Sequence[Event]) -> list[bool]:
         """Add those of these events, all of one type, that are new.  Returns which were (L2).
@@ -369,17 +369,17 @@ class Log:
         stored = iter(self.commit(fresh) if fresh else ())
         return [is_new and next(stored) for is_new in new]
 
-    def commit(
-        self, events: Sequence[Event], move: Move | None = None, *, look: bool = False
-    ) -> list[bool]:
+    def commit(self, events: Sequence[Event], move: Move | None = None) -> list[bool]:
         """Add events and move a consumer's cursor, in one transaction (L6).
 
-        It may share that with other commits of this process (L10).  With `look`, it first looks
-        whether the one event is there.  Returns for each event whether it was added; False means
-        that it is a duplicate.  Raises `LostOwnership` if this process no longer owns the cursor,
-        or if it is not at ``move.old``; `StatementFailed` if the database refuses one of
-        ``move.steps``.  Nothing is stored then.
+        It may share that with other commits of this process (L10).  Returns for each event whether
+        it was added; False means that it is a duplicate.  Raises `LostOwnership` if this process no
+        longer owns the cursor, or if it is not at ``move.old``; `StatementFailed` if the database
+        refuses one of ``move.steps``.  Nothing is stored then.
         """
+        return self._commit(events, move)
+
+    def _commit(self, events: Sequence[Event], move: Move | None, look: bool = False) -> list[bool]:
         now = self.database.now()
         moment = to_text(now)
         rows = [_row(event, moment) for event in events]

@@ -307,14 +307,14 @@ class RemoteLog(Log):
 
     # Adding.
 
-    def commit(
-        self, events: Sequence[Event], move: Move | None = None, *, look: bool = False
-    ) -> list[bool]:
+    def append(self, event: Event) -> bool:
+        """As in `Log`."""
+        return not self.exists(event.type, event.key) and self.commit([event])[0]
+
+    def commit(self, events: Sequence[Event], move: Move | None = None) -> list[bool]:
         """As in `Log`."""
         if not events and move is None:
             return []
-        if look and self.exists(events[0].type, events[0].key):
-            return [False]
         session = self._opened()
         with entered(self._inside.lock), self._within(session, committing=True):
             line = self._line(session)
