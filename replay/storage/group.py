@@ -200,9 +200,10 @@ class Group:
         if fresh:
             self._write(fresh)
         for member in fresh:
-            member.answer = True
-        for member in fresh:
-            member.publish(member.ids)
+            try:
+                member.publish(member.ids)
+            finally:
+                member.answer = True
 
     def _write(self, group: Sequence[Member]) -> None:
         """Store a group in one transaction, and give each member its ids."""

@@ -116,7 +116,7 @@ class MySQL(Database):
             "SHOW GLOBAL VARIABLES WHERE Variable_name IN"
             " ('innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog')"
         )
-        found = dict(self.query(sql))
+        found: dict[str, str] = dict(self.query(sql))
         needed = ["innodb_flush_log_at_trx_commit"]
         if found.get("log_bin") == "ON":
             needed.append("sync_binlog")
