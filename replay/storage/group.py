@@ -6,8 +6,8 @@ commits for all of them.  A sync to disk, a round trip and a lookup are paid onc
 Invariants:
 
 - Each caller gets its own answer.  A database does not say whose statement has failed.  So if a
-  group fails, each of its members is committed alone, by its own thread: one that has to wait for a
-  lock then holds up nobody else.
+  group fails, each member is committed alone, by its own thread.  One that has to wait for a lock
+  then holds up nobody else.
 - After `OutcomeUnknown` nothing is repeated.  Each member gets that error.
 - The lock decides who leads.  An alarm only spares a thread the queue for the lock, so one that
   never rings costs time and nothing else.  A leader that is interrupted (Ctrl-C) strands nobody.
@@ -130,7 +130,7 @@ class Group:
                     self._await_callers()
                 self._commit(self._gather(member))
         finally:
-            self._ring_next()  # not before the lock is free: who came until then waits for this
+            self._ring_next()  # when the lock is free: those who came until then wait for this
 
     def _await_callers(self) -> None:
         """Wait a moment for the threads that the last leader has woken: they often come again.
