@@ -111,11 +111,14 @@ class Group:
             except BaseException:
                 self._leave(member)
                 raise
-            if member.alone:
-                return self._commit_alone(member)
-            if isinstance(member.answer, OutcomeUnknown):
-                raise member.answer
-            return bool(member.answer)
+            return self._answer(member)
+
+    def _answer(self, member: Member) -> bool:
+        if member.alone:
+            return self._commit_alone(member)
+        if isinstance(member.answer, OutcomeUnknown):
+            raise member.answer
+        return bool(member.answer)
 
     def _wait_or_lead(self, member: Member) -> None:
         if self._lead.locked() and member.alarm.wait(_PATIENCE):
