@@ -146,4 +146,6 @@ def from_url(url: str) -> Backend:
         return Sqlite(path.parent, path.stem, options)
     if url.startswith("mysql://"):
         return Mysql(url, f"server at {urlsplit(url).hostname}")
-    raise ValueError(f"{url}: a benchmark needs sqlite:///FILE[?synchronous=normal] or mysql://USER:PW@HOST/DATABASE")
+    raise ValueError(
+        f"{url}: a benchmark needs sqlite:///FILE[?synchronous=normal] or mysql://USER:PW@HOST/DATABASE"
+    )
