@@ -21,17 +21,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from .database import Database, Insert, Inside, OutcomeUnknown, RolledBack, Row, Statement, entered
+from .database import Database, Insert, Inside, OutcomeUnknown, RolledBack, Statement, entered
 from .tail import BYTES, Alarm
 
 _PATIENCE = 0.05  # seconds that a thread waits for an alarm before it queues for the lock
 _MOMENT = 0.0003  # seconds that a leader waits at most for others
-_Table = tuple[str, str]  # its name, and the columns of new rows
 MOST_ROWS = 2000  # statements and rows of a group: others wait for the transaction
 
 
@@ -51,8 +50,8 @@ class Member:
     """
 
     __slots__ = (
-        *("alarm", "alone", "answer", "ids", "insert"),
-        *("look", "publish", "sent", "size", "statements"),
+        *("alarm", "alone", "answer", "ids", "look"),
+        *("publish", "rows", "sent", "size", "statements", "table"),
     )
 
     def __init__(
@@ -64,7 +63,8 @@ class Member:
         look: Look | None = None,
     ) -> None:
         self.statements = statements
-        self.insert = insert
+        self.table = insert[:2] if insert else ("", "")
+        self.rows = insert.rows if insert else ()
         self.size = size + sum(_size(value) for each in statements for value in each.parameters)
         self.publish = publish
         self.look = look
@@ -76,7 +76,7 @@ class Member:
 
     def count(self) -> int:
         """How many statements and rows there are."""
-        return len(self.statements) + (len(self.insert.rows) if self.insert else 0)
+        return len(self.statements) + len(self.rows)
 
     def ended(self) -> bool:
         """Whether the leader has done what a leader does."""
@@ -210,26 +210,26 @@ class Group:
 
     def _write(self, group: Sequence[Member]) -> None:
         """Store a group in one transaction, and give each member its ids."""
-        rows, inserting = (
-            defaultdict[_Table, list[Row]](list),
-            defaultdict[_Table, list[Member]](list),
-        )
+        inserting: dict[tuple[str, str], list[Member]] = {}
         for member in group:
-            if member.insert is not None:
-                rows[member.insert[:2]] += member.insert.rows
-                inserting[member.insert[:2]].append(member)
+            if member.rows:
+                inserting.setdefault(member.table, []).append(member)
         statements = [each for member in group for each in member.statements]
-        inserts = [Insert(*table, some) for table, some in rows.items()]
+        inserts = [
+            Insert(*table, [row for member in members for row in member.rows])
+            for table, members in inserting.items()
+        ]
         ids = iter(self._database.attempt(statements, inserts))
         for members in inserting.values():
             for member in members:
-                member.ids = list(islice(ids, member.count() - len(member.statements)))
+                member.ids = list(islice(ids, len(member.rows)))
 
     def _known(self, group: Sequence[Member]) -> set[Look | None]:
         """Return those looks of the group that find their rows."""
-        asked = defaultdict[tuple[str, tuple[str | int, ...]], list[str | bytes]](list)
-        for look in (member.look for member in group if member.look):
-            asked[look.sql, look.before].append(look.value)
+        asked: dict[tuple[str, tuple[str | int, ...]], list[str | bytes]] = {}
+        for member in group:
+            if (look := member.look) is not None:
+                asked.setdefault((look.sql, look.before), []).append(look.value)
         return {
             Look(sql, value, before)
             for (sql, before), values in asked.items()
@@ -239,7 +239,7 @@ class Group:
     def _commit_alone(self, member: Member) -> bool:
         if self._known([member]):
             return False
-        inserts = [member.insert] if member.insert else []
+        inserts = [Insert(*member.table, member.rows)] if member.rows else []
         member.publish(self._database.write(member.statements, *inserts, made=member.sent))
         return True
 
