@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import greenlet
 import pytest
 
 from replay.tools.audit import audited
@@ -28,6 +29,7 @@ from tests.servers import (
     started,
 )
 from tests.serving import serving
+from tests.tracing import keep_main_greenlets
 
 
 class Behind(NamedTuple):
@@ -39,6 +41,7 @@ class Behind(NamedTuple):
 SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, and the URL
 MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
 STARTED = pytest.StashKey[contextlib.ExitStack]()
+GREENLETS = pytest.StashKey[list[greenlet.greenlet]]()
 LEFT = pytest.StashKey[Counter[str]]()  # files of slow tests that were left out, and how many
 
 
@@ -46,6 +49,7 @@ LEFT = pytest.StashKey[Counter[str]]()  # files of slow tests that were left out
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Have the servers running before tests are collected and workers are started."""
     config = session.config
+    config.stash[GREENLETS] = keep_main_greenlets()
     # A script's background job ignores SIGINT, and so would all that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -58,7 +58,7 @@ def texts() -> list[Path]:
     """What people read."""
     return [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
         *sorted((ROOT / "tutorial").rglob("README.md")),
     ]
 

@@ -176,7 +176,7 @@ def test_what_is_imported_is_declared() -> None:
 
 def test_every_pip_install_in_the_texts_is_true() -> None:
     """Each names this checkout or this distribution, with extras that exist; none is `replay`."""
-    files = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tutorial").rglob("*.md")]
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tutorial").rglob("*.md")]
     files += (ROOT / "replay").rglob("*.py")
     targets = [
         (file.name, found[1])
