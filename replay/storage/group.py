@@ -181,7 +181,8 @@ class Group:
             self._store(group)
         except OutcomeUnknown as error:
             for member in group:
-                member.answer = OutcomeUnknown(str(error))
+                if not member.ended():
+                    member.answer = OutcomeUnknown(str(error))
         except Exception as error:
             if len(group) == 1 and not isinstance(error, RolledBack):
                 raise

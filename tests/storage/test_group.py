@@ -209,9 +209,10 @@ def test_a_group_that_fails_is_committed_one_by_one(client: Client, fails: Excep
 
 def test_an_unknown_outcome_is_that_of_all(client: Client) -> None:
     """L10, R1: nothing is repeated: it may be there, and its own caller would hear that it was."""
-    fails = OutcomeUnknown("gone")
-    assert together(client, "abc", fails) == ([OutcomeUnknown] * 3, ["x", "abc"])
-    assert stored(client) == "xabc"
+    assert client.run_workflow("n", "w", "b", None)
+    answers = [OutcomeUnknown, False, OutcomeUnknown]
+    assert together(client, "abc", OutcomeUnknown("gone")) == (answers, ["x", "ac"])
+    assert stored(client) == "bxac"
 
 
 def test_each_has_its_own_fence(client: Client) -> None:
