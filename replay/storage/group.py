@@ -31,6 +31,7 @@ from .tail import BYTES, Alarm
 
 _PATIENCE = 0.05  # seconds that a thread waits for an alarm before it queues for the lock
 _MOMENT = 0.0003  # seconds that a leader waits at most for others
+_HURRY = 0.1  # seconds in which no leader waits, after one that has waited too long
 MOST_ROWS = 2000  # statements and rows of a group: others wait for the transaction
 
 
@@ -91,6 +92,7 @@ class Group:
         self._waiting: deque[Member] = deque()
         self._lead = threading.Lock()
         self._inside = Inside()
+        self._hurry_until = 0.0
         self._callers = 0  # members of the last group that looked for their rows
 
     def inside(self) -> threading.RLock:
@@ -140,9 +142,13 @@ class Group:
 
         Without this they would form two or three groups that take turns.
         """
-        until = time.monotonic() + _MOMENT
-        while len(self._waiting) < self._callers and time.monotonic() < until:
+        if (begun := time.monotonic()) < self._hurry_until:
+            return
+        while len(self._waiting) < self._callers and time.monotonic() < begun + _MOMENT:
             time.sleep(0)
+        # While a thread computes, it takes Python 5 ms to come back here.
+        if (now := time.monotonic()) > begun + 4 * _MOMENT:
+            self._hurry_until = now + _HURRY
 
     def _ring_next(self) -> None:
         """Have the next thread lead."""
