@@ -173,7 +173,11 @@ class Group:
         while self._waiting:
             member = self._waiting.popleft()
             size, count = size + member.size, count + member.count()
-            if size > BYTES or count > MOST_ROWS or (member.look and member.look in looks):
+            # Ctrl-C may come to a caller, and must not reach the consumers (their commits have
+            # statements).
+            foreign = bool(member.statements) and not leader.statements
+            twice = member.look is not None and member.look in looks
+            if size > BYTES or count > MOST_ROWS or twice or foreign:
                 self._waiting.appendleft(member)
                 break
             group.append(member)
