@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import grown, histories, idle, peers, recovery, remote, steps, values, waits
+from bench import grown, histories, idle, peers, recovery, remote, starts, steps, values, waits
 from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
 from bench.rows import QUICK, Row, Sizes, table
 
@@ -20,6 +20,9 @@ MEASURES: dict[str, Measure] = {
     "throughput": steps.throughput,
     "one-run": steps.one_run,
     "long-run": steps.long_run,
+    "starts": starts.starts,
+    "while-running": starts.while_running,
+    "fall-asleep": starts.asleep,
     "take-up": recovery.take_up,
     "killed": recovery.killed,
     "signal": waits.signal,

@@ -37,20 +37,21 @@ class Backend(Protocol):
 class Sqlite:
     directory: Path
     stem: str = "bench"
+    options: str = ""  # of the URL
     kind: str = "sqlite"
 
     def title(self) -> str:
         with closing(Raw("sqlite://")) as database:
             [(version,)] = database.rows("SELECT sqlite_version()")
         where = filesystem(self.directory)
-        return f"SQLite {version}, file on {where}, WAL, synchronous=NORMAL"
+        return f"SQLite {version}, file on {where}, WAL, {self.options or 'synchronous=full'}"
 
     @contextmanager
     def fresh(self) -> Iterator[str]:
         # Each gets a directory, because the library puts files beside the database.
         prefix = f"{self.stem}-bench-"
         with tempfile.TemporaryDirectory(prefix=prefix, dir=self.directory) as place:
-            yield f"sqlite:///{place}/{self.stem}.db"
+            yield f"sqlite:///{place}/{self.stem}.db{self.options and '?'}{self.options}"
 
 
 @dataclass
@@ -140,8 +141,11 @@ def scratch() -> Iterator[Path]:
 
 def from_url(url: str) -> Backend:
     if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///")).absolute()
-        return Sqlite(path.parent, path.stem)
+        name, _, options = url.removeprefix("sqlite:///").partition("?")
+        path = Path(name).absolute()
+        return Sqlite(path.parent, path.stem, options)
     if url.startswith("mysql://"):
         return Mysql(url, f"server at {urlsplit(url).hostname}")
-    raise ValueError(f"{url}: a benchmark needs sqlite:///FILE or mysql://USER:PW@HOST/DATABASE")
+    raise ValueError(
+        f"{url}: a benchmark needs sqlite:///FILE[?synchronous=normal] or mysql://USER:PW@HOST/DATABASE"
+    )

@@ -77,10 +77,11 @@ class Raw:
 
 
 def connect_sqlite(url: str) -> sqlite3.Connection:
+    url, _, options = url.partition("?")
     path = url.removeprefix("sqlite://").removeprefix("/") or ":memory:"
     link = sqlite3.connect(path, isolation_level=None, timeout=30)
     link.execute("PRAGMA journal_mode=WAL")
-    link.execute("PRAGMA synchronous=NORMAL")
+    link.execute(f"PRAGMA synchronous={parse_qs(options).get('synchronous', ['full'])[0]}")
     return link
 
 

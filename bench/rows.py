@@ -23,6 +23,7 @@ class Sizes:
     runs: int = 1_000
     steps_per_run: int = 5
     steps_of_one: int = 200
+    starts: int = 10_000
     positions: tuple[int, ...] = (10, 100, 1_000, 10_000)
     killed_at: int = 990
     killed_of: int = 1_000
@@ -41,6 +42,7 @@ QUICK = Sizes(
     repeats=1,
     runs=50,
     steps_of_one=40,
+    starts=1_000,
     positions=(10, 50, 100, 200),
     killed_at=30,
     killed_of=40,

@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import partial
@@ -65,8 +65,9 @@ from .storage.event import (
     check_run,
     is_pruned,
 )
+from .storage.group import MOST_ROWS
 from .storage.open import open_database
-from .storage.tail import Waiter
+from .storage.tail import Waiter, fitting
 from .storage.values import ANY
 
 _log = logging.getLogger("replay")
@@ -75,6 +76,11 @@ M = TypeVar("M")
 R = TypeVar("R")
 T = TypeVar("T")
 
+#: What `run_workflow` takes, and what `signal_run` takes.
+Start = tuple[str, str | Callable[..., Any], str, Any]
+Sending = tuple[str, str | Callable[..., Any], str, int | IntEnum | SignalType[Any], Any, str]
+Checked = tuple[signals.Run, int | IntEnum, Any, str]
+_ROW = 600  # bytes of a signal besides its message
 #: How long `Client.close` waits for activities: within what Docker and Kubernetes allow.
 GRACE = timedelta(seconds=8)
 _STORED = 1.0  # seconds in which consumers of this process store their cursors before a prune
@@ -99,6 +105,14 @@ class NotOurs(Error):
 
 class Closed(Error, RuntimeError):
     """The client has been closed."""
+
+
+def _portions(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Divide `items` into what one transaction holds."""
+    while items:
+        count = fitting(size(each) for each in items[:MOST_ROWS])
+        yield items[:count]
+        items = items[count:]
 
 
 def event_filter(
@@ -218,6 +232,45 @@ class Client:
 
     def _signal(self, to: signals.Run, signal: int, message: Any, external_id: str) -> bool:
         return self._patiently(lambda: signals.send(self.log, to, signal, message, external_id))
+
+    def run_workflows(self, starts: Iterable[Start]) -> list[bool]:
+        """Start many runs; each is a tuple of what `run_workflow` takes, in its order.
+
+        Returns for each what `run_workflow` would return.  All are checked before any is stored.
+        Each transaction starts as many as it can hold, up to 2,000 runs and 8 MiB.  After an error
+        those of earlier transactions have started: call it again with the same.
+        """
+        created = defaultdict[Log, list[tuple[int, Event]]](list)
+        for number, start in enumerate(starts):
+            key, message = encoded_input(*start)
+            log = self.log_of(start[0])
+            created[log].append((number, log.event(EventType.RUN_CREATED, key, message)))
+        answers: dict[int, bool] = {}
+        for log, numbered in created.items():
+            for some in _portions(numbered, lambda each: each[1].size):
+                events = [event for _, event in some]
+                stored = self._patiently(partial(log.append_all, events))
+                answers.update(zip((number for number, _ in some), stored, strict=True))
+        return [answers[number] for number in range(len(answers))]
+
+    def signal_runs(self, sent: Iterable[Sending]) -> list[bool]:
+        """Send many signals; each is a tuple of what `signal_run` takes, in its order.
+
+        Returns for each what `signal_run` would return.  All are checked before any is stored.
+        Transactions and errors are those of `run_workflows`.  Through a server they are sent one by
+        one.
+        """
+        checked = []
+        for namespace, workflow, run, signal, message, external_id in sent:
+            to = (namespace, workflow_name(workflow), run)
+            checked.append((to, *encoded_signal(to, signal, message), external_id))
+        return self._signal_all(checked)
+
+    def _signal_all(self, sent: Sequence[Checked]) -> list[bool]:
+        found = [signals.prepared(self.log, *each) for each in sent]
+        portions = _portions(found, lambda each: len(each.raw or b"") + _ROW)
+        stored = [self._patiently(partial(signals.store_all, self.log, some)) for some in portions]
+        return [answer for some in stored for answer in some]
 
     def within(self, connection: Any) -> Outbox:
         """Return what starts and signals runs within a transaction of yours (V4).

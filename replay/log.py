@@ -31,7 +31,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -69,6 +68,7 @@ from .storage.event import (
     pack,
     read_event,
 )
+from .storage.group import Group, Look, Member
 from .storage.tail import BATCH, BYTES, Tail, fitting
 from .storage.values import ANY
 
@@ -168,6 +168,7 @@ class Move:
 
 _CONVERT = "for this table: convert replay_events to the collation utf8mb4_bin"
 _COLUMNS = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
+_KNOWN = "SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ?"
 _SELECT = "SELECT id, type, `key`, timestamp, message FROM replay_events"
 #: A message of at most this many bytes comes with its row: so a thousand rows have 8 MiB at most.
 SMALL = BYTES // BATCH
@@ -213,12 +214,10 @@ class Log:
 
     #: Whether there is a `database` here, and not at a server.
     embedded = True
-    #: As in `Database`.
-    loses_ids = True
 
     def __init__(self, database: Database, codec: Codec | None = None) -> None:
         self.database = database
-        self.loses_ids = database.loses_ids
+        self.group = Group(database)
         self.sealer = Sealer(codec) if codec is not None else None
         self.tail = Tail(self._end())
         token = secrets.token_hex(4)
@@ -288,7 +287,7 @@ class Log:
 
     def _entries(self) -> Sequence[threading.RLock]:
         """The locks that a thread holds while it is inside."""
-        return self.tail.lock, self._polling, self.database.inside()
+        return self.tail.lock, self._polling, self.group.inside(), self.database.inside()
 
     def close(self) -> None:
         """Wake everybody who waits here, and close the database."""
@@ -354,31 +353,56 @@ class Log:
 
         Where a refused insert uses up an id, it looks first.
         """
-        if self.loses_ids and self.exists(event.type, event.key):
-            return False
-        return self.commit([event])[0]
+        return self._commit([event], None, look=True)[0]
+
+    def append_all(self, events: Sequence[Event]) -> list[bool]:
+        """Add those of these events, all of one type, that are new.  Returns which were (L2).
+
+        They are one transaction, so they must be few and small enough for one.
+        """
+        known = self.among(events[0].type, [event.key for event in events])
+        new: list[bool] = []
+        for event in events:
+            new.append(event.text not in known)
+            known.add(event.text)
+        fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
+        stored = iter(self.commit(fresh) if fresh else ())
+        return [is_new and next(stored) for is_new in new]
 
     def commit(self, events: Sequence[Event], move: Move | None = None) -> list[bool]:
         """Add events and move a consumer's cursor, in one transaction (L6).
 
-        Returns for each event whether it was added; False means that it is a duplicate.  Raises
-        `LostOwnership` if this process no longer owns the cursor, or if it is not at ``move.old``;
-        `StatementFailed` if the database refuses one of ``move.steps``.  Nothing is stored then.
+        It may share that with other commits of this process (L10).  Returns for each event whether
+        it was added; False means that it is a duplicate.  Raises `LostOwnership` if this process no
+        longer owns the cursor, or if it is not at ``move.old``; `StatementFailed` if the database
+        refuses one of ``move.steps``.  Nothing is stored then.
         """
+        return self._commit(events, move)
+
+    def _commit(self, events: Sequence[Event], move: Move | None, look: bool = False) -> list[bool]:
         now = self.database.now()
         moment = to_text(now)
         rows = [_row(event, moment) for event in events]
         moved = self._moved(move, now) if move is not None else []
         stored = [True] * len(rows)
+        size = sum(event.size for event in events)
+        known = Look(_KNOWN, rows[0][0], (rows[0][5],)) if look else None
+
+        def publish(ids: list[int]) -> None:
+            self._publish(events, stored, ids, now)
+
         while True:
-            # At once, or the next commit comes first and the tail has to read this one back.
-            publish = partial(self._publish, events, stored, now)
             fresh = [row for row, new in zip(rows, stored, strict=True) if new]
+            if not fresh and move is None:
+                return stored
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
             steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
+            member = Member([*moved, *steps], insert, size, publish, known)
+            # A step may wait for a lock (V5).  On a server, a consumer's commits stay on its own
+            # connection, where its lock is, and the server groups them itself.
+            member.alone = bool(steps) or (move is not None and not self.database.one_writer)
             try:
-                self.database.write([*moved, *steps], insert, then=publish)
-                return stored
+                return stored if self.group.commit(member) else [False]
             except Duplicate:
                 before, stored = stored, self._new(rows)
                 if stored == before and move is not None and move.also:
@@ -393,7 +417,7 @@ class Log:
                 ) from None
 
     def _publish(
-        self, events: Sequence[Event], stored: list[bool], now: datetime, ids: list[int]
+        self, events: Sequence[Event], stored: list[bool], ids: list[int], now: datetime
     ) -> None:
         added = [event for event, new in zip(events, stored, strict=True) if new]
         for event, id in zip(added, ids, strict=False):
@@ -443,8 +467,7 @@ class Log:
         return new
 
     def _existing(self, type: int, keys: Sequence[str]) -> Iterator[str]:
-        sql = "SELECT `key` FROM replay_events WHERE type = ? AND `key` IN ?"
-        for row in self.database.query_each(sql, keys, type):
+        for row in self.database.query_each(_KNOWN, keys, type):
             yield row[0]
 
     # Reading.

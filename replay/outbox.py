@@ -273,8 +273,7 @@ class Mover(Consumer):
         for mark, row in sent.items():
             marks[row[0]].append(mark)
         for namespace, group in marks.items():
-            sql = "SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ?"
-            for (mark,) in self._log.database.query_each(sql, group, namespace):
+            for (mark,) in self._log.database.query_each(signals.KNOWN, group, namespace):
                 sent.pop(mark, None)
         self._signalled = bool(sent)
         for row in sent.values():

@@ -23,6 +23,7 @@ Left to `replay.client`: the names under which users call this.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 from collections import defaultdict, deque
@@ -60,6 +61,7 @@ from .storage.event import (
     check_run,
     read_message,
 )
+from .storage.group import Look, Member
 from .storage.tail import BATCH, BYTES, fitting
 
 TARGET = SIGNAL
@@ -69,12 +71,27 @@ _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
 #: A row of replay_cursors that is no consumer: the id up to which signals are compared with awaits.
 SEEN = "replay_signal/seen"
+KNOWN = "SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ?"
 _RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]
 
 
 class InvalidSignal(Error, ValueError):
     """A signal type or an external id that cannot be stored."""
+
+
+class Signal(NamedTuple):
+    """A checked signal that is to be stored."""
+
+    run: Run
+    type: int
+    raw: bytes | None
+    external_id: str
+    mark: bytes
+
+    def row(self, now: datetime) -> Row:
+        """The columns of `COLUMNS`."""
+        return (*self.run, self.mark, self.type, self.external_id, self.raw, to_text(now))
 
 
 def check_signal(signal: int) -> int:
@@ -115,8 +132,15 @@ def send(
 
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
+    return store(events, *prepared(events, run, signal, message, external_id))
+
+
+def prepared(
+    events: Log, run: Run, signal: int | IntEnum, message: Any, external_id: str
+) -> Signal:
+    """Check and encode a signal.  Raises as `send` does."""
     type, mark = checked(run, signal, message, external_id)
-    return store(events, run, type, packed(events, run, type, message), external_id, mark)
+    return Signal(run, type, packed(events, run, type, message), external_id, mark)
 
 
 def packed(events: Log, run: Run, type: int, message: Any) -> bytes | None:
@@ -149,19 +173,47 @@ def store(
     events: Log, run: Run, type: int, raw: bytes | None, external_id: str, mark: bytes
 ) -> bool:
     """Store a checked signal.  Returns False if it is there already."""
-    query = "SELECT 1 FROM replay_signals WHERE namespace = ? AND hash = ?"
-    while not events.database.query(query, (run[0], mark)):
-        row = (*run, mark, type, external_id, raw, to_text(events.database.now()))
-        try:
-            ids = events.database.write((), Insert("replay_signals", COLUMNS, [row]))
-        except (Duplicate, IdTaken):
-            continue
+    signals = [Signal(run, type, raw, external_id, mark)]
+    while True:
+        with contextlib.suppress(Duplicate, IdTaken):
+            return _store(events, signals, Look(KNOWN, mark, (run[0],)))
+
+
+def store_all(events: Log, sent: Sequence[Signal]) -> list[bool]:
+    """Store those of these signals that are new, in one transaction.  Returns which were (S1)."""
+    while True:
+        marks = defaultdict(list)
+        for each in sent:
+            marks[each.run[0]].append(each.mark)
+        known = {
+            mark
+            for namespace, some in marks.items()
+            for (mark,) in events.database.query_each(KNOWN, some, namespace)
+        }
+        new: list[bool] = []
+        for each in sent:
+            new.append(each.mark not in known)
+            known.add(each.mark)
+        fresh = [each for each, is_new in zip(sent, new, strict=True) if is_new]
+        with contextlib.suppress(Duplicate, IdTaken):
+            if fresh:
+                _store(events, fresh)
+            return new
+
+
+def _store(events: Log, sent: Sequence[Signal], look: Look | None = None) -> bool:
+    """Store signals, unless the look finds the only one."""
+
+    def publish(ids: list[int]) -> None:
         if ids:
-            events.tail.saw_signals(ids[0])
+            events.tail.saw_signals(ids[-1])
         else:
             events.tail.join([])
-        return True
-    return False
+
+    now = events.database.now()
+    insert = Insert("replay_signals", COLUMNS, [each.row(now) for each in sent])
+    size = sum(len(each.raw or b"") for each in sent)
+    return events.group.commit(Member((), insert, size, publish, look))
 
 
 @dataclass(slots=True)

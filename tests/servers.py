@@ -58,8 +58,7 @@ OPTIONS = [
     "--performance-schema=OFF",
     "--skip-log-bin",
     "--innodb-buffer-pool-size=64M",
-    # A commit reaches the kernel but not the disk: it outlives the server, not the machine.
-    "--innodb-flush-log-at-trx-commit=2",
+    "--innodb-flush-log-at-trx-commit=1",
     "--innodb-doublewrite=OFF",
     "--innodb-buffer-pool-dump-at-shutdown=OFF",
     "--innodb-buffer-pool-load-at-startup=OFF",

@@ -160,13 +160,13 @@ class Faults:
         self._write = database._write
         database._write = self._faulty  # type: ignore[method-assign]
 
-    def _faulty(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def _faulty(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         self.writes += 1
         self.before -= 1
         self.after -= 1
         if self.before == 0:
             raise Unavailable("fault: the connection was lost before the transaction")
-        result = self._write(statements, insert)
+        result = self._write(statements, inserts)
         if self.after == 0:
             raise OutcomeUnknown("fault: the connection was lost during the commit")
         return result
@@ -224,9 +224,11 @@ class Outage:
             self._check()
         return self._newest()
 
-    def _broken_write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def _broken_write(
+        self, statements: Sequence[Statement], inserts: Sequence[Insert]
+    ) -> list[int]:
         self._check()
-        return self._write(statements, insert)
+        return self._write(statements, inserts)
 
     def _broken_execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         self._check()

@@ -35,6 +35,7 @@ from replay.client import (
     Closed,
     consumer_name,
 )
+from replay.server.remote import RemoteClient
 from replay.signature import BadSignature
 from replay.storage.database import Error, OutcomeUnknown, Unavailable
 from replay.storage.event import InvalidName, MessageTooLarge, MissingMessage, NotAMessage
@@ -112,17 +113,72 @@ def test_r1_of_many_that_start_a_run_at_once_one_hears_yes(url: str) -> None:
 def test_r1_a_lost_race_is_a_no(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """R1: another was faster between asking and adding: no, and the events of both are one."""
     with stepped(url) as a, stepped(url) as b:
-        exists = a.log.exists
+        remote = isinstance(a, RemoteClient)
+        place, name = (a.log, "exists") if remote else (a.log.group, "_known")
+        look = getattr(place, name)
 
-        def ask(type: EventType, key: Key) -> bool:
-            found = exists(type, key)
+        def ask(*arguments: Any) -> object:
+            found = look(*arguments)
             assert b.run_workflow("ns", "flow", "r", Int(value=2))
             return found
 
-        monkeypatch.setattr(a.log, "exists", ask)
-        monkeypatch.setattr(a.log, "loses_ids", True)  # or SQLite does not ask
+        monkeypatch.setattr(place, name, ask)
         assert a.run_workflow("ns", "flow", "r", Int(value=1)) is False
         assert listing(a) == ["RUN_CREATED ns/flow/r/0 value: 2"]
+
+
+def test_many_runs_are_started_in_one_call(url: str) -> None:
+    """R1, L10: the answers are those of single calls; of two equal ones the first is new."""
+    with stepped(url) as client:
+        assert client.run_workflow("ns", "flow", "b", None)
+        faults = Faults(database(client))
+        starts = [("ns", "flow", run, Int(value=n)) for n, run in enumerate("abcac", 1)]
+        assert client.run_workflows(starts) == [True, False, True, False, False]
+        assert faults.writes == 1
+        assert client.run_workflows(starts) == [False] * 5
+        assert client.run_workflows([]) == []
+        assert faults.writes == 1
+        assert listing(client) == [
+            "RUN_CREATED ns/flow/b/0 -",
+            "RUN_CREATED ns/flow/a/0 value: 1",
+            "RUN_CREATED ns/flow/c/0 value: 3",
+        ]
+
+
+def test_of_many_starts_a_wrong_one_stores_none(url: str) -> None:
+    """R1, J3: all are checked before any is stored."""
+    with stepped(url) as client:
+        with pytest.raises(InvalidName):
+            client.run_workflows([("ns", "flow", "a", None), ("ns", "flow", "a/b", None)])
+        with pytest.raises(InvalidName):
+            client.signal_runs(
+                [("ns", "flow", "a", 1, None, ""), ("ns", "flow", "a/b", 1, None, "")]
+            )
+        assert listing(client) == []
+        assert rows(client, "SELECT COUNT(*) FROM replay_signals") == [(0,)]
+
+
+def test_many_starts_are_several_transactions(url: str) -> None:
+    """L10: each starts up to 2,000 runs of 8 MiB in all."""
+    with stepped(url) as client:
+        faults = Faults(database(client))
+        few = [("ns", "flow", f"a{n}", None) for n in range(2001)]
+        assert client.run_workflows(few) == [True] * 2001
+        assert faults.writes == 2
+        large = [("ns", "flow", f"b{n}", "x" * (5 << 19)) for n in range(4)]
+        assert client.run_workflows(large) == [True] * 4
+        assert faults.writes == 4
+
+
+def test_many_signals_are_sent_in_one_call(url: str) -> None:
+    """S1, L10: the answers are those of single calls, and the order is that of the list."""
+    with stepped(url) as client:
+        assert client.signal_run("ns", "flow", "r", 1, Int(value=0), "b")
+        sent = [("ns", "flow", "r", 1, Int(value=n), id) for n, id in enumerate("abcac", 1)]
+        assert client.signal_runs(sent) == [True, False, True, False, False]
+        assert client.signal_runs(sent) == [False] * 5
+        ids = "SELECT external_id FROM replay_signals ORDER BY id"
+        assert [row[0] for row in rows(client, ids)] == ["b", "a", "c"]
 
 
 def test_a_client_serves_many_threads(url: str) -> None:

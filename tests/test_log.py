@@ -28,7 +28,14 @@ from replay import (
 )
 from replay.client import consume
 from replay.log import LostOwnership, Move, Parked, first_gap
-from replay.storage.database import DatabaseError, OutcomeUnknown, Statement, Unavailable, to_text
+from replay.storage.database import (
+    DatabaseError,
+    Insert,
+    OutcomeUnknown,
+    Statement,
+    Unavailable,
+    to_text,
+)
 from replay.storage.tail import BATCH
 from tests.example_pb2 import Int
 from tests.support import Clock, Faults, Raw, crash, cursor, drain, listing, raw, rows, stepped
@@ -934,10 +941,10 @@ def test_of_two_who_take_a_free_name_one_has_it(
     write, overtaken = client.log.database.write, ExitStack()
     overtaken.callback(lambda: second.log.claim("c", 0))
 
-    def late(statements: Sequence[Statement], *rest: Any, **then: Any) -> list[int]:
+    def late(statements: Sequence[Statement], *inserts: Insert, **rest: Any) -> list[int]:
         if statements[0].sql.startswith("UPDATE"):
             overtaken.close()
-        return write(statements, *rest, **then)
+        return write(statements, *inserts, **rest)
 
     monkeypatch.setattr(client.log.database, "write", late)
     assert client.log.claim("c", 0) is None

@@ -494,10 +494,9 @@ def test_v4_it_reads_a_bounded_number_of_rows_and_bytes(
         commits: list[int] = []
         write = client.log.database._write
 
-        def counted(statements: Sequence[Statement], insert: Insert | None) -> list[int]:
-            if insert is not None:
-                commits.append(sum(len(row[-1] or b"") for row in insert.rows))
-            return write(statements, insert)
+        def counted(statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
+            commits.extend(sum(len(row[-1] or b"") for row in each.rows) for each in inserts)
+            return write(statements, inserts)
 
         client.log.database._write = counted  # type: ignore[method-assign]
         drain(mover(client))

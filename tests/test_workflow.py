@@ -841,10 +841,10 @@ class Writes:
         self._write = database(client)._write
         database(client)._write = self._noted  # type: ignore[method-assign]
 
-    def _noted(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
-        if insert is not None:
+    def _noted(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
+        for insert in inserts:
             self.groups.append([f"{EventType(row[5]).name} {row[0]}" for row in insert.rows])
-        return self._write(statements, insert)
+        return self._write(statements, inserts)
 
 
 def test_restart_is_one_transaction_with_new_counters(url: str) -> None:

@@ -33,7 +33,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from .. import signal as signals
-from ..client import Client, Closed
+from ..client import Checked, Client, Closed
 from ..consumer import Consumer
 from ..failure import LONGEST_TEXT
 from ..log import Log, Move, Pace, Parked
@@ -307,6 +307,10 @@ class RemoteLog(Log):
 
     # Adding.
 
+    def append(self, event: Event) -> bool:
+        """As in `Log`."""
+        return not self.exists(event.type, event.key) and self.commit([event])[0]
+
     def commit(self, events: Sequence[Event], move: Move | None = None) -> list[bool]:
         """As in `Log`."""
         if not events and move is None:
@@ -323,7 +327,7 @@ class RemoteLog(Log):
         if reply.error:
             raise ERRORS.get(reply.error, DatabaseError)(reply.details)
         stored = list(reply.stored) or [True] * len(events)
-        self._publish(events, stored, from_us(reply.time_ms * 1000), list(reply.ids))
+        self._publish(events, stored, list(reply.ids), from_us(reply.time_ms * 1000))
         return stored
 
     def _line(self, session: str) -> _Line:
@@ -667,6 +671,12 @@ class RemoteClient(Client):
             external_id=external_id,
         )
         return self._patiently(lambda: self._send(request))
+
+    def _signal_all(self, sent: Sequence[Checked]) -> list[bool]:
+        """As in `Client`."""
+        for to, signal, message, external_id in sent:
+            signals.prepared(self.log_of(to[0]), to, signal, message, external_id)
+        return [self._signal(*each) for each in sent]
 
     def _send(self, request: replaypb_pb2.SignalRequest) -> bool:
         with entered(self._inside.lock), self._stubs.meant(committing=True):

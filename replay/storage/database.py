@@ -249,6 +249,8 @@ class Insert(NamedTuple):
 class Database(ABC):
     """One database.  Safe to use from any thread."""
 
+    #: Whether transactions wait for each other anyhow, whatever they change.
+    one_writer = False
     #: Stands for a value in SQL that goes to the driver.
     placeholder = "?"
     #: Whether an insert that is refused uses up the ids of its rows.
@@ -306,28 +308,39 @@ class Database(ABC):
     def write(
         self,
         statements: Sequence[Statement],
-        insert: Insert | None = None,
+        *inserts: Insert,
         attempts: int = _ATTEMPTS,
+        made: int = 0,
         then: Callable[[list[int]], None] = lambda ids: None,
     ) -> list[int]:
-        """Run `statements`, then `insert`, in one transaction; return the ids of the new rows.
+        """Run `statements`, then `inserts`, in one transaction; return the ids of the new rows.
 
         It returns no ids where they are not known (see `mysql`).  `then` gets them as well, on
         SQLite before another thread of this process can read or write.  If the database rolls the
-        transaction back, it runs again from the start, `attempts` times at most.  Raises
-        `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`, `Unavailable` and other errors of
-        this module.  Nothing is stored then; only after `OutcomeUnknown` may all of it be stored.
+        transaction back, it runs again from the start, until `attempts` are made; `made` of these
+        were made before.  Raises `NotFound`, `Duplicate`, `IdTaken`, `StatementFailed`,
+        `Unavailable` and other errors of this module.  Nothing is stored then; only after
+        `OutcomeUnknown` may all of it be stored.
         """
-        for attempt in itertools.count(1):
+        for attempt in itertools.count(made + 1):
             try:
-                with entered(self.inside()):
-                    with self._translated(committing=True):
-                        ids = self._write(statements, insert)
-                    then(ids)
-                    return ids
+                return self.attempt(statements, inserts, then)
             except RolledBack as error:
                 self._pause(error, attempt, attempts)
         raise AssertionError
+
+    def attempt(
+        self,
+        statements: Sequence[Statement],
+        inserts: Sequence[Insert],
+        then: Callable[[list[int]], None],
+    ) -> list[int]:
+        """As `write`, once.  Raises `RolledBack` if the database rolls it back."""
+        with entered(self.inside()):
+            with self._translated(committing=True):
+                ids = self._write(statements, inserts)
+            then(ids)
+            return ids
 
     def _pause(self, error: RolledBack, attempt: int, most: int) -> None:
         """Wait a moment before the next attempt; raise `Unavailable` after the last."""
@@ -351,7 +364,7 @@ class Database(ABC):
         """Turn the driver's errors into those of this module."""
 
     @abstractmethod
-    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]: ...
+    def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]: ...
     @abstractmethod
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]: ...
 

@@ -47,6 +47,7 @@ from .database import (
     entered,
     from_text,
     insertion,
+    log,
     number,
 )
 
@@ -107,6 +108,25 @@ class MySQL(Database):
             )
         # In characters: one may take four bytes.
         self._packet = packet // 4
+
+    def prepare(self) -> None:
+        """As in `Database`.  Warns of settings with which a crash loses commits (L11)."""
+        super().prepare()
+        sql = (
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN"
+            " ('innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog')"
+        )
+        found: dict[str, str] = dict(self.query(sql))
+        needed = ["innodb_flush_log_at_trx_commit"]
+        if found.get("log_bin") == "ON":
+            needed.append("sync_binlog")
+        if weak := [f"{name}={found[name]}" for name in needed if found.get(name, "1") != "1"]:
+            log.warning(
+                "%s has %s: a crash of its machine may lose commits that it has acknowledged; 1"
+                " prevents that",
+                self.name,
+                " and ".join(weak),
+            )
 
     def now(self) -> datetime:
         """As in `Database`, by the server's clock."""
@@ -238,12 +258,11 @@ class MySQL(Database):
         rows: Sequence[Row] = cursor.fetchall()
         return rows
 
-    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         cursor = self._connection().cursor()
         script, steps = ["BEGIN"], dict[int, Step]()
-        chunks = list(self._chunks(insert.rows)) if insert else []
-        inserts = [insertion(*insert[:2], chunk) for chunk in chunks] if insert else []
-        for statement in (*statements, *inserts):
+        chunks = [(insert, some) for insert in inserts for some in self._chunks(insert.rows)]
+        for statement in (*statements, *(insertion(*each[:2], some) for each, some in chunks)):
             sql, parameters, must_find = statement
             if isinstance(statement, Step):
                 steps[len(script)] = statement
@@ -262,7 +281,7 @@ class MySQL(Database):
             raise StatementFailed(f"{self.name}: {error.args[-1]}", step) from error
         ids: list[int] = []
         first = done[-len(chunks) - 1 : -1]
-        for id, chunk in zip(first, chunks, strict=True) if self._step else ():
+        for id, (_, chunk) in zip(first, chunks, strict=True) if self._step else ():
             # In each of its lock modes InnoDB gives the rows of one INSERT ... VALUES adjacent ids.
             ids += range(id, id + len(chunk) * self._step, self._step)
         return ids

@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .database import (
+    BadUrl,
     Database,
     DatabaseError,
     Duplicate,
@@ -57,19 +58,23 @@ _BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
 class Sqlite(Database):
     """A SQLite file, or a database in memory.
 
-    Commits survive the death of any process.  After a loss of power the database is intact, but the
-    last few transactions may be missing: that is SQLite's WAL mode with ``synchronous=NORMAL``.
+    A commit is on disk before it returns.  With the option ``synchronous=normal`` it survives the
+    death of any process, but the last few may be missing after a loss of power.
     """
 
     #: The class of the connection.
     driver: type[sqlite3.Connection] = sqlite3.Connection
     loses_ids = False
+    one_writer = True
     skip_duplicates = " ON CONFLICT DO NOTHING"
     _types = MappingProxyType(
         {"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "TIME": "DATETIME", "HASH": "BLOB"}
     )
 
     def __init__(self, path: str, options: dict[str, str], *, to_read: bool = False) -> None:
+        self._synchronous = options.pop("synchronous", "full")
+        if self._synchronous not in ("full", "normal"):
+            raise BadUrl(f"synchronous={self._synchronous} in the URL: expected full or normal")
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
@@ -89,7 +94,7 @@ class Sqlite(Database):
             self._connection = self._connect(path)
             try:
                 self._use_wal()
-                self._connection.execute("PRAGMA synchronous=NORMAL")
+                self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 self._require_write()
                 if path != ":memory:":
                     for file, found in [(each, os.stat(each)) for each in self._files]:
@@ -214,7 +219,7 @@ class Sqlite(Database):
         finally:
             self._connection.text_factory = str
 
-    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for statement in statements:
@@ -227,7 +232,7 @@ class Sqlite(Database):
                     raise StatementFailed(f"{self.name}: {error}", statement) from error
                 if must_find not in (None, found):
                     raise NotFound(f"{found} rows instead of {must_find}")
-            ids = self._insert(insert) if insert else []
+            ids = [id for insert in inserts for id in self._insert(insert)]
             self._require_files()
             self._connection.execute("COMMIT")
         except BaseException:

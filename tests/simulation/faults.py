@@ -155,11 +155,11 @@ class Port(Database):
         if isinstance(self._inner, MySQL):
             self._inner._discard()
 
-    def _write(self, statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         due = self._due(writing=True)
         if due in ("undone", "deadlock", "killed within"):
             self._roll_back(due, statements)
-        ids = self._inner._write(statements, insert)
+        ids = self._inner._write(statements, inserts)
         self._after(due, committing=True)
         return ids
 
@@ -168,7 +168,7 @@ class Port(Database):
         self._cut += 1
         some = statements[: self._cut % (len(statements) + 1)]
         with contextlib.suppress(NotFound), self._inner._translated():
-            self._inner._write([*some, _FAILS], None)
+            self._inner._write([*some, _FAILS], [])
         if due == "deadlock":
             raise RolledBack("fault: deadlock")
         if due == "killed within":

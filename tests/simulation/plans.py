@@ -20,6 +20,8 @@ RUNS = [(namespace, run) for namespace in "nm" for run in ("r1", "r2", "R1")]
 ENDINGS_FROM = 100_000
 #: From here on plans are those of the seeds from 0 on, with prunes.
 PRUNES_FROM = 1_000_000_000
+#: From here on plans are those of the seeds from 0 on, and several starts are one transaction.
+GATHERS_FROM = 2 * PRUNES_FROM
 SMALL = 1000  # bytes: a limit of messages that costs little to reach
 _MOMENTS = [1, 400, 400, 2000, 15_000, -700]  # ms
 _PORTS = [0, 0, 0, 1, USER, SERVER]
@@ -209,11 +211,23 @@ def _with_prunes(plan: Plan, chance: Random) -> Plan:
     return plan._replace(schedule=tuple(schedule))
 
 
+def _gathering(plan: Plan, chance: Random) -> Plan:
+    """The plan, and its runs are started together, while something may happen to that."""
+    at = Action("gather", USER)
+    fault = Action("fault", USER, chance.randrange(4), chance.choice([*KINDS, *ON_WRITES]))
+    begin = (fault, at) if chance.random() < 0.8 else (at,)
+    first = next((n for n, each in enumerate(plan.schedule) if each.what == "begin"), 0)
+    schedule = (*plan.schedule[:first], *begin, *plan.schedule[first:])
+    return plan._replace(schedule=schedule)
+
+
 def draw(seed: int) -> Plan:
     """The plan of a seed.  Small ones keep the plans that they had before there were endings.
 
-    And those before there was retention keep theirs.
+    And those before there were retention and group commit keep theirs.
     """
+    if seed >= GATHERS_FROM:
+        return _gathering(draw(seed - GATHERS_FROM), Random(seed))
     if seed >= PRUNES_FROM:
         return _with_prunes(draw(seed - PRUNES_FROM), Random(seed))
     return (_Draw if seed < ENDINGS_FROM or seed % 5 == 0 else _Endings)(seed).plan()

@@ -18,7 +18,15 @@ from replay.workflow import WorkflowConsumer
 from tests.simulation.backend import opened
 from tests.simulation.faults import AT_CALLS
 from tests.simulation.plan import Action, Plan
-from tests.simulation.plans import ENDINGS_FROM, PRUNES_FROM, draw, from_token, readable, token
+from tests.simulation.plans import (
+    ENDINGS_FROM,
+    GATHERS_FROM,
+    PRUNES_FROM,
+    draw,
+    from_token,
+    readable,
+    token,
+)
 from tests.simulation.program import DONE, FOREVER, Cancelling, Facts, Op, Program, predict
 from tests.simulation.run import many, once, quiet, sweep
 from tests.simulation.world import HAPPENINGS, simulate
@@ -53,6 +61,15 @@ def test_sqlite(seed: int) -> None:
         many(backend, "sqlite://", seed, HISTORIES, total)
     assert total["histories"] == HISTORIES
     assert {each for each in HAPPENINGS if each.startswith("at a call")} <= {*total}
+
+
+def test_starts_that_gather() -> None:
+    """L10, R1: whatever happens to a group, each start in it has an answer, and it is right."""
+    total: Counter[str] = Counter()
+    with opened("sqlite://") as backend:
+        many(backend, "sqlite://", GATHERS_FROM, HISTORIES, total)
+    assert total["histories"] == HISTORIES
+    assert total["starts gathered"] > HISTORIES // 2
 
 
 @pytest.mark.parametrize("mode", ["embedded", "served"])

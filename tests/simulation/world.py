@@ -47,6 +47,7 @@ from tests.simulation.faults import (
     Port,
     Shared,
 )
+from tests.simulation.gather import gathered
 from tests.simulation.invariants import Audit
 from tests.simulation.plan import SERVER, USER, Action, Plan
 from tests.simulation.process import READER, Embedded, Process, Remote, Serving, staffed
@@ -113,6 +114,7 @@ HAPPENINGS = (
     "session expelled",
     "shards changed",
     "signal freed",
+    "starts gathered",
     "signal sent twice",
     "two owners",
 )
@@ -553,12 +555,31 @@ class World:
             return
         to = self._unborn.pop(action.n % len(self._unborn))
 
-        def begin(client: Client) -> bool:
-            return client.run_workflow(to[0], WORKFLOW, to[1], Int(value=1))
-
-        began, once = self._insist(begin)
+        began, once = self._insist(self._beginning(to))
         assert began or not once, f"R1: {to} is said to have begun before"
-        assert not self._insist(begin)[0], f"R1: {to} began twice"
+        assert not self._insist(self._beginning(to))[0], f"R1: {to} began twice"
+
+    @staticmethod
+    def _beginning(to: tuple[str, str]) -> Callable[[Client], bool]:
+        return lambda client: client.run_workflow(to[0], WORKFLOW, to[1], Int(value=1))
+
+    def _do_gather(self, action: Action) -> None:
+        """Start all that is left in one group, each run twice, in this one thread (L10)."""
+        if isinstance(self._client.log, RemoteLog):
+            return
+        born, self._unborn = self._unborn, []
+        answers: dict[tuple[str, str], list[bool | None]] = {to: [] for to in born}
+        with self._user():
+            for to, said in gathered(
+                self._client, [(to, self._beginning(to)) for to in (*born, *born)]
+            ):
+                answers[to].append(said)
+            self._count("starts gathered" if born else "")
+        for to, two in answers.items():
+            known = len(two) == 2 and None not in two
+            assert two.count(True) == 1 or (not known and True not in two), f"R1: {to}: {two}"
+            began, _ = self._insist(self._beginning(to))
+            assert not began or (not known and True not in two), f"R1: {to} began twice"
 
     def _do_signal(self, action: Action) -> None:
         """Send a signal, perhaps one that was sent before (S1)."""

@@ -11,7 +11,7 @@ import pymysql
 import pytest
 from pymysql.constants import COMMAND
 
-from replay import Client, Event, EventType, Key, consume
+from replay import Client, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
 from replay.log import LostOwnership, Move, NameCollision
 from replay.storage.database import (
@@ -698,10 +698,10 @@ def test_a_cluster_that_interrupts_a_statement_has_it_run_again(
             raise errors.pop()
         return execute(sql, parameters)
 
-    def broken_write(statements: Sequence[Statement], insert: Insert | None) -> list[int]:
+    def broken_write(statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         if errors:
             raise errors.pop()
-        return write(statements, insert)
+        return write(statements, inserts)
 
     monkeypatch.setattr(database, "_execute", broken_execute)
     monkeypatch.setattr(database, "_write", broken_write)
@@ -810,3 +810,45 @@ def test_a_query_that_is_too_slow_is_a_lost_connection_that_is_told(server_url: 
         assert [line.partition("for it: ")[2] for line in log.lines] == [
             "no answer for 1 s: if it is only slow, raise timeout in the URL"
         ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "warning"),
+    [
+        ({"innodb_flush_log_at_trx_commit": "1", "log_bin": "OFF", "sync_binlog": "0"}, ""),
+        ({"innodb_flush_log_at_trx_commit": "1", "log_bin": "ON", "sync_binlog": "1"}, ""),
+        ({"innodb_flush_log_at_trx_commit": "2", "log_bin": "OFF", "sync_binlog": "0"}, "2"),
+        (
+            {"innodb_flush_log_at_trx_commit": "0", "log_bin": "ON", "sync_binlog": "1000"},
+            "0 and sync_binlog=1000",
+        ),
+    ],
+)
+def test_weak_settings_are_told(
+    server_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variables: dict[str, str],
+    warning: str,
+) -> None:
+    """L11: a server that may lose commits is told of when a client connects, once."""
+    query = MySQL.query
+
+    def answered(self: MySQL, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
+        asked = sql.startswith("SHOW GLOBAL VARIABLES")
+        return [*variables.items()] if asked else query(self, sql, parameters)
+
+    monkeypatch.setattr(MySQL, "query", answered)
+    with connect(server_url) as client:
+        client.run_workflow("n", "w", "r", None)
+        name = client.log.name
+    text = f"{name} has innodb_flush_log_at_trx_commit={warning}: a crash of its machine may lose"
+    expected = [f"{text} commits that it has acknowledged; 1 prevents that"] if warning else []
+    assert caplog.messages == expected
+
+
+def test_the_servers_own_answer_is_read(server_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """L11: the tests' own servers sync each commit, so there is nothing to tell."""
+    with connect(server_url) as client:
+        (setting,) = rows(client, "SELECT @@innodb_flush_log_at_trx_commit")
+        assert (setting, caplog.messages) == ((1,), [])

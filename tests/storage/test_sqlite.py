@@ -21,6 +21,7 @@ import pytest
 from replay import Client, Event, EventType, Key, connect, consume
 from replay.log import LostOwnership, Move
 from replay.storage.database import (
+    BadUrl,
     DatabaseError,
     FileReplaced,
     Insert,
@@ -414,9 +415,13 @@ def test_ids_are_never_used_again(client: Client, file: str) -> None:
 
 
 def test_the_file_keeps_what_was_committed(client: Client, tmp_path: Path) -> None:
-    """R2: commits survive the death of every process: the file is in WAL mode and synchronous."""
+    """R2, L11: a commit is on disk before it returns, unless the URL says otherwise."""
     assert rows(client, "PRAGMA journal_mode") == [("wal",)]
-    assert rows(client, "PRAGMA synchronous") == [(1,)]
+    assert rows(client, "PRAGMA synchronous") == [(2,)]
+    with stepped(f"sqlite:///{tmp_path}/normal.db?synchronous=normal") as other:
+        assert rows(other, "PRAGMA synchronous") == [(1,)]
+    with pytest.raises(BadUrl, match="synchronous=off in the URL: expected full or normal"):
+        connect(f"sqlite:///{tmp_path}/off.db?synchronous=off")
 
 
 def test_a_file_can_be_copied_and_used(client: Client, tmp_path: Path) -> None:
