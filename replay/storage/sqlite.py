@@ -179,6 +179,7 @@ class Sqlite(Database):
         try:
             yield
         except sqlite3.IntegrityError as error:
+            self._require_files()  # what only a deleted file knows is no duplicate
             raise Duplicate(str(error)) from error
         except sqlite3.Error as error:
             raise self._meaning(error) from error
