@@ -104,6 +104,7 @@ class Tail:
         self.signals = 0
         self.inbox = False  # whether it had rows to move at the last look
         self._events: list[Event] = []
+        self._early: dict[int, Event] = {}  # own ones whose predecessors are missing
         self._sums = [0]  # the bytes before each event, and at last those of all
         self._waiters: set[Waiter] = set()
         self._left: deque[Waiter] = deque()  # of those, to be forgotten
@@ -115,6 +116,7 @@ class Tail:
         """Forget all events, and go on after id `end`."""
         with entered(self.lock), self._interruptible():
             self.signals = 0
+            self._early.clear()
             self._begin_after(end)
 
     def _begin_after(self, end: int) -> None:
@@ -154,18 +156,34 @@ class Tail:
                 self._begin_after(new[-1].id)
             else:
                 self._put(new)
+            self._put_early()
 
     def join(self, events: list[Event]) -> None:
         """Add what this process has just committed, or poll soon where that does not fit.
 
         It does not fit if others have committed in between, or if `events` is empty because their
-        ids are unknown.
+        ids are unknown.  Events that come before their predecessors are kept until these come: a
+        server does not send a process its own events, so a poll would wait for others (L1).
         """
         with entered(self.lock), self._interruptible():
             if events and events[0].id == self.end + 1 and self._dense(events):
                 self._put(events)
             elif not events or events[-1].id > self.end:
+                self._early.update((event.id, event) for event in events)
                 self._poke.ring()
+            self._put_early()
+
+    def _put_early(self) -> None:
+        """Add the events that have come early and whose turn it is now."""
+        if not self._early:
+            return
+        found: list[Event] = []
+        while (event := self._early.get(self.end + len(found) + 1)) is not None:
+            found.append(event)
+        self._put(found)
+        self._early = {id: event for id, event in self._early.items() if id > self.end}
+        if len(self._early) > _EVENTS or sum(map(_size, self._early.values())) > _BYTES:
+            self._early.clear()  # they are read
 
     @staticmethod
     def _dense(events: list[Event]) -> bool:

@@ -117,17 +117,45 @@ def test_what_has_been_read_again_is_not_there_twice() -> None:
 
 
 def test_own_commits_stay_in_the_order_of_their_ids() -> None:
-    """L1: a commit whose predecessors are missing is read later, with them."""
+    """L1: a commit that comes before its predecessors waits for them, and the log is read soon."""
     tail = Tail(0)
-    tail.join(events(4, 5))
+    tail.join(events(4, 6))
     tail.join(events(3))
     assert ids(tail.slice(0, 100)) == []
     assert tail._poke.wait(0)
     tail.join(events(1, 2))
-    assert ids(tail.slice(0, 100)) == [1, 2]
-    tail.extend(events(3, 4, 5))
-    assert ids(tail.slice(0, 100)) == [1, 2, 3, 4, 5]
-    assert tail.end == 5
+    assert ids(tail.slice(0, 100)) == [1, 2, 3, 4]
+    tail.extend(events(5))
+    assert ids(tail.slice(0, 100)) == [1, 2, 3, 4, 5, 6]
+    assert tail.end == 6
+    assert not tail._early
+
+
+def test_own_commits_that_were_read_meanwhile_wait_no_longer() -> None:
+    """L1: nor those of a log that begins anew after a loss."""
+    tail = Tail(0)
+    tail.join(events(3, 4, 6))
+    tail.extend(events(1, 2, 3))
+    assert ids(tail.slice(0, 100)) == [1, 2, 3, 4]
+    assert ids([*tail._early.values()]) == [6]
+    tail.extend(events(7, 9))
+    assert (tail.end, tail._early) == (9, {})
+    tail.join(events(11))
+    tail.reset(9)
+    tail.extend(events(10))
+    assert ids(tail.slice(9, 100)) == [10]
+
+
+@pytest.mark.parametrize(("bound", "at_most"), [("_EVENTS", 3), ("_BYTES", 3000)])
+def test_only_so_many_own_commits_wait_for_others(
+    monkeypatch: pytest.MonkeyPatch, bound: str, at_most: int
+) -> None:
+    """L5: memory is bounded; what does not wait is read."""
+    monkeypatch.setattr(replay.storage.tail, bound, at_most)
+    tail = Tail(0)
+    for id in range(2, 100):
+        tail.join(events(id, size=800))
+        assert len(tail._early) <= 3
 
 
 def test_own_commits_follow_what_others_committed() -> None:
@@ -139,12 +167,15 @@ def test_own_commits_follow_what_others_committed() -> None:
     assert ids(tail.slice(0, 100)) == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("committed", [[], events(2), events(1, 3), events(1, 2, 4)])
-def test_what_does_not_join_on_is_read_at_once(committed: list[Event]) -> None:
-    """L1: ids that are unknown, or have a gap, are not put in; the log is read soon instead."""
+@pytest.mark.parametrize(
+    ("committed", "found"),
+    [([], []), (events(2), []), (events(1, 3), [1]), (events(1, 2, 4), [1, 2])],
+)
+def test_what_does_not_join_on_is_read_at_once(committed: list[Event], found: list[int]) -> None:
+    """L1: behind ids that are unknown, or a gap, nothing is put in: the log is read soon."""
     tail = Tail(0)
     tail.join(committed)
-    assert ids(tail.slice(0, 100)) == []
+    assert ids(tail.slice(0, 100)) == found
     assert tail._poke.wait(0)
 
 
@@ -156,12 +187,11 @@ def test_what_joins_on_is_not_read_back() -> None:
 
 
 def test_a_commit_that_was_read_in_part_is_read_to_its_end() -> None:
-    """L1: a poll that stopped within an own commit goes on with the rest."""
+    """L1: where a poll has stopped within an own commit, the rest follows."""
     tail = Tail(0)
     tail.extend(events(1, 2))
     tail.join(events(1, 2, 3))
-    assert ids(tail.slice(0, 100)) == [1, 2]
-    assert tail._poke.wait(0)
+    assert ids(tail.slice(0, 100)) == [1, 2, 3]
 
 
 # What is kept.
