@@ -590,7 +590,7 @@ def test_g4_a_read_waits_for_events_of_others(server: Serving) -> None:
     with calling(server, "a") as a, calling(server, "b") as b:
 
         def read(after: int) -> Any:
-            request = pb.ReadRequest(session=a.session, after=after, limit=10, wait_ms=30_000)
+            request = pb.ReadRequest(session=a.session, after=after, limit=10, wait_ms=3_000)
             stub, metadata = a.stubs.method("Read"), a.stubs.metadata
             return stub.future(request, metadata=metadata, timeout=LIMIT)
 

@@ -9,9 +9,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+import replay.storage.group
 from replay import Client, EventType, Key
 from replay.log import LostOwnership, Move
 from replay.storage.database import (
@@ -97,7 +99,8 @@ class Gathering:
         self._held.wait()
         self._came.wait()
         try:
-            yield
+            with patch.object(replay.storage.group, "_PATIENCE", LIMIT):  # so they come in order
+                yield
         finally:
             self.release()
             assert answer(leader) is True
