@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, overload
 
 from google.protobuf.message import Message
 
@@ -39,6 +39,11 @@ from .storage.values import ANY
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", bound=Message | None)
+A = TypeVar("A", bound=Message | None)
+B = TypeVar("B", bound=Message | None)
+C = TypeVar("C", bound=Message | None)
+D = TypeVar("D", bound=Message | None)
+E = TypeVar("E", bound=Message | None)
 R_co = TypeVar("R_co", bound=Message | None, covariant=True)
 
 
@@ -167,7 +172,20 @@ class Flow(Protocol):
     def sleep(self, duration: timedelta) -> None:
         """Wait for at least `duration` (R7)."""
 
-    def gather(self, *calls: Call[R]) -> list[R]:
+    # A list, whose elements a type checker knows one by one: see `RunContext.gather`.
+    @overload
+    def gather(self, a: Call[A], b: Call[B], /) -> tuple[A, B]: ...
+    @overload
+    def gather(self, a: Call[A], b: Call[B], c: Call[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def gather(self, a: Call[A], b: Call[B], c: Call[C], d: Call[D], /) -> tuple[A, B, C, D]: ...
+    @overload
+    def gather(
+        self, a: Call[A], b: Call[B], c: Call[C], d: Call[D], e: Call[E], /
+    ) -> tuple[A, B, C, D, E]: ...
+    @overload
+    def gather(self, *calls: Call[R]) -> list[R]: ...
+    def gather(self, *calls: Call[Any]) -> Any:
         """Execute activities at once.  The responses come in the order of the calls (R11)."""
 
 

@@ -120,7 +120,7 @@ class Stub:
     def sleep(self, duration: timedelta) -> None:
         self.did.append(f"slept {duration}")
 
-    def gather(self, *calls: typed.Call[Any]) -> list[Any]:
+    def gather(self, *calls: typed.Call[Any]) -> Any:
         return [self.price(each.message) for each in calls]
 
     def restart(self, message: String) -> NoReturn:

@@ -21,6 +21,7 @@ from typing import Any, assert_type
 from replay import ActivityContext, Client, OutputType, Pending, RunContext, Signal, SignalType
 from tests.example_pb2 import Int, String
 from tests.models import Approval, Bill, Order
+from tests.typed_example.replay_gen import DinnerFlow
 
 APPROVE = SignalType(1, Approval)
 COUNT = SignalType(2, Int)
@@ -76,6 +77,13 @@ def shop(ctx: RunContext, order: Order) -> Bill:
     ctx.emit_output(BILL, Bill(1))
     ctx.emit_output("any", 5)
     return Bill(1)
+
+
+def dinner(flow: DinnerFlow, dish: String) -> None:
+    price, table = flow.call_price(dish), flow.call_find_table(None)
+    assert_type(flow.gather(price, table), tuple[Int, Int | None])
+    assert_type(flow.gather(price, table, flow.call_wash_up(Int())), tuple[Int, Int | None, None])
+    assert_type(flow.gather(*[price]), list[Int])
 
 
 def begin(client: Client) -> None:

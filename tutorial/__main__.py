@@ -174,13 +174,13 @@ def end_with_reader(out: int, check: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 for a lesson not done yet, 2 for bad input."""
+    for end in (signal.SIGINT, signal.SIGTERM):  # `./dev` ignores Ctrl-C until here
+        signal.signal(end, signal.default_int_handler)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["engine"]:
-        return steps.main(given[1:])
-    args = parse(given)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    progress = Progress()
     try:
+        if given[:1] == ["engine"]:
+            return steps.main(given[1:])
+        args, progress = parse(given), Progress()
         if args.lesson is None:
             overview(find(), progress, "All done.")
             return 0

@@ -215,6 +215,12 @@ WRONG: Sequence[Answer] = [
     Answer(11, "workers", [(DEVELOP, "place, shard=shard, workers=4)")], "workers"),
     Answer(11, "half of them", [("for shard in shards:", "for shard in shards[:1]:")], "serve all"),
     Answer(12, "undone in order", [("reversed(begun)", "begun")], "in the opposite order"),
+    Answer(
+        12,
+        "noted afterwards",
+        [(BOOK, "\n".join(reversed(BOOK.rstrip().split("\n"))) + "\n")],
+        "note a booking before you ask for it",
+    ),
     Answer(12, "not undone", [(UNDO, "")], "in the opposite order"),
     Answer(12, "no failure", [(FAIL, 'return "sorry"')], "raise replay.Failed after"),
     Answer(
@@ -365,7 +371,11 @@ RIGHT: Sequence[Answer] = [
         11, "mapped", [(HASHED, "list(map(lambda m: replay.Shard.hashed(m, COUNT), range(COUNT)))")]
     ),
     Answer(11, "backwards", [("for shard in shards:", "for shard in reversed(shards):")]),
-    Answer(12, "noted afterwards", [(BOOK, "\n".join(reversed(BOOK.rstrip().split("\n"))) + "\n")]),
+    Answer(
+        12,
+        "the newest in front",
+        [("begun.append(part)", "begun.insert(0, part)"), ("reversed(begun)", "begun")],
+    ),
     Answer(
         12,
         "popped",

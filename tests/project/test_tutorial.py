@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -482,9 +483,10 @@ class Learner:
             assert running.join() == 0, self._report(line)
 
     def _start(self, line: str) -> Running:
-        words = line.split()
+        words, before = line.split(), None
         if words[:2] == ["./dev", "tutorial"]:
             command = tutorial(*words[2:])
+            before = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # as ./dev does
         else:
             assert words[0].startswith(".venv/bin/"), f"{line}: a command that no test can run"
             command = [str(Path(sys.executable).with_name(words[0][10:])), *words[1:]]
@@ -495,6 +497,7 @@ class Learner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=before,
         )
         return Running(process, self._changed)
 

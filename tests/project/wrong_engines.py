@@ -88,6 +88,8 @@ WRONG = [
     wrong(1, "does all again", "goes_on", "event.key not in answered", "True"),
     wrong(1, "one answer for all calls of a target", "told_apart",
           'self.counts[place] += 1', 'self.counts[place] += 0'),
+    wrong(1, "answers that have not come yet", "told_apart",
+          "if event.type == RESPONSE and event.id <= upto", "if event.type == RESPONSE"),
     wrong(1, "answers in the order of arrival", "told_apart",
           "answers = [self._answer(event) for event in found if event is not None]",
           "arrived = sorted((e for e in found if e), key=lambda event: event.id)\n"

@@ -38,9 +38,10 @@ def check(events: Sequence[Event]) -> list[Claim]:
             f"the log has {calls(long, 'book')}: call ctx.exec_activity(book, part) in the loop",
         ),
         Claim(
-            "what was booked is undone, the newest first, each once",
-            undone in (PARTS[1::-1], PARTS[::-1]),
-            f"the log has {undone}: undo the bookings that have begun, in the opposite order",
+            "what has begun is undone, the newest first, each once",
+            undone == PARTS[::-1],
+            f"the log has {undone}: note a booking before you ask for it, and undo all that have"
+            " begun, in the opposite order",
         ),
         Claim(
             "the run of that trip has failed, after all is undone",

@@ -104,6 +104,7 @@ def told_apart(engine: Engine, folder: Path) -> None:
     """Each call gets its own answer, also several of one activity, and several at once.
 
     The n-th call of a target has the number n-1, and answers come in the order of the calls.
+    A response with an id above `upto` has not come yet.
     """
 
     def twice(_: None) -> Steps:
@@ -126,6 +127,8 @@ def told_apart(engine: Engine, folder: Path) -> None:
     history = log.history("ns/twice/2/0")
     added = engine.Replay(twice, history, history[-1].id).run()
     same(added[0].value, ["half/0", "half/1", "gate/0"], "the answers are")
+    added = engine.Replay(twice, history, history[-2].id).run()
+    same(added, [], "while the last response is above `upto`, the log lacks")
 
 
 def wrong_code(engine: Engine) -> Iterator[Any]:
