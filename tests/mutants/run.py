@@ -41,7 +41,7 @@ NO_PROOF = (
 EVERYTHING = (["tests", "-m", "not slow"], ["tests", "-m", "slow"])
 #: Seconds after which tests that do not end prove nothing.
 LIMIT, NAMED_LIMIT = 600, 240  # of all tests, and of those that a patch names
-OPTIONS = ("-p", "no:cacheprovider")
+OPTIONS = ("-p", "no:cacheprovider", "-p", "pytest_cov", "-p", "replay.tools.pytest_plugin")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -88,8 +88,12 @@ def compiled() -> Iterator[Path]:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """What pytest needs to import the library from a copy."""
-    return os.environ | {"PYTHONPATH": str(tree), "COLUMNS": "1000"}  # or names of tests are cut
+    """What pytest needs to import the library from a copy, and no plugin that it does not need.
+
+    To load those takes as long as all the rest of a test.
+    """
+    found = os.environ | {"PYTHONPATH": str(tree), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return found | {"COLUMNS": "1000"}  # or names of tests are cut
 
 
 def run_tests(
@@ -153,7 +157,8 @@ def unfounded(outcomes: Sequence[Outcome], server: str, original: Path) -> str:
     if not tests:
         return ""
     with copied(original) as tree:
-        return run_tests(tree, tests, server, on_servers=True)
+        several = ["-p", "xdist", "-n", str(2 * (os.cpu_count() or 1))]
+        return run_tests(tree, [*several, *tests], server, on_servers=True)
 
 
 @contextlib.contextmanager
