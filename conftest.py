@@ -74,10 +74,14 @@ def _servers(config: pytest.Config) -> list[tuple[str, str]]:
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Measure no coverage where the same is done a thousand times: it takes three times as long."""
+    """Measure no coverage where the same is done a thousand times: it takes three times as long.
+
+    Nor where what SQLite has shown is done again on a server: `tests/storage` covers that one.
+    """
     for item in items:
         often = item.location[0].startswith(("tests/crash/", "tests/project/", "tests/simulation/"))
-        if often or item.get_closest_marker("slow"):
+        again = "mariadb" in item.name and not item.location[0].startswith("tests/storage/")
+        if often or again or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import replay.retention
 from replay import Client, Shard
-from tests.crash.point import AFTER, BEFORE, Point, watch
+from tests.crash.point import AFTER, BEFORE, Point, points, watch
 from tests.crash.test_points import LIMIT, NOWHERE, forks
 from tests.support import START, Clock, dump, listing, restore, rows, stepped
 from tests.test_retention import DAY, NOW, Cluster, emptied
@@ -72,7 +72,7 @@ def test_l9_a_process_dies_at_each_statement_of_a_prune(
         assert sorted(listing(client)) == ([] if forget else sorted(emptied("r", "s")))
     assert total is not None
     assert total > 30
-    for at in range(1 + part, total + 1, PARTS):
+    for at in points(total, how, url)[part::PARTS]:
         with stepped(url) as client:
             restore(client, backup)
         assert die(forks, url, at, how, forget) == (-signal.SIGKILL, None)

@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerContext
 import pytest
 
 from replay import ActivityContext, Client, register_activity
-from tests.crash.point import AFTER, BEFORE, Point, watch
+from tests.crash.point import AFTER, BEFORE, Point, points, watch
 from tests.crash.test_points import LIMIT, NOWHERE, clear, forks
 from tests.support import Clock, drain, mine, raw, request, rows, stepped
 from tests.test_exactly_once import key
@@ -108,7 +108,7 @@ def test_v4_a_process_dies_at_each_statement_of_an_outbox(
     prepared(url)
     status, total = die(forks, url, "send", NOWHERE, how)
     assert (status, total is not None and total > 20) == (0, True)
-    for at in range(1 + part, (total or 0) + 1, PARTS):
+    for at in points(total or 0, how, url)[part::PARTS]:
         assert die(forks, url, "send", at, how) == (-signal.SIGKILL, None)
         with stepped(url) as client:
             drain(mover(client))
@@ -128,7 +128,7 @@ def test_v5_a_process_dies_at_each_statement_of_a_step(
     prepared(url)
     status, total = die(forks, url, "serve", NOWHERE, how)
     assert (status, total is not None and total > 10) == (0, True)
-    for at in range(1 + part, (total or 0) + 1, PARTS):
+    for at in points(total or 0, how, url)[part::PARTS]:
         assert die(forks, url, "serve", at, how) == (-signal.SIGKILL, None)
         with stepped(url) as client:
             answered = "SELECT run FROM replay_events WHERE type = 5 ORDER BY run"

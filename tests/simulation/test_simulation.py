@@ -32,7 +32,7 @@ from tests.simulation.run import many, once, quiet, sweep
 from tests.simulation.world import HAPPENINGS, simulate
 
 HISTORIES = 100
-SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 1000, 100))]
+SEEDS = [0, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in range(200, 600, 100))]
 SEEDS += [pytest.param(PRUNES_FROM, marks=pytest.mark.slow), PRUNES_FROM + ENDINGS_FROM]
 SEEDS += [ENDINGS_FROM, pytest.param(ENDINGS_FROM + HISTORIES, marks=pytest.mark.slow)]
 
