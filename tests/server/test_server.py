@@ -1322,13 +1322,17 @@ def test_l7_a_claim_whose_caller_has_gone_leaves_nothing_behind(tmp_path: Path, 
     """L7, G1: the database takes a moment to give a name: nobody else waits for it afterwards."""
     name = "consumer/x"
     with serving(f"sqlite:///{tmp_path / 'replay.db'}") as server, connect(server.base()) as other:
-        host, asked, answer = server.host(), threading.Event(), threading.Event()
+        host = server.host()
+        asked, answer, done = threading.Event(), threading.Event(), threading.Event()
         claim = host.log.claim
 
         def slow(name: str, wait: float) -> int | None:
             asked.set()
             assert answer.wait(LIMIT)
-            return claim(name, wait)
+            try:
+                return claim(name, wait)
+            finally:
+                done.set()
 
         async def go_away() -> None:
             session = await host.begin(ANYBODY)
@@ -1339,6 +1343,7 @@ def test_l7_a_claim_whose_caller_has_gone_leaves_nothing_behind(tmp_path: Path, 
                 if gone == "session":
                     host.end(session)
                 answer.set()
+                await asyncio.to_thread(done.wait, LIMIT)  # whoever still waits for that
                 await asyncio.gather(task, *host._tasks, return_exceptions=True)
             host.end(session)
             await asyncio.gather(*host._tasks)
