@@ -158,7 +158,7 @@ def unfounded(outcomes: Sequence[Outcome], server: str, original: Path) -> str:
     if not tests:
         return ""
     with copied(original) as tree:
-        several = ["-p", "xdist", "-n", str(2 * (os.cpu_count() or 1))]
+        several = ["-p", "xdist", "--dist", "worksteal", "-n", str(2 * (os.cpu_count() or 1))]
         return run_tests(tree, [*several, *tests], server, on_servers=True)
 
 
