@@ -76,7 +76,7 @@ M = TypeVar("M")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: What `run_workflow` takes, and what `signal_run` takes.
+#: The arguments of `run_workflow`, and those of `signal_run`.
 Start = tuple[str, str | Callable[..., Any], str, Any]
 Sending = tuple[str, str | Callable[..., Any], str, int | IntEnum | SignalType[Any], Any, str]
 Checked = tuple[signals.Run, int | IntEnum, Any, str]
@@ -109,10 +109,11 @@ class Closed(Error, RuntimeError):
 
 def _portions(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
     """Divide `items` into what one transaction holds."""
-    while items:
-        count = fitting(size(each) for each in items[:MOST_ROWS])
-        yield items[:count]
-        items = items[count:]
+    start = 0
+    while start < len(items):
+        count = fitting(size(each) for each in items[start : start + MOST_ROWS])
+        yield items[start : start + count]
+        start += count
 
 
 def event_filter(

@@ -52,6 +52,7 @@ from .storage.database import (
     Unavailable,
     chunks,
     entered,
+    firsts,
     for_each,
     from_text,
     placeholders,
@@ -361,10 +362,7 @@ class Log:
         They are one transaction, so they must be few and small enough for one.
         """
         known = self.among(events[0].type, [event.key for event in events])
-        new: list[bool] = []
-        for event in events:
-            new.append(event.text not in known)
-            known.add(event.text)
+        new = firsts((event.text for event in events), known)
         fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
         stored = iter(self.commit(fresh) if fresh else ())
         return [is_new and next(stored) for is_new in new]
@@ -460,11 +458,7 @@ class Log:
         for type, key in known:
             if key not in wanted[type]:
                 raise NameCollision(f"the log's {key!r} and a new key are equal {_CONVERT}")
-        new = []
-        for row in rows:
-            new.append((row[5], row[0]) not in known)
-            known.add((row[5], row[0]))
-        return new
+        return firsts(((row[5], row[0]) for row in rows), known)
 
     def _existing(self, type: int, keys: Sequence[str]) -> Iterator[str]:
         for row in self.database.query_each(_KNOWN, keys, type):

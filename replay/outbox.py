@@ -18,7 +18,6 @@ Left to `replay.client`: the name under which users call this.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar, overload
@@ -269,12 +268,9 @@ class Mover(Consumer):
         One that comes in between makes the transaction fail.  An INSERT that skips duplicates would
         also skip a signal whose id a reader has just fenced.
         """
-        marks = defaultdict(list)
-        for mark, row in sent.items():
-            marks[row[0]].append(mark)
-        for namespace, group in marks.items():
-            for (mark,) in self._log.database.query_each(signals.KNOWN, group, namespace):
-                sent.pop(mark, None)
+        marks = ((row[0], mark) for mark, row in sent.items())
+        for mark in signals.known_marks(self._log, marks):
+            sent.pop(mark, None)
         self._signalled = bool(sent)
         for row in sent.values():
             yield insertion("replay_signals", signals.COLUMNS, [row])

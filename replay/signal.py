@@ -47,6 +47,7 @@ from .storage.database import (
     Row,
     Statement,
     chunks,
+    firsts,
     from_text,
     later,
     to_text,
@@ -71,7 +72,7 @@ _SENT = f"id, namespace, workflow, run, type, {MESSAGE}, created_at"
 _SIZE = 6  # the column of those that has a message's size
 #: A row of replay_cursors that is no consumer: the id up to which signals are compared with awaits.
 SEEN = "replay_signal/seen"
-KNOWN = "SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ?"
+_KNOWN = "SELECT hash FROM replay_signals WHERE namespace = ? AND hash IN ?"
 _RANGES = 50  # iterations whose awaits one query finds
 Run = tuple[str, str, str]
 
@@ -132,7 +133,7 @@ def send(
 
     Raises `InvalidName`, `InvalidSignal`, `MessageError`.
     """
-    return store(events, *prepared(events, run, signal, message, external_id))
+    return store(events, prepared(events, run, signal, message, external_id))
 
 
 def prepared(
@@ -169,36 +170,35 @@ def checked(run: Run, signal: int | IntEnum, message: Any, external_id: str) -> 
         raise InvalidSignal(f"external id {external_id!r:.300}: {error}") from error
 
 
-def store(
-    events: Log, run: Run, type: int, raw: bytes | None, external_id: str, mark: bytes
-) -> bool:
+def store(events: Log, signal: Signal) -> bool:
     """Store a checked signal.  Returns False if it is there already."""
-    signals = [Signal(run, type, raw, external_id, mark)]
     while True:
         with contextlib.suppress(Duplicate, IdTaken):
-            return _store(events, signals, Look(KNOWN, mark, (run[0],)))
+            return _store(events, [signal], Look(_KNOWN, signal.mark, (signal.run[0],)))
 
 
 def store_all(events: Log, sent: Sequence[Signal]) -> list[bool]:
     """Store those of these signals that are new, in one transaction.  Returns which were (S1)."""
     while True:
-        marks = defaultdict(list)
-        for each in sent:
-            marks[each.run[0]].append(each.mark)
-        known = {
-            mark
-            for namespace, some in marks.items()
-            for (mark,) in events.database.query_each(KNOWN, some, namespace)
-        }
-        new: list[bool] = []
-        for each in sent:
-            new.append(each.mark not in known)
-            known.add(each.mark)
+        known = known_marks(events, ((each.run[0], each.mark) for each in sent))
+        new = firsts((each.mark for each in sent), known)
         fresh = [each for each, is_new in zip(sent, new, strict=True) if is_new]
         with contextlib.suppress(Duplicate, IdTaken):
             if fresh:
                 _store(events, fresh)
             return new
+
+
+def known_marks(events: Log, marks: Iterable[tuple[str, bytes]]) -> set[bytes]:
+    """Return those hashes, each given with its namespace, whose signals are stored (S1)."""
+    of: dict[str, list[bytes]] = defaultdict(list)
+    for namespace, mark in marks:
+        of[namespace].append(mark)
+    return {
+        mark
+        for namespace, some in of.items()
+        for (mark,) in events.database.query_each(_KNOWN, some, namespace)
+    }
 
 
 def _store(events: Log, sent: Sequence[Signal], look: Look | None = None) -> bool:

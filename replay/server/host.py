@@ -277,7 +277,10 @@ class Host:
             yield
         finally:
             rest = self.time() - began - _SHORT
-            self._loop.call_later(rest, turn.release) if rest > 0 else turn.release()
+            if rest > 0:
+                self._loop.call_later(rest, turn.release)
+            else:
+                turn.release()
 
     async def in_turn(self, client: str, function: Callable[..., T], *arguments: Any) -> T:
         """As `run`, for a call that may be costly."""

@@ -248,8 +248,8 @@ class ReplayService:
         raw = checked_raw(_any(request), host.log, what)
         if raw is None:
             host.log.check_none(request.namespace, what)
-        arguments = (host.log, run, type, raw, request.external_id, mark)
-        return replaypb_pb2.OK(ok=await host.run(signals.store, *arguments))
+        sent = signals.Signal(run, type, raw, request.external_id, mark)
+        return replaypb_pb2.OK(ok=await host.run(signals.store, host.log, sent))
 
     async def RequestActivity(
         self, who: Principal, request: replaypb_pb2.KeyMessage

@@ -200,6 +200,15 @@ def chunks(items: Sequence[T], size: int = 500) -> Iterable[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def firsts(values: Iterable[T], known: set[T]) -> list[bool]:
+    """For each value, whether it is neither known nor earlier among the values."""
+    found = []
+    for value in values:
+        found.append(value not in known)
+        known.add(value)
+    return found
+
+
 class Statement(NamedTuple):
     """One statement of a transaction.
 

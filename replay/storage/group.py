@@ -60,8 +60,8 @@ class Member:
     """
 
     __slots__ = (
-        *("alarm", "alone", "answer", "ids", "look"),
-        *("publish", "rows", "sent", "size", "statements", "table"),
+        *("alarm", "alone", "answer", "look", "publish"),
+        *("rows", "sent", "size", "statements", "table"),
     )
 
     def __init__(
@@ -82,7 +82,6 @@ class Member:
         self.sent = False  # whether it may have been stored
         self.alone = False  # whether its own thread is to commit it
         self.answer: bool | OutcomeUnknown | None = None  # whether it was stored
-        self.ids: list[int] = []
 
     def count(self) -> int:
         """How many statements and rows there are."""
@@ -236,23 +235,21 @@ class Group:
 
     def _write(self, group: Sequence[Member]) -> None:
         """Store a group in one transaction, and publish it before the next one can begin."""
-        inserting: dict[tuple[str, str], list[Member]] = {}
+        tables: dict[tuple[str, str], list[Member]] = {}
         for member in group:
-            if member.rows:
-                inserting.setdefault(member.table, []).append(member)
+            tables.setdefault(member.table, []).append(member)
         statements = [each for member in group for each in member.statements]
         inserts = [
-            Insert(*table, [row for member in members for row in member.rows])
-            for table, members in inserting.items()
+            Insert(*table, rows)
+            for table, members in tables.items()
+            if (rows := [row for member in members for row in member.rows])
         ]
 
         def publish(ids: list[int]) -> None:
             numbers = iter(ids)
-            for member in itertools.chain(*inserting.values()):
-                member.ids = list(itertools.islice(numbers, len(member.rows)))
-            for member in group:
+            for member in itertools.chain(*tables.values()):
                 try:
-                    member.publish(member.ids)
+                    member.publish(list(itertools.islice(numbers, len(member.rows))))
                 finally:
                     member.answer = True
 

@@ -72,9 +72,9 @@ class Sqlite(Database):
     )
 
     def __init__(self, path: str, options: dict[str, str], *, to_read: bool = False) -> None:
-        self._synchronous = options.pop("synchronous", "full")
-        if self._synchronous not in ("full", "normal"):
-            raise BadUrl(f"synchronous={self._synchronous} in the URL: expected full or normal")
+        synchronous = options.pop("synchronous", "full")
+        if synchronous not in ("full", "normal"):
+            raise BadUrl(f"synchronous={synchronous} in the URL: expected full or normal")
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
@@ -94,7 +94,7 @@ class Sqlite(Database):
             self._connection = self._connect(path)
             try:
                 self._use_wal()
-                self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
+                self._connection.execute(f"PRAGMA synchronous={synchronous}")
                 self._require_write()
                 if path != ":memory:":
                     for file, found in [(each, os.stat(each)) for each in self._files]:

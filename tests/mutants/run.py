@@ -42,6 +42,7 @@ NO_PROOF = (
 EVERYTHING = (["tests", "-m", "not slow"], ["tests", "-m", "slow"])
 #: Seconds after which tests that do not end prove nothing.
 LIMIT, NAMED_LIMIT = 600, 240  # of all tests, and of those that a patch names
+JOBS = 2 * (os.cpu_count() or 1)  # at once
 OPTIONS = ("-p", "no:cacheprovider", "-p", "pytest_cov", "-p", "replay.tools.pytest_plugin")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", re.MULTILINE)
 
@@ -158,7 +159,7 @@ def unfounded(outcomes: Sequence[Outcome], server: str, original: Path) -> str:
     if not tests:
         return ""
     with copied(original) as tree:
-        several = ["-p", "xdist", "--dist", "worksteal", "-n", str(2 * (os.cpu_count() or 1))]
+        several = ["-p", "xdist", "--dist", "worksteal", "-n", str(JOBS)]
         return run_tests(tree, [*several, *tests], server, on_servers=True)
 
 
@@ -246,9 +247,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="begin no patch later (default: no limit)"
     )
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many at once"
-    )
+    parser.add_argument("-j", "--jobs", type=int, default=JOBS, help="how many at once")
     given = parser.parse_args()
     if given.name and given.changed is not None:
         parser.error("give names or --changed, not both")

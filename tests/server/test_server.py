@@ -1343,7 +1343,7 @@ def test_l7_a_claim_whose_caller_has_gone_leaves_nothing_behind(tmp_path: Path, 
                 if gone == "session":
                     host.end(session)
                 answer.set()
-                await asyncio.to_thread(done.wait, LIMIT)  # whoever still waits for that
+                await asyncio.to_thread(done.wait, LIMIT)  # whether the task waits for that or not
                 await asyncio.gather(task, *host._tasks, return_exceptions=True)
             host.end(session)
             await asyncio.gather(*host._tasks)
