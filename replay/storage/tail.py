@@ -121,6 +121,7 @@ class Tail:
 
     def _begin_after(self, end: int) -> None:
         self._events, self._sums, self.end = [], [0], end
+        self._early = {id: event for id, event in self._early.items() if id > end}
         self._wake_all()
 
     def drop(self, floor: int) -> None:
@@ -156,6 +157,8 @@ class Tail:
                 self._begin_after(new[-1].id)
             else:
                 self._put(new)
+            for event in new if self._early else ():
+                self._early.pop(event.id, None)
             self._put_early()
 
     def join(self, events: list[Event]) -> None:
@@ -170,6 +173,8 @@ class Tail:
                 self._put(events)
             elif not events or events[-1].id > self.end:
                 self._early.update((event.id, event) for event in events)
+                if len(self._early) > _EVENTS or sum(map(_size, self._early.values())) > _BYTES:
+                    self._early.clear()  # they are read
                 self._poke.ring()
             self._put_early()
 
@@ -181,9 +186,8 @@ class Tail:
         while (event := self._early.get(self.end + len(found) + 1)) is not None:
             found.append(event)
         self._put(found)
-        self._early = {id: event for id, event in self._early.items() if id > self.end}
-        if len(self._early) > _EVENTS or sum(map(_size, self._early.values())) > _BYTES:
-            self._early.clear()  # they are read
+        for event in found:
+            self._early.pop(event.id, None)
 
     @staticmethod
     def _dense(events: list[Event]) -> bool:
