@@ -43,6 +43,7 @@ TABLES = [
     ("replay_signal_awaits", "awaits and their timeouts"),
     ("replay_runs", "each run's status, to list them"),
     ("replay_inbox", "what your transactions have sent"),
+    ("replay_processes", "the processes that are alive"),
 ]
 #: Each row of a process: module, purpose, what it reads, what it adds, what it calls.
 ROWS = [
@@ -58,7 +59,7 @@ LEGEND = (
     "    com RUN_COMPLETED    (a restart: com and cre)"
 )
 TOP, STEP, TALL = 96, 83, 70  # of the rows
-TABLE_STEP, TABLE_TALL = 72, 62  # of the tables
+TABLE_STEP, TABLE_TALL = 64, 56  # of the tables
 
 
 def text(x: int, y: int, words: str, kind: str = "", anchor: str = "start") -> str:

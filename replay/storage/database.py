@@ -36,7 +36,7 @@ log = logging.getLogger("replay")
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: The row of `replay_meta` that says up to which id missing ids are final (L9).
 FLOOR = "retention_floor"
 #: And the one that each transaction changes that takes a cursor or that prunes: so they come one
@@ -519,6 +519,7 @@ TABLES = {
     " status TINYINT, started_at TIME, ended_at TIME?",
     "replay_inbox": "id ID, namespace NAME, workflow NAME, run NAME, type TINYINT?,"
     " external_id NAME?, message BLOB?, created_at TIME, error NAME?",
+    "replay_processes": "id ID, consumer NAME, process NAME, address NAME, lease_until TIME",
     "replay_meta": "name PRIMARY, value NAME",
 }
 _TYPES = {
@@ -545,6 +546,7 @@ INDEXES = (
     ("replay_parked", "by_key", False, "`key`"),
     ("replay_runs", "by_workflow", False, "namespace, workflow, status"),
     ("replay_inbox", "by_error", False, "error, id"),
+    ("replay_processes", "by_process", True, "consumer, process"),
 )
 
 

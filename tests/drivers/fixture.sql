@@ -83,9 +83,10 @@ CREATE TABLE replay_meta (`name` VARCHAR(255) PRIMARY KEY NOT NULL, `value` VARC
 INSERT INTO "replay_meta" VALUES('retention_floor','0');
 INSERT INTO "replay_meta" VALUES('retention_turn','30');
 INSERT INTO "replay_meta" VALUES('log_id','0123456789abcdef0123456789abcdef');
-INSERT INTO "replay_meta" VALUES('schema_version','3');
+INSERT INTO "replay_meta" VALUES('schema_version','4');
 CREATE TABLE replay_parked (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `consumer` VARCHAR(255) NOT NULL, `event_id` BIGINT NOT NULL, `key` VARCHAR(512) NOT NULL, `attempts` INT NOT NULL, `next_at` DATETIME NOT NULL, `error` TEXT NOT NULL);
 INSERT INTO "replay_parked" VALUES(2,'activity/ns/stumble',15,'ns/fail/parked/0/stumble/0',2,'2030-01-01 00:00:03.000','ValueError: attempt 2 of those that fail');
+CREATE TABLE replay_processes (`id` INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, `consumer` VARCHAR(255) NOT NULL, `process` VARCHAR(255) NOT NULL, `address` VARCHAR(255) NOT NULL, `lease_until` DATETIME NOT NULL);
 CREATE TABLE replay_runs (`id` INTEGER PRIMARY KEY NOT NULL, `namespace` VARCHAR(255) NOT NULL, `workflow` VARCHAR(255) NOT NULL, `run` VARCHAR(255) NOT NULL, `iteration` INT NOT NULL, `status` TINYINT NOT NULL, `started_at` DATETIME NOT NULL, `ended_at` DATETIME);
 INSERT INTO "replay_runs" VALUES(1,'ns','greet','done',0,3,'2030-01-01 00:00:00.000','2030-01-01 00:00:00.000');
 INSERT INTO "replay_runs" VALUES(2,'ns','nap','done',0,3,'2030-01-01 00:00:00.000','2030-01-01 00:00:01.000');
@@ -122,6 +123,7 @@ CREATE UNIQUE INDEX replay_parked_by_event ON replay_parked (consumer, event_id)
 CREATE INDEX replay_parked_by_key ON replay_parked (`key`);
 CREATE INDEX replay_runs_by_workflow ON replay_runs (namespace, workflow, status);
 CREATE INDEX replay_inbox_by_error ON replay_inbox (error, id);
+CREATE UNIQUE INDEX replay_processes_by_process ON replay_processes (consumer, process);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('replay_events',60);
 INSERT INTO "sqlite_sequence" VALUES('replay_signals',3);
