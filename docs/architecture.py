@@ -151,7 +151,7 @@ def server() -> list[str]:
     parts.append(named_box(798, top + 40, 124, "remote.py", "instead of log.py"))
     parts.append(text(938, top + 62, "the same consumers as above; or", "small"))
     parts.append(text(938, top + 82, "programs in any language", "small"))
-    parts.append('<path d="M152 610V715H398m-7 -4L398 715l-7 4M145 617L152 610l7 7"/>')
+    parts.append('<path d="M152 676V715H398m-7 -4L398 715l-7 4M145 683L152 676l7 7"/>')
     parts.append(arrow(666, top + 62, 798, "read", "gRPC: events"))
     parts.append(arrow(798, top + 94, 666, "add", "commits"))
     return parts
