@@ -26,11 +26,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from .client import Client, consumer_name
-from .consumer import Batch, Consumer, Metrics, Window
+from .client import Client
+from .consumer import Batch, Consumer, Metrics, Window, consumer_name
 from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
 from .log import Attempts, Log, Parked
 from .shard import Shard
+from .sharing import divided
 from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
 from .storage.database import Error, StatementFailed
@@ -164,6 +165,9 @@ class _Running:
     result: Future[Any]
 
 
+_Tasks = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+
+
 class _Workers:
     """Threads that execute requests.
 
@@ -173,8 +177,9 @@ class _Workers:
     def __init__(self, count: int, name: str) -> None:
         self.count = count
         self._left, self._name = count, name
-        self._threads = 0
-        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads = self._busy = self._users = 0
+        self._refused: set[Callable[[], object]] = set()
+        self._tasks: _Tasks = SimpleQueue()
         self._lock = threading.Lock()
         #: The executions that nobody waits for any more.
         self._abandoned: set[Future[Any]] = set()
@@ -182,17 +187,36 @@ class _Workers:
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """Execute `function` in a thread."""
         result: Future[Any] = Future()
-        self._tasks.put((result, function))
-        if self._left:
-            self._left, self._threads = self._left - 1, self._threads + 1
-            name = f"{self._name}_{self._threads}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+        with self._lock:
+            self._busy += 1
+            self._tasks.put((result, function))
+            if self._left:
+                self._left, self._threads = self._left - 1, self._threads + 1
+                name = f"{self._name}_{self._threads}"
+                work = partial(self._work, self._tasks)
+                threading.Thread(target=work, name=name, daemon=True).start()
         return result
 
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
+    def has_room(self, wake: Callable[[], object]) -> bool:
+        """Whether a thread is free.  Otherwise `wake` is called when one is."""
+        with self._lock:
+            if self._busy < self.count:
+                return True
+            self._refused.add(wake)
+            return False
+
+    def _free(self) -> None:
+        self._busy -= 1
+        while self._refused:
+            self._refused.pop()()
+
+    def _work(self, tasks: _Tasks) -> None:
+        while (task := tasks.get()) is not None:
             result, function = task
-            if result.set_running_or_notify_cancel():
+            if not result.set_running_or_notify_cancel():
+                with self._lock:
+                    self._free()
+            else:
                 try:
                     finish = partial(result.set_result, function())
                 except BaseException as error:  # for the thread that takes the result
@@ -202,6 +226,7 @@ class _Workers:
                     if result in self._abandoned:
                         self._abandoned.discard(result)
                         return  # another thread has its place
+                    self._free()
 
     def abandon(self, result: Future[Any]) -> bool:
         """Wait no more for what a thread executes, and let another one take its place.
@@ -213,16 +238,26 @@ class _Workers:
                 return False
             self._abandoned.add(result)
             self._left += 1
+            self._free()
             return True
 
     def lost(self) -> int:
         """How many threads are abandoned."""
         return len(self._abandoned)
 
-    def end(self) -> None:
-        """Have each thread end after what it executes."""
-        for _ in range(self._threads):
-            self._tasks.put(None)
+    def join(self) -> None:
+        """Take note of one more consumer that executes with these threads."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        """Take note of one less.  After the last one, each thread ends after what it executes."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                for _ in range(self._threads):
+                    self._tasks.put(None)
+                self._left, self._threads, self._tasks = self.count, 0, SimpleQueue()
 
 
 class ActivityConsumer(Consumer):
@@ -239,6 +274,7 @@ class ActivityConsumer(Consumer):
         signature: Signature,
         shard: Shard | None,
         workers: int,
+        crew: _Workers | None = None,
         retry: Retry | None,
         timeout: timedelta | None,
         metrics: Metrics | None,
@@ -251,6 +287,9 @@ class ActivityConsumer(Consumer):
         self._takes, self._returns = signature
         self._shard = shard
         self._workers = workers
+        #: The threads that it shares with the other shards of this process.
+        self._crew = crew
+        self._crowded = False  # because the others have them all
         self._policy, self._timeout = retry or FOR_EVER, timeout
         self._transactional = transactional
         #: The requests and attempts whose statements this step stores, by their keys.
@@ -270,7 +309,7 @@ class ActivityConsumer(Consumer):
         """Execute requests in the thread that steps, one by one; `context` watches the timeout."""
         timeout = self._timeout
         self._context = lambda request, attempt: context(request, attempt, timeout)
-        self._workers, self._timeout = 1, None
+        self._workers, self._timeout, self._crew = 1, None, None
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`."""
@@ -283,8 +322,9 @@ class ActivityConsumer(Consumer):
 
     def claimed(self) -> None:
         """As in `Consumer`."""
-        if self._workers > 1 or self._timeout is not None:
-            self._pool = _Workers(self._workers, self.name)
+        if self._crew is not None or self._workers > 1 or self._timeout is not None:
+            self._pool = self._crew or _Workers(self._workers, self.name)
+            self._pool.join()
 
     def forget(self) -> None:
         """As in `Consumer`.  Requests that run now count as not executed."""
@@ -292,7 +332,7 @@ class ActivityConsumer(Consumer):
             running.result.cancel()
         self._running.clear()
         if self._pool is not None:
-            self._pool.end()
+            self._pool.leave()
             self._pool = None
 
     def executing(self) -> Sequence[str]:
@@ -349,7 +389,8 @@ class ActivityConsumer(Consumer):
         Each attempt that was abandoned may go on for ever.  So when there are as many as workers,
         nothing is handed out until one of them ends (E4).
         """
-        full = self._pool is not None and self._pool.lost() >= self._pool.count
+        assert self._pool is not None
+        full = self._pool.lost() >= self._pool.count
         if full and not self._full:
             _log.error(
                 "%s executes nothing more: %d attempts have not ended after their timeout;"
@@ -358,15 +399,19 @@ class ActivityConsumer(Consumer):
                 self._workers,
             )
         self._full = full
-        return not full and len(self._running) < self._workers
+        if full or len(self._running) >= self._workers:
+            return False
+        self._crowded = not self._pool.has_room(self.wake)
+        return not self._crowded
 
     def can_retry(self, parked: Parked) -> bool:
         """As in `Consumer`: not while the request runs, or while all workers are busy."""
-        return parked.event_id not in self._running and self._free()
+        idle = parked.event_id not in self._running
+        return idle and (self._pool is None or self._free())
 
     def blocked(self) -> datetime | None:
-        """As in `Consumer`: when to look again whether an abandoned attempt has ended."""
-        if self._pool is None or self._pool.lost() < self._pool.count:
+        """As in `Consumer`: when to look again whether a thread is free."""
+        if self._pool is None or (not self._crowded and self._pool.lost() < self._pool.count):
             return None
         return self._log.now() + timedelta(seconds=_BUSY)
 
@@ -433,7 +478,7 @@ class ActivityConsumer(Consumer):
             error = TimeoutError(f"the attempt has taken longer than {self._timeout}")
             self._fail(running.event, running.context.attempt, error, batch)
 
-    def _leave(self) -> None:
+    def give_up(self) -> None:
         """As in `Consumer`, after the workers have ended, or when it is time to stop."""
         try:
             while self._position is not None and self._running:
@@ -448,7 +493,7 @@ class ActivityConsumer(Consumer):
         except Error as error:
             _log.warning("%s: what it executed is executed again: %s", self.name, error)
             self._forget()
-        super()._leave()
+        super().give_up()
 
     def _execute(self, event: Event, context: ActivityContext) -> Any:
         self._executing.add(event.text)
@@ -550,6 +595,7 @@ def register_activity(
     *,
     name: str | None = None,
     shard: Shard | None = None,
+    shards: int | None = None,
     workers: int = 1,
     retry: Retry | None = None,
     timeout: timedelta | None = None,
@@ -561,16 +607,19 @@ def register_activity(
 
     The annotations of the message and of the result say what it takes and returns (J1, J3).  Make
     it idempotent: after a crash a request may be executed again (A1).  Workflows call it by `name`,
-    or else by the function's own name (N1).  Each call gets `backends`.  `shard` restricts it to a
-    part of the runs (H1).  With several `workers`, up to that many requests are executed at once,
-    in threads (A3).  `retry` says when a request is tried again and when no more (E3); without it,
-    a request is tried until it succeeds, unless the activity raises `GiveUp`.  An attempt that
-    takes longer than `timeout`, and calls no ``ctx.heartbeat()`` meanwhile, has failed (E4).
-    With `transactional`, ``ctx.cursor.execute(sql, parameters)`` records statements that are
-    executed exactly once, together with the response (V5).
-    Raises `BadSignature`, `BadAnnotation`, `BadRetry`, `InvalidName`, `AlreadyRegistered`,
-    `EmbeddedOnly` if `transactional` with a client of a server, or `ValueError` for fewer than one
-    worker.
+    or else by the function's own name (N1).  Each call gets `backends`.  With `shards`, all
+    processes that register the activity with the same number share its requests evenly (H3).
+    `shard` restricts it to a part of the runs that you choose (H1).  With several `workers`, up to
+    that many requests are executed at once, in threads (A3), which the shards of a process share.
+    `retry` says when a request is tried again and when no more (E3); without it, a request is tried
+    until it succeeds, unless the activity raises `GiveUp`.  An attempt that takes longer than
+    `timeout`, and calls no ``ctx.heartbeat()`` meanwhile, has failed (E4).  With `transactional`,
+    ``ctx.cursor.execute(sql, parameters)`` records statements that are executed exactly once,
+    together with the response (V5).
+
+    Raises `BadSignature`, `BadAnnotation`, `BadRetry`, `BadShard`, `InvalidName`,
+    `AlreadyRegistered`, `OtherShards`, `EmbeddedOnly` if `transactional` with a client of a server,
+    or `ValueError` for fewer than one worker.
     """
     signature = check_signature(activity, ACTIVITY)
     check_name("namespace", namespace)
@@ -581,18 +630,26 @@ def register_activity(
         raise BadRetry(f"activity {stored}: retry={retry!r}: expected a Retry(...)")
     if transactional:
         client.log_of(namespace).require_embedded(f"activity {stored}: transactional=True")
-    consumer = ActivityConsumer(
-        client.log_of(namespace),
-        namespace,
-        stored,
-        activity,
-        backends,
-        signature=signature,
-        shard=shard,
-        workers=workers,
-        retry=retry,
-        timeout=check_timeout(f"activity {stored}", timeout),
-        transactional=transactional,
-        metrics=metrics,
-    )
-    return client.add(consumer, start)
+    events, timeout = client.log_of(namespace), check_timeout(f"activity {stored}", timeout)
+    crew = _Workers(workers, f"activity/{namespace}/{stored}") if shards is not None else None
+
+    def make(shard: Shard | None) -> Consumer:
+        return ActivityConsumer(
+            events,
+            namespace,
+            stored,
+            activity,
+            backends,
+            signature=signature,
+            shard=shard,
+            workers=workers,
+            crew=crew,
+            retry=retry,
+            timeout=timeout,
+            transactional=transactional,
+            metrics=metrics,
+        )
+
+    if shards is None:
+        return client.add(make(shard), start)
+    return client.add(divided(client, events, make, shard, shards), start)

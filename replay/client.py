@@ -12,7 +12,6 @@ Left to `replay.workflow` and `replay.activity`: calling your functions.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import random
@@ -28,7 +27,7 @@ from typing import Any, Self, TypeVar, overload
 
 from . import retention
 from . import signal as signals
-from .consumer import Consumer, Handler
+from .consumer import Consumer, Handler, consumer_name
 from .failure import CANCEL, CANCELLED, FAILURE, RESERVED, RESULT, RunFailed, clean, read_failure
 from .log import EventsPruned, Log, pruned
 from .outbox import Mover, Outbox
@@ -45,6 +44,7 @@ from .query import (
 )
 from .retention import BadPrune, Policy, Removed, Retention
 from .server.proto.values_pb2 import Cancel, Failure
+from .sharing import Coordinator, Shares
 from .signature import (
     WORKFLOW,
     SignalType,
@@ -136,19 +136,6 @@ def event_filter(
 DELIVERED = tuple(type for type in EventType if type is not EventType.NOOP)
 
 
-def consumer_name(*parts: str) -> str:
-    """Make a cursor's name of other names; a name of more than 255 characters is shortened."""
-    name = "/".join(part for part in parts if part)
-    if len(name) > 255:
-        name = f"{name[:190]}#{hashlib.sha256(name.encode()).hexdigest()[:60]}"
-    return name
-
-
-def is_shortened(name: str) -> bool:
-    """Return whether `consumer_name` has shortened this name."""
-    return len(name) == 251 and name[190] == "#"
-
-
 class Client:
     """A client of one log: safe to use from any thread, and a context manager that closes itself.
 
@@ -162,6 +149,9 @@ class Client:
         self._start_loops = loops
         self._loops = self._serving()
         self._consumers: dict[str, Consumer] = {}
+        #: Shares out the shards of those with `shards`.
+        self.coordinator = Coordinator()
+        self._shares: dict[Log, Shares] = {}
         self._registering = threading.RLock()
         self._closed = False
 
@@ -173,6 +163,14 @@ class Client:
     def log_of(self, namespace: str) -> Log:
         """Return the log with the events of a namespace; "" stands for `Client.log`."""
         return self.log
+
+    def shares(self, log: Log) -> Shares:
+        """Return what knows which processes serve the consumers of a log (H3)."""
+        return self._shares.setdefault(log, Shares(log))
+
+    def settle(self, shares: Shares, consumer: str, shards: int) -> None:
+        """Make `shards` the number of a consumer's shards (H2).  Raises `OtherShards`."""
+        self._patiently(lambda: shares.settle(consumer, shards))
 
     @overload
     def run_workflow(

@@ -21,6 +21,7 @@ Left to the modules that follow: what an event means.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import random
@@ -146,6 +147,19 @@ def measured(
         log.exception("%s is not measured any more: its metrics function failed", consumer)
         return None
     return metrics
+
+
+def consumer_name(*parts: str) -> str:
+    """Make a cursor's name of other names; a name of more than 255 characters is shortened."""
+    name = "/".join(part for part in parts if part)
+    if len(name) > 255:
+        name = f"{name[:190]}#{hashlib.sha256(name.encode()).hexdigest()[:60]}"
+    return name
+
+
+def is_shortened(name: str) -> bool:
+    """Return whether `consumer_name` has shortened this name."""
+    return len(name) == 251 and name[190] == "#"
 
 
 class Consumer:
@@ -398,7 +412,7 @@ class Consumer:
         """
         self.ask_to_stop(timeout)
         if self._thread is None:
-            self._leave()
+            self.give_up()
         elif self._thread is not threading.current_thread():
             if self._thread.is_alive():  # unless its start was interrupted
                 self._thread.join(timeout)
@@ -450,14 +464,22 @@ class Consumer:
                 log.critical("%s ends", self.name, exc_info=True)
                 break
         self._log.tail.leave(self._waiter)
-        self._leave()
+        self.give_up()
         self._log.leave()
 
     def _wait(self, position: int) -> None:
         if (until := self.blocked()) is not None:
-            self._stop.wait(self._seconds_to(until))
+            self._log.tail.rest(self._waiter, self._seconds_to(until))
         else:
             self._log.tail.wait(self._waiter, position, self._until_due())
+
+    def is_owner(self) -> bool:
+        """Return whether this process owns the consumer's name."""
+        return self._position is not None
+
+    def is_running(self) -> bool:
+        """Return whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
 
     def is_ready(self) -> bool:
         """Return whether a step has anything to do now."""
@@ -485,7 +507,8 @@ class Consumer:
         """The time to wait for a moment, bounded, since the clock may step or the machine sleep."""
         return min(max(0.0, (moment - self._log.now()).total_seconds()), _WAIT)
 
-    def _leave(self) -> None:
+    def give_up(self) -> None:
+        """Store the cursor, and let others take over at once (L7)."""
         if (position := self._position) is None:
             self._log.disown(self.name)
             return

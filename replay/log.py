@@ -248,6 +248,11 @@ class Log:
         return self.database.name
 
     @property
+    def process(self) -> str:
+        """This process, as owners name it, with an empty domain."""
+        return self._process
+
+    @property
     def max_message(self) -> int:
         """The largest message, in bytes (N3)."""
         return self.database.max_message

@@ -6,8 +6,9 @@ names, which read the log from its beginning.  They do nothing again that was do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from .storage.database import Error
@@ -51,4 +52,27 @@ class Shard:
         """Return shard `m` of `n`, counted from 0.  Each run belongs to one of the `n` (H1)."""
         if not 0 <= m < n:
             raise BadShard(f"shard {m} of {n}: expected 0 to {n - 1}")
-        return cls(f"{m + 1}_of_{n}", lambda run: jump_hash(fnv1a(run.encode()), n) == m)
+        return cls(f"{m + 1}_of_{n}", lambda run: shard_of(run, n) == m)
+
+
+@lru_cache(maxsize=10_000)  # each of the n shards asks, for each event of the run
+def shard_of(run: str, n: int) -> int:
+    """Return the hashed shard of a run, counted from 0 (H1)."""
+    return jump_hash(fnv1a(run.encode()), n)
+
+
+def assigned(n: int, processes: Iterable[str]) -> dict[str, list[int]]:
+    """Return which of `n` shards each process is to own (H3).
+
+    Whoever computes this from the same processes gets the same.  All have n / processes, rounded
+    down or up.  Each shard goes to the process that comes first in an order of its own, unless that
+    one has its share; so a process that joins or leaves changes the owner of few others.
+    """
+    found: dict[str, list[int]] = {process: [] for process in processes}
+    for shard in range(n):
+        least, over = divmod(n, len(found))
+        larger = sum(len(shards) > least for shards in found.values())
+        most = least + (larger < over)
+        order = sorted(found, key=lambda process: (fnv1a(f"{shard}/{process}".encode()), process))
+        found[next(each for each in order if len(found[each]) < most)].append(shard)
+    return found

@@ -122,6 +122,7 @@ class WorkflowOptions(TypedDict, total=False):
     """The options of `replay.register_workflow`, which has their meaning and defaults."""
 
     shard: Shard | None
+    shards: int | None
     await_timeout: timedelta
     max_cached: int
     metrics: Metrics | None
@@ -132,6 +133,7 @@ class ActivityOptions(TypedDict, total=False):
     """The options of `replay.register_activity`, which has their meaning and defaults."""
 
     shard: Shard | None
+    shards: int | None
     workers: int
     metrics: Metrics | None
     start: bool

@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from .client import Client, consumer_name
-from .consumer import Batch, Consumer, Metrics
+from .client import Client
+from .consumer import Batch, Consumer, Metrics, consumer_name
 from .failure import CANCEL, CANCELLED, FAILURE, read_cancel
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .server.proto.values_pb2 import Cancel, Failure
 from .shard import Shard
+from .sharing import divided
 from .signature import WORKFLOW, Signature, check_signature, stored_name
 from .storage.database import later
 from .storage.event import UNKNOWN, Event, EventType, Key, check_name
@@ -422,6 +423,7 @@ def register_workflow(
     *,
     name: str | None = None,
     shard: Shard | None = None,
+    shards: int | None = None,
     await_timeout: timedelta = timedelta(hours=1),
     max_cached: int = 10_000,
     metrics: Metrics | None = None,
@@ -431,22 +433,30 @@ def register_workflow(
 
     The annotation of the message says what the workflow takes (J1, J3).  All these runs share one
     thread, so a function that blocks delays the others.  They are stored under `name`, or else
-    under the function's own name (N1).  `shard` restricts the consumer to a part of the runs (H1).
-    At most `max_cached` waiting runs stay in memory, and none that has waited for `await_timeout`
-    (R10).  Raises `BadSignature`, `BadAnnotation`, `InvalidName` or `AlreadyRegistered`.
+    under the function's own name (N1).  With `shards`, all processes that register the workflow
+    with the same number share its runs evenly (H3).  `shard` restricts the consumer to a part of
+    the runs that you choose (H1).  At most `max_cached` waiting runs of each shard stay in memory,
+    and none that has waited for `await_timeout` (R10).  Raises `BadSignature`, `BadAnnotation`,
+    `InvalidName`, `AlreadyRegistered`, `BadShard` or `OtherShards`.
     """
     signature = check_signature(workflow, WORKFLOW)
     check_name("namespace", namespace)
     stored = stored_name("workflow", workflow, name)
-    consumer = WorkflowConsumer(
-        client.log_of(namespace),
-        namespace,
-        stored,
-        workflow,
-        signature=signature,
-        shard=shard,
-        await_timeout=await_timeout,
-        max_cached=max_cached,
-        metrics=metrics,
-    )
-    return client.add(consumer, start)
+    events = client.log_of(namespace)
+
+    def make(shard: Shard | None) -> Consumer:
+        return WorkflowConsumer(
+            events,
+            namespace,
+            stored,
+            workflow,
+            signature=signature,
+            shard=shard,
+            await_timeout=await_timeout,
+            max_cached=max_cached,
+            metrics=metrics,
+        )
+
+    if shards is None:
+        return client.add(make(shard), start)
+    return client.add(divided(client, events, make, shard, shards), start)

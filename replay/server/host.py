@@ -29,6 +29,7 @@ from weakref import WeakValueDictionary
 from ..client import Client
 from ..consumer import Metrics, figures, lag_of, measured
 from ..log import LostOwnership, Move
+from ..sharing import Shares
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import Event, EventType
 from ..storage.tail import BATCH, Alarm, Waiter
@@ -151,6 +152,8 @@ class Session:
     losses: int
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     claims: dict[str, Claim] = field(default_factory=dict)
+    #: The consumers whose shards it shares.
+    shared: set[str] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     #: Held by the only large commit that is under way.
     large_commit: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -179,6 +182,7 @@ class Host:
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix=f"replay-locks-{name}")
         self._losses = self.log.refresh()
         self._owners: dict[str, Session] = {}
+        self._shares = Shares(self.log)
         self._turns: WeakValueDictionary[tuple[str, bool], asyncio.Lock] = WeakValueDictionary()
         self._news, self._released = Bell(), Bell()
         self._tasks: set[asyncio.Task[Any]] = set()  # kept here until they end
@@ -383,6 +387,11 @@ class Host:
             task.add_done_callback(self._tasks.discard)
 
     async def _give_up(self, session: Session) -> None:
+        for name in list(session.shared):
+            try:
+                await self.withdraw(session, name)
+            except DatabaseError as error:
+                log.warning("%s: others see it until its lease has run out: %s", name, error)
         for name in list(session.claims):
             try:
                 await self.release(session, name, None, None)
@@ -454,6 +463,29 @@ class Host:
                     self._claims.give_back(session.who.name, session.id)
                     self._released.ring(name.__eq__)
 
+    # Shards.
+
+    async def share(self, session: Session, name: str, shards: int) -> list[int]:
+        """As `Shares.share`, for a session."""
+        if name not in session.shared:
+            self._claims.take(session.who.name, session.id)
+            session.shared.add(name)
+        found = await self.finish(self._keep(self._shares.share, name, shards, session.id))
+        if session.ended.is_set():  # meanwhile
+            await self.withdraw(session, name)
+        return found
+
+    async def settle(self, name: str, shards: int) -> None:
+        """As `Shares.settle`."""
+        await self._keep(self._shares.settle, name, shards)
+
+    async def withdraw(self, session: Session, name: str) -> None:
+        """As `Shares.withdraw`, for a session."""
+        if name in session.shared:
+            session.shared.discard(name)
+            self._claims.give_back(session.who.name, session.id)
+            await self.finish(self._keep(self._shares.withdraw, name, session.id))
+
     # The end.
 
     def stop(self) -> None:
@@ -471,6 +503,7 @@ class Host:
             self.end(session)
         await asyncio.gather(*self._tasks)
         self.log.tail.leave(self._waiter)
+        await self._keep(self._shares.end)
         await self._loop.run_in_executor(None, self.client.close)
         self._pool.shutdown()
         self._keeper.shutdown()

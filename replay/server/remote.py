@@ -40,6 +40,7 @@ from ..log import Log, Move, Pace, Parked
 from ..projection import Run
 from ..query import ConsumerInfo, ParkedInfo, ParkedQuery, Queries, RunInfo, RunsQuery
 from ..retention import Found, Over, Policy, Removed, Retention
+from ..sharing import Shares
 from ..storage.codec import Codec, Sealer
 from ..storage.database import (
     BadUrl,
@@ -474,6 +475,28 @@ class RemoteLog(Log):
         return sum(self._call("Retry", request).count for request in requests)
 
 
+class RemoteShares(Shares):
+    """As `Shares`, where the server has the log: its session counts as a process."""
+
+    _log: RemoteLog
+
+    def share(self, consumer: str, shards: int, session: str = "") -> list[int]:
+        """As in `Shares`."""
+        request = pb.ShareRequest(consumer=consumer, shards=shards)
+        return list(self._log.ask("Share", request).shards)
+
+    def settle(self, consumer: str, shards: int) -> None:
+        """As in `Shares`."""
+        self._log.ask("Share", pb.ShareRequest(consumer=consumer, shards=shards, settle=True))
+
+    def withdraw(self, consumer: str, session: str = "") -> None:
+        """As in `Shares`."""
+        self._log.ask("Share", pb.ShareRequest(consumer=consumer))
+
+    def end(self) -> None:
+        """As in `Shares`.  Does nothing: nothing belongs to a thread."""
+
+
 class RemoteQueries(Queries):
     """Queries of a server's client about one of its logs."""
 
@@ -648,6 +671,10 @@ class RemoteClient(Client):
             if name not in self._logs:
                 self._logs[name] = RemoteLog(self._stubs, name, self._codec)
             return self._logs[name]
+
+    def shares(self, log: Log) -> Shares:
+        """As in `Client`."""
+        return self._shares.setdefault(log, RemoteShares(log))
 
     def queries(self, namespace: str) -> Queries:
         """As in `Client`."""

@@ -37,6 +37,7 @@ from ..consumer import Metrics
 from ..log import EventsPruned, Log, LostOwnership
 from ..query import BadQuery, QueryBehind
 from ..retention import BadPrune, StillServed, UnknownConsumer
+from ..sharing import OtherShards
 from ..signal import InvalidSignal
 from ..storage.database import Error, Unavailable
 from ..storage.event import InvalidName, MessageError, MessageTooLarge
@@ -72,6 +73,7 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (BadPrune, grpc.StatusCode.INVALID_ARGUMENT),
     (EventsPruned, grpc.StatusCode.FAILED_PRECONDITION),
     (StillServed, grpc.StatusCode.FAILED_PRECONDITION),
+    (OtherShards, grpc.StatusCode.FAILED_PRECONDITION),
     (UnknownConsumer, grpc.StatusCode.NOT_FOUND),
     (AtHead, grpc.StatusCode.OUT_OF_RANGE),
     (UnknownService, grpc.StatusCode.NOT_FOUND),

@@ -26,11 +26,13 @@ from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 
 from .. import signal as signals
-from ..client import DELIVERED, consumer_name, event_filter, is_shortened
+from ..client import DELIVERED, event_filter
+from ..consumer import consumer_name, is_shortened
 from ..failure import CANCEL, FAILURE, LONGEST_TEXT, PATCH, RESERVED, read_cancel, read_failure
 from ..log import Attempts, Log, LostOwnership, Move, NameCollision, pruned
 from ..query import ConsumerInfo, ParkedQuery, Queries, RunsQuery
 from ..retention import Policy, Removed, Retention
+from ..sharing import MOST_SHARDS
 from ..sleep import TARGET as SLEEP
 from ..sleep import requested_duration
 from ..storage.database import DatabaseError, Error, chunks, later
@@ -584,6 +586,22 @@ class LogService:
         host, name = session.host, stored_name(who, request.consumer)
         served = partial(host.log.served, name, ever=request.ever)
         return log_pb2.ServedReply(served=await host.run(served))
+
+    async def Share(self, who: Principal, request: log_pb2.ShareRequest) -> log_pb2.ShareReply:
+        """Which shards of a consumer this session is to own (H3)."""
+        who.require_write()
+        session = await self._session(who, request.session)
+        name, shards = stored_name(who, request.consumer), request.shards
+        if not 0 <= shards <= MOST_SHARDS:
+            raise BadRequest(f"{shards} shards: expected up to {MOST_SHARDS}")
+        mine: Sequence[int] = ()
+        if not shards:
+            await session.host.withdraw(session, name)
+        elif request.settle:
+            await session.host.settle(name, shards)
+        else:
+            mine = await session.host.share(session, name, shards)
+        return log_pb2.ShareReply(shards=mine)
 
     async def ListParked(
         self, who: Principal, request: log_pb2.ListParkedRequest

@@ -20,6 +20,7 @@ from ..client import BadFilter
 from ..log import EventsPruned, LostOwnership, NameCollision, Parked, Unread
 from ..query import BadQuery, ConsumerInfo, ParkedInfo, QueryBehind, RunInfo
 from ..retention import BadPrune, Policy, StillServed, UnknownConsumer
+from ..sharing import OtherShards
 from ..signal import InvalidSignal
 from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, Unavailable
 from ..storage.event import (
@@ -72,6 +73,7 @@ ERRORS: dict[str, type[Error]] = {
         MessageError,
         MessageTooLarge,
         NameCollision,
+        OtherShards,
         OutcomeUnknown,
         QueryBehind,
         ReadOnly,

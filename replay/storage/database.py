@@ -396,6 +396,10 @@ class Database(ABC):
     def unlock(self, name: str) -> None:
         """Give the lock back that `lock` took."""
 
+    def end_lock(self, name: str) -> None:
+        """As `unlock`, of a name that nobody will lock again."""
+        self.unlock(name)
+
     @abstractmethod
     def release(self) -> None:
         """Release what belongs to the calling thread, which will not use the database again."""

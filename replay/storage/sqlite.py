@@ -280,10 +280,9 @@ class Sqlite(Database):
         if fcntl is None:  # pragma: no cover
             time.sleep(min(wait, 0.5))
             return ""
-        directory = f"{self._path}-locks"
-        file = f"{directory}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        file = self._lock_file(name)
         try:
-            os.makedirs(directory, 0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(file), 0o700, exist_ok=True)
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             self.unreachable(error)
@@ -297,6 +296,9 @@ class Sqlite(Database):
         if taken:
             self._locks[name] = handle
         return _DOMAIN if taken else ""
+
+    def _lock_file(self, name: str) -> str:
+        return f"{self._path}-locks/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
     def _flock(self, handle: int, deadline: float) -> bool:
         """Lock a file.  Where the file system has no locks, only the lease decides (L7)."""
@@ -323,6 +325,13 @@ class Sqlite(Database):
         """As in `Database`."""
         if (handle := self._locks.pop(name, None)) is not None:
             os.close(handle)
+
+    def end_lock(self, name: str) -> None:
+        """As in `Database`: it also removes the file."""
+        if name in self._locks:
+            with contextlib.suppress(OSError):  # one that stays does no harm
+                os.unlink(self._lock_file(name))
+        self.unlock(name)
 
     def release(self) -> None:
         """As in `Database`: nothing belongs to one thread here."""

@@ -292,6 +292,16 @@ class Tail:
             with entered(self.lock):  # only after the thread that woke it has noted that it did
                 waiter.woken = False
 
+    def rest(self, waiter: Waiter, timeout: float) -> None:
+        """Wait for `wake` alone, whatever comes, at most `timeout` seconds."""
+        with entered(self.lock):
+            self._waiters.discard(waiter)
+        try:
+            waiter.alarm.wait(timeout)
+        finally:
+            with entered(self.lock):
+                waiter.woken = False
+
     def leave(self, waiter: Waiter) -> None:
         """Forget a waiter that will not wait again.
 

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ..client import consumer_name
+from ..consumer import consumer_name
 from ..log import Log, checked_cursor, has_ended
 from ..shard import fnv1a, jump_hash
 from ..signal import SEEN

@@ -202,6 +202,24 @@ class ServedReply(_message.Message):
     served: bool
     def __init__(self, served: bool = ...) -> None: ...
 
+class ShareRequest(_message.Message):
+    __slots__ = ("session", "consumer", "shards", "settle")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    consumer: str
+    shards: int
+    settle: bool
+    def __init__(self, session: _Optional[str] = ..., consumer: _Optional[str] = ..., shards: _Optional[int] = ..., settle: bool = ...) -> None: ...
+
+class ShareReply(_message.Message):
+    __slots__ = ("shards",)
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    shards: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, shards: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class ListParkedRequest(_message.Message):
     __slots__ = ("session", "consumer", "after")
     SESSION_FIELD_NUMBER: _ClassVar[int]

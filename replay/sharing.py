@@ -1,0 +1,539 @@
+"""Several processes that share the shards of a consumer evenly (H3).
+
+Role: `Shares` knows which processes serve a consumer, and which shards each of them is to own.
+`Sharded` is the consumer that `shards=` makes: it holds one consumer for each shard, and runs those
+that this process is to own.  `Coordinator` is the one thread of a client that looks.
+
+Invariants:
+
+- Who is to own a shard follows from the rows of `replay_processes`, so all processes come to the
+  same.  If two disagree for a moment, the cursor's row still has one owner (L7).
+- A shard is handed over between two steps, and one at a time.
+- A shard that this process is not to own costs neither a thread nor a connection.
+
+Left to `replay.workflow` and `replay.activity`: what a shard's consumer does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from .consumer import Consumer, consumer_name
+from .log import Log, Parked, checked_cursor, has_ended
+from .shard import BadShard, Shard, assigned, shard_of
+from .storage.database import (
+    TAKE_TURN,
+    DatabaseError,
+    Duplicate,
+    Error,
+    IdTaken,
+    NotFound,
+    Row,
+    Statement,
+    Unavailable,
+    earlier,
+    entered,
+    for_each,
+    insertion,
+    to_text,
+)
+from .storage.event import Event, Key
+from .storage.tail import Alarm
+
+if TYPE_CHECKING:
+    from .client import Client
+
+log = logging.getLogger("replay")
+
+MOST_SHARDS = 256
+_LOOK, _SOON = 0.5, 0.05  # seconds between two looks, and while shards change hands
+_HANDOVER = 8.0  # seconds that activities have to end before their shard changes hands
+_HASHED = re.compile(r"[1-9][0-9]*_of_[1-9][0-9]*")
+_PROCESSES = 1000  # that one consumer may have
+
+
+class OtherShards(Error):
+    """Live processes serve this consumer with another number of shards (H3)."""
+
+
+def check_shards(consumer: str, shards: int) -> None:
+    """Raise `BadShard` unless this can be a number of shards."""
+    if not isinstance(shards, int) or isinstance(shards, bool) or not 1 <= shards <= MOST_SHARDS:
+        raise BadShard(f"{consumer}: shards={shards!r}: expected 1 to {MOST_SHARDS}")
+
+
+class _Cursor(NamedTuple):
+    """The row of a consumer, or of a shard."""
+
+    name: str
+    position: int
+    owner: str
+    lease: object
+
+
+class Shares:
+    """Which processes serve the sharded consumers of one log, as one of them sees it.
+
+    A server has one for all its sessions: each session counts as a process.
+    """
+
+    def __init__(self, events: Log) -> None:
+        self._log = events
+        self._losses = -1  # when the lock was taken
+        self._domain = ""
+        self._announced: dict[tuple[str, str], float] = {}  # when to renew the row
+
+    def share(self, consumer: str, shards: int, session: str = "") -> list[int]:
+        """Announce that this process serves a consumer, and return the shards that it is to own.
+
+        Call it from one thread, whose connection holds the lock.  Raises `OtherShards`.
+        """
+        self.settle(consumer, shards)
+        me = self._announce(consumer, session)
+        live = self._live(consumer)
+        if me not in live:  # somebody took it for dead, because its connection was lost
+            self._announced.pop((consumer, session))
+            self._announce(consumer, session)
+            live.append(me)
+        self._bury(self._next_to(me, live))
+        return assigned(shards, tuple(live))[me]
+
+    def withdraw(self, consumer: str, session: str = "") -> None:
+        """Announce that this process no longer serves a consumer."""
+        if self._announced.pop((consumer, session), None) is not None:
+            sql = "DELETE FROM replay_processes WHERE consumer = ? AND process = ?"
+            self._log.database.write([Statement(sql, (consumer, self._me(session)))])
+
+    def end(self) -> None:
+        """Release what belongs to the thread that called `share`: its connection, and the lock."""
+        if self._domain:
+            self._losses, self._domain = -1, ""
+            with contextlib.suppress(Unavailable):  # the lock ended with the connection
+                self._log.database.end_lock(_lock(self._log.process))
+        self._log.leave()
+
+    # Processes.
+
+    def _me(self, session: str) -> str:
+        return self._domain + self._log.process + (f"/{session}" if session else "")
+
+    def _announce(self, consumer: str, session: str) -> str:
+        """Write or renew the row of this process, four times in the length of a lease."""
+        database = self._log.database
+        if self._losses != (losses := self._log.losses):
+            # A connection was lost, perhaps that with the lock.
+            self._domain = database.lock(_lock(self._log.process), 0)
+            self._losses = losses
+            self._announced.clear()
+        me, moment = self._me(session), database.monotonic()
+        if moment >= self._announced.get((consumer, session), moment):
+            now = database.now()
+            lease = to_text(now + database.lease)
+            columns, row = "consumer, process, address, lease_until", (consumer, me, "", lease)
+            self._log.database.write(
+                [
+                    *database.insert_missing("replay_processes", columns, [row]),
+                    Statement(
+                        "UPDATE replay_processes SET lease_until = ?"
+                        " WHERE consumer = ? AND process = ?",
+                        (lease, consumer, me),
+                    ),
+                    Statement(
+                        "DELETE FROM replay_processes WHERE consumer = ? AND lease_until < ?",
+                        (consumer, to_text(earlier(now, database.lease))),
+                    ),
+                ]
+            )
+            self._announced[consumer, session] = moment + database.lease.total_seconds() / 4
+        return me
+
+    def _live(self, consumer: str) -> list[str]:
+        sql = "SELECT process, lease_until FROM replay_processes WHERE consumer = ? LIMIT ?"
+        rows, now = self._log.database.query(sql, (consumer, _PROCESSES)), self._log.now()
+        return sorted(str(process) for process, lease in rows if not has_ended(lease, now))
+
+    def _next_to(self, me: str, live: Sequence[str]) -> str:
+        """The process that this one watches.  Each is watched by one of those on its server."""
+        near = [each for each in live if each.partition("|")[0] == self._domain]
+        others = [each for each in near if _process(each) != _process(me)]
+        return next((each for each in others if each > me), others[0] if others else "")
+
+    def _bury(self, process: str) -> bool:
+        """Remove the rows of a process whose lock shows that it has died.  Returns whether it has.
+
+        Without this, its shards would wait until its lease has run out.
+        """
+        database, domain, lock = self._log.database, process.partition("|")[0], _lock(process)
+        taken = database.lock(lock, 0) if domain else ""
+        try:
+            if taken != domain or not taken:
+                return False
+            whole = _process(process)
+            sql = "DELETE FROM replay_processes WHERE process = ? OR SUBSTR(process, 1, ?) = ?"
+            database.write([Statement(sql, (whole, len(whole) + 1, f"{whole}/"))])
+        finally:
+            if taken:
+                database.end_lock(lock)
+        return True
+
+    # The number of shards.
+
+    def settle(self, consumer: str, shards: int) -> None:
+        """Make `shards` the number of shards, unless it is (H2).  Raises `OtherShards`."""
+        while (before := self._count(consumer)) != str(shards):
+            self._require_alone(consumer, shards, before)
+            with contextlib.suppress(NotFound, Duplicate, IdTaken):  # another process did it
+                self._log.database.write(list(self._take_over(consumer, shards, before)))
+
+    def _count(self, consumer: str) -> str | None:
+        sql = "SELECT value FROM replay_meta WHERE name = ?"
+        rows = self._log.database.query(sql, (_meta(consumer),))
+        return str(rows[0][0]) if rows else None
+
+    def _require_alone(self, consumer: str, shards: int, before: str | None) -> None:
+        """Raise `OtherShards` if a live process serves this consumer with other shards."""
+        now = self._log.now()
+        for process in self._live(consumer):
+            if not self._bury(process):
+                raise OtherShards(
+                    f"{consumer} has {before} shards, and live processes serve them: to have"
+                    f" {shards}, stop those first"
+                )
+        for cursor in self._cursors(consumer):
+            if cursor.owner and not has_ended(cursor.lease, now) and not self._is_dead(cursor):
+                raise OtherShards(
+                    f"a live process serves {cursor.name}: to have {shards} shards of"
+                    f" {consumer}, stop all that serve it first"
+                )
+
+    def _is_dead(self, cursor: _Cursor) -> bool:
+        """Whether the lock of a cursor's owner shows that it has died."""
+        database = self._log.database
+        domain = database.lock(cursor.name, 0)
+        if domain:
+            database.unlock(cursor.name)
+        return domain != "" and domain == cursor.owner.partition("|")[0]
+
+    def _cursors(self, consumer: str) -> list[_Cursor]:
+        """The cursors of a consumer: its own, and those of hashed shards."""
+        prefix = f"{consumer}/"
+        rows = self._log.database.query(
+            "SELECT id, last_event_id, owner, lease_until FROM replay_cursors"
+            " WHERE id = ? OR SUBSTR(id, 1, ?) = ?",
+            (consumer, len(prefix), prefix),
+        )
+        return [
+            _Cursor(name, checked_cursor(name, position), str(owner or ""), lease)
+            for name, position, owner, lease in rows
+            if name == consumer or _HASHED.fullmatch(name[len(prefix) :])
+        ]
+
+    def _take_over(self, consumer: str, shards: int, before: str | None) -> Iterator[Statement]:
+        """Yield the transaction in which new shards take over what the old ones have left (H2)."""
+        yield TAKE_TURN
+        row = (_meta(consumer), str(shards))
+        if before is None:
+            yield insertion("replay_meta", "name, value", [row])
+        else:
+            sql = "UPDATE replay_meta SET value = ? WHERE name = ? AND value = ?"
+            yield Statement(sql, (row[1], row[0], before), must_find=1)
+        cursors, names = self._cursors(consumer), shard_names(consumer, shards)
+        old = [each for each in cursors if each.name not in names]
+        if not cursors:
+            return
+        for each in old:
+            sql = "DELETE FROM replay_cursors WHERE id = ? AND owner = ? AND last_event_id = ?"
+            yield Statement(sql, (each.name, each.owner, each.position), must_find=1)
+        lowest, now = min(each.position for each in cursors), to_text(self._log.now())
+        there = {each.name for each in cursors}
+        rows: list[Row] = [(name, lowest, now) for name in names if name not in there]
+        if rows:
+            yield insertion("replay_cursors", "id, last_event_id, updated_at", rows)
+        for each in old:
+            yield from self._hand_on(each.name, names)
+
+    def _hand_on(self, old: str, names: Sequence[str]) -> Iterator[Statement]:
+        """Give the parked rows of an old shard to the new ones."""
+        ids = defaultdict(list)
+        for parked in self._log.parked(old):
+            run = Key.parse(parked.key).run
+            ids[names[shard_of(run, len(names))]].append(parked.event_id)
+        for name, some in ids.items():
+            sql = "UPDATE replay_parked SET consumer = ? WHERE consumer = ? AND event_id IN ?"
+            yield from for_each(sql, some, name, old)
+
+
+def shard_names(consumer: str, shards: int) -> list[str]:
+    """Return the names of a consumer's hashed shards."""
+    return [consumer_name(consumer, Shard.hashed(m, shards).name) for m in range(shards)]
+
+
+def _meta(consumer: str) -> str:
+    """The row of `replay_meta` with a consumer's number of shards."""
+    return consumer_name("shards", consumer)
+
+
+def _lock(process: str) -> str:
+    return f"replay_process/{_process(process).partition('|')[2]}"
+
+
+def _process(text: str) -> str:
+    """A process without its session."""
+    return text.partition("/")[0]
+
+
+class Sharded(Consumer):
+    """A consumer in shards: it runs the consumers of those that this process is to own (H3)."""
+
+    def __init__(
+        self,
+        events: Log,
+        name: str,
+        members: Sequence[Consumer],
+        shares: Shares,
+        coordinator: Coordinator,
+    ) -> None:
+        super().__init__(events, name)
+        #: The consumer of each shard.
+        self.members = members
+        self._shares, self._coordinator = shares, coordinator
+        self._mine: list[int] | None = None  # None before the first look
+        self._leaving: Consumer | None = None
+        self._looking = threading.RLock()
+
+    def wants(self, event: Event) -> bool:
+        """As in `Consumer`: its shards read events."""
+        return False
+
+    def share(self) -> list[int]:
+        """Look which shards this process is to own."""
+        try:
+            mine = self._shares.share(self.name, len(self.members))
+        except OtherShards as error:
+            if self._mine != []:
+                log.error("%s", error)
+            mine = []
+        self._mine = mine
+        return mine
+
+    def look(self) -> None:
+        """Start the shards that this process is to own, and hand over one of the others."""
+        with entered(self._looking):
+            if self._stop.is_set():
+                return
+            mine = self.share()
+            if self._leaving is not None and not self._leaving.is_running():
+                self._leaving.stop()
+                self._leaving = None
+            for m, member in enumerate(self.members):
+                if m in mine and member is not self._leaving:
+                    member.start()
+                elif m not in mine and member.is_running() and self._leaving is None:
+                    self._leaving = member
+                    member.ask_to_stop(_HANDOVER)
+
+    def is_settled(self) -> bool:
+        """Whether it runs just the shards that this process is to own."""
+        running = [m for m, member in enumerate(self.members) if member.is_running()]
+        return running == self._mine
+
+    def shares(self) -> Shares:
+        """What it asks."""
+        return self._shares
+
+    # As in `Consumer`.
+
+    def step(self) -> int:
+        """As in `Consumer`: look, and step each shard that this process is to own."""
+        self._log.poll()
+        mine, done = self.share(), 0
+        for m, member in enumerate(self.members):
+            if m in mine:
+                done += member.step()
+            elif member.is_owner():
+                member.give_up()
+        return done
+
+    def start(self) -> None:
+        """As in `Consumer`."""
+        self._log.tail.keep_polling(self._log.poll)
+        self._stop.clear()
+        self._coordinator.add(self)
+
+    def ask_to_stop(self, timeout: float | None = None) -> None:
+        """As in `Consumer`."""
+        self._log.refuse_reentry()
+        self._stop.set()
+        for member in self.members:
+            if member.is_running():
+                member.ask_to_stop(timeout)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """As in `Consumer`."""
+        self.ask_to_stop(timeout)
+        clock = Countdown(timeout)
+        left = clock.left()
+        if not self._looking.acquire(timeout=-1 if left is None else left):
+            return False
+        try:
+            ended = [member.stop(clock.left()) for member in self.members]
+            self._withdraw()
+        finally:
+            self._looking.release()
+        self._coordinator.remove(self, clock.left())
+        return all(ended)
+
+    def _withdraw(self) -> None:
+        self._mine = None
+        try:
+            self._shares.withdraw(self.name)
+        except DatabaseError as error:
+            log.warning("%s: others see it until its lease has run out: %s", self.name, error)
+
+    def give_up(self) -> None:
+        """As in `Consumer`."""
+        for member in self.members:
+            member.give_up()
+        self._withdraw()
+
+    def restart(self, events: Log) -> None:
+        """As in `Consumer`."""
+        for member in self.members:
+            member.restart(events)
+        super().restart(events)
+        self._shares, self._mine = Shares(events), None
+
+    def _forget(self) -> None:
+        for member in self.members:
+            member._forget()
+
+    def parked(self) -> list[Parked]:
+        """As in `Consumer`, of all shards."""
+        found = (parked for member in self.members for parked in member.parked())
+        return sorted(found, key=attrgetter("event_id"))
+
+    def executing(self) -> Sequence[str]:
+        """As in `Consumer`."""
+        return sorted(key for member in self.members for key in member.executing())
+
+    def store_soon(self, end: int) -> bool:
+        """As in `Consumer`."""
+        busy = [member.store_soon(end) for member in self.members if member.is_owner()]
+        return any(busy)
+
+    def wake(self) -> None:
+        """As in `Consumer`."""
+        for member in self.members:
+            member.wake()
+
+    def is_owner(self) -> bool:
+        """As in `Consumer`: whether this process owns a shard."""
+        return any(member.is_owner() for member in self.members)
+
+    def is_ready(self) -> bool:
+        """As in `Consumer`."""
+        mine = self._mine
+        return mine is None or any(self.members[m].is_ready() for m in mine)
+
+    def next_due(self) -> datetime | None:
+        """As in `Consumer`."""
+        moments = (member.next_due() for member in self.members)
+        return min((each for each in moments if each is not None), default=None)
+
+
+class Coordinator:
+    """The one thread of a client that looks which shards this process is to own."""
+
+    def __init__(self) -> None:
+        self._served: list[Sharded] = []
+        self._lock = threading.RLock()
+        self._alarm = Alarm()
+        self._thread: threading.Thread | None = None
+
+    def add(self, sharded: Sharded) -> None:
+        """Look for this one from now on."""
+        with entered(self._lock):
+            if sharded not in self._served:
+                self._served.append(sharded)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="replay-shards", daemon=True)
+                self._thread.start()
+        self._alarm.ring()
+
+    def remove(self, sharded: Sharded, timeout: float | None) -> None:
+        """Look for this one no more.  After the last one, wait for the thread."""
+        with entered(self._lock):
+            thread = self._thread
+            if sharded in self._served:
+                self._served.remove(sharded)
+            last = not self._served
+        self._alarm.ring()
+        if last and thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        known = set[Shares]()
+        while served := self._next():
+            known |= {each.shares() for each in served}
+            settled = [self._look(each) for each in served]
+            self._alarm.wait(_LOOK if all(settled) else _SOON)
+        for shares in known:
+            shares.end()
+
+    def _next(self) -> list[Sharded]:
+        with entered(self._lock):
+            if not self._served:
+                self._thread = None
+            return list(self._served)
+
+    def _look(self, sharded: Sharded) -> bool:
+        """Returns whether nothing is left to do."""
+        try:
+            sharded.look()
+        except Unavailable:  # the database warns of that itself
+            return True
+        except Exception:
+            log.exception("%s: its shards stay as they are, for now", sharded.name)
+            return True
+        return sharded.is_settled()
+
+
+def divided(
+    client: Client,
+    events: Log,
+    make: Callable[[Shard | None], Consumer],
+    shard: Shard | None,
+    shards: int,
+) -> Sharded:
+    """Make a consumer with this number of shards (H3).  `make` makes that of one shard, or of all.
+
+    Raises `BadShard` or `OtherShards`.
+    """
+    name = make(None).name
+    if shard is not None:
+        raise BadShard(f"{name}: give shards, which all processes share, or one shard of your own")
+    check_shards(name, shards)
+    shares = client.shares(events)
+    client.settle(shares, name, shards)
+    members = [make(Shard.hashed(m, shards)) for m in range(shards)]
+    return Sharded(events, name, members, shares, client.coordinator)
+
+
+class Countdown:
+    """The seconds that are left of a timeout; None stands for no end."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """The seconds that are left."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
