@@ -10,7 +10,19 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import grown, histories, idle, peers, recovery, remote, starts, steps, values, waits
+from bench import (
+    grown,
+    histories,
+    idle,
+    peers,
+    recovery,
+    remote,
+    starts,
+    steps,
+    values,
+    waits,
+    workers,
+)
 from bench.backends import Backend, Sqlite, from_url, private_mariadb, scratch
 from bench.rows import QUICK, Row, Sizes, table
 
@@ -23,6 +35,7 @@ MEASURES: dict[str, Measure] = {
     "starts": starts.starts,
     "while-running": starts.while_running,
     "fall-asleep": starts.asleep,
+    "workers": workers.workers,
     "take-up": recovery.take_up,
     "killed": recovery.killed,
     "signal": waits.signal,

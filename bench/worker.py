@@ -3,6 +3,9 @@
 Mode `steps` runs the workflow of steps. It kills itself with signal 9 in the activity of step
 NUMBER.
 
+Mode `shards` runs its share of the shards of that workflow, with four threads. Its activity takes
+NUMBER milliseconds.
+
 Mode `idle` answers questions, one on each line of its standard input, until that closes:
 
     register NAME     registers a workflow whose runs wait (at most NUMBER of them cached)
@@ -28,6 +31,7 @@ import replay
 from bench import work
 
 ROOT = Path(__file__).parents[1]
+SHARDS = 8
 
 
 class Worker:
@@ -72,6 +76,18 @@ def run_steps(url: str, kill_at: int) -> None:
     with replay.connect(url) as client:
         replay.register_workflow(client, work.NAMESPACE, work.steps)
         replay.register_activity(client, work.NAMESPACE, echo)
+        sys.stdin.read()
+
+
+def run_shards(url: str, ms: int) -> None:
+    def echo(ctx: replay.ActivityContext, backends: None, message: Int64Value) -> Int64Value:
+        if ms:
+            time.sleep(ms / 1000)
+        return work.echo(ctx, backends, message)
+
+    with replay.connect(url) as client:
+        replay.register_workflow(client, work.NAMESPACE, work.steps, shards=SHARDS)
+        replay.register_activity(client, work.NAMESPACE, echo, workers=4, shards=SHARDS)
         sys.stdin.read()
 
 
@@ -143,4 +159,4 @@ def count_sqlite_statements() -> list[int]:
 
 if __name__ == "__main__":
     mode, url, number = sys.argv[1:]
-    {"steps": run_steps, "idle": answer}[mode](url, int(number))
+    {"steps": run_steps, "shards": run_shards, "idle": answer}[mode](url, int(number))

@@ -130,16 +130,20 @@ class Key(NamedTuple):
         A target may hold slashes: the Go system lets an output have such a name.
         """
         parts = text.split("/")
-        if len(parts) > 6:
-            parts[4:-1] = ["/".join(parts[4:-1])]
         if len(parts) == 2:  # a no-op: replay_noop/id
             return cls("", "", "", 0, parts[0], parts[1])
-        named = "" not in parts[:3] or parts[4:5] == ["replay_noop"]
-        fits = len(text) <= 512 and max(map(len, parts[:3])) <= 255
-        if len(parts) in (4, 6) and named and fits and parts[3].isdecimal():
-            key = cls(parts[0], parts[1], parts[2], int(parts[3]), *parts[4:])
-            if str(key.iteration) == parts[3] and key.iteration <= LAST_ITERATION:
-                return key
+        if len(parts) > 6:
+            parts[4:-1] = ["/".join(parts[4:-1])]
+        if len(parts) not in (4, 6):
+            raise InvalidName(f"{text[:300]!r} is not the key of an event")
+        # Each process does this for each event of the log, so names are looked at one by one.
+        namespace, workflow, run, number = parts[:4]
+        named = (namespace and workflow and run) or parts[4:5] == ["replay_noop"]
+        fits = len(namespace) <= 255 and len(workflow) <= 255 and len(run) <= 255
+        if named and fits and len(text) <= 512 and number.isdecimal():
+            iteration = int(number)
+            if str(iteration) == number and iteration <= LAST_ITERATION:
+                return cls(namespace, workflow, run, iteration, *parts[4:])
         raise InvalidName(f"{text[:300]!r} is not the key of an event")
 
     def iteration_key(self) -> Key:
