@@ -65,7 +65,8 @@ def main() -> int:
             results[title] = found
         if options.peers:
             progress("DBOS, the same work")
-            show(peers.DBOS_DEFAULT, peers.dbos(sizes, directory, compared(results)))
+            for title, rows in peers.dbos(sizes, directory, compared(results)):
+                show(title, rows)
     rows = [row for found in results.values() for part in found.values() for row in part]
     return int(any(row.figure == FAILED for row in rows))
 
@@ -85,7 +86,11 @@ def arguments() -> argparse.Namespace:
         help="run on these instead: sqlite:///FILE or mysql://USER:PW@HOST/DATABASE;"
         " the benchmark creates its own databases beside the one named, and removes them",
     )
-    parser.add_argument("--peers", action="store_true", help="also give DBOS the same work")
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="also give DBOS the same work, on SQLite and on a PostgreSQL that it starts for this",
+    )
     parser.add_argument(
         "--remote",
         action="store_true",
@@ -127,13 +132,13 @@ def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
         return [Row(name, FAILED, "", "see above")]
 
 
-def compared(results: dict[str, dict[str, list[Row]]]) -> dict[str, tuple[float, float]]:
-    """Steps/s, and ms for each step, of the backends that have both."""
+def compared(results: dict[str, dict[str, list[Row]]]) -> dict[str, peers.Ours]:
+    """What a peer is compared with: of the backends that have both figures."""
+    both = ("while-running", "one-run")
     return {
-        title.split()[0]: (found["throughput"][0].value, found["one-run"][0].value)
+        title.split()[0]: peers.Ours(*(found[name][0].value for name in both))
         for title, found in results.items()
-        if {"throughput", "one-run"} <= found.keys()
-        and FAILED not in (found["throughput"][0].figure, found["one-run"][0].figure)
+        if found.keys() >= set(both) and FAILED not in (found[name][0].figure for name in both)
     }
 
 

@@ -28,7 +28,7 @@ def memory(backend: Backend, sizes: Sizes) -> list[Row]:
     what = f"{runs:,} asleep, all cached"
     then = f"  {sizes.cached:,} cached: growth per run, {2 * runs:,} to {3 * runs:,} asleep"
     return [
-        at_most(f"memory per waiting run, {what}", all_cached / runs / kib, 12, "KB", "z,.1f"),
+        at_most(f"memory per waiting run, {what}", all_cached / runs / kib, 8, "KB", "z,.1f"),
         plain(f"  {sizes.cached:,} cached: growth in all", sum(bounded[1:]) / kib**2, "MB", ",.1f"),
         at_most(then, bounded[-1] / runs / kib, 0.5, "KB", "z,.1f"),
     ]

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,34 @@ QUICK = Sizes(
 )
 
 
-def plain(measure: str, value: float, unit: str, form: str = ",.2f") -> Row:
+#: A figure, or what several turns gave: then the table shows their median and their spread.
+Figure = float | Sequence[float]
+
+
+def plain(measure: str, found: Figure, unit: str, form: str = ",.2f") -> Row:
     """A figure without a goal."""
-    return Row(measure, f"{value:{form}} {unit}".rstrip(), value=value)
+    value = middle(found)
+    figure = f"{value:{form}} {unit}".rstrip()
+    if not isinstance(found, float | int) and len(found) > 1:
+        figure += f" ({min(found):{form}} to {max(found):{form}})"
+    return Row(measure, figure, value=value)
 
 
-def at_most(measure: str, value: float, limit: float, unit: str, form: str = ",.2f") -> Row:
+def at_most(measure: str, found: Figure, limit: float, unit: str, form: str = ",.2f") -> Row:
+    row = plain(measure, found, unit, form)
     wanted = f"at most {limit:,g} {unit}".rstrip()
-    verdict = "ok" if value <= limit else "short"
-    return Row(measure, f"{value:{form}} {unit}".rstrip(), wanted, verdict, value)
+    return replace(row, wanted=wanted, verdict="ok" if row.value <= limit else "short")
 
 
-def at_least(measure: str, value: float, limit: float, unit: str, form: str = ",.2f") -> Row:
+def at_least(measure: str, found: Figure, limit: float, unit: str, form: str = ",.2f") -> Row:
+    row = plain(measure, found, unit, form)
     wanted = f"at least {limit:,g} {unit}".rstrip()
-    verdict = "ok" if value >= limit else "short"
-    return Row(measure, f"{value:{form}} {unit}".rstrip(), wanted, verdict, value)
+    return replace(row, wanted=wanted, verdict="ok" if row.value >= limit else "short")
+
+
+def middle(found: Figure) -> float:
+    """The median of several turns."""
+    return found if isinstance(found, float | int) else statistics.median(found)
 
 
 def table(rows: Iterable[Row]) -> Iterator[str]:

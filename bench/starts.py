@@ -1,6 +1,5 @@
 """Starts: how many a second from many threads, and what they cost while their runs are running."""
 
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -32,12 +31,12 @@ def starts(backend: Backend, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def repeated(backend: Backend, sizes: Sizes, measure: Callable[[str], float]) -> float:
+def repeated(backend: Backend, sizes: Sizes, measure: Callable[[str], float]) -> list[float]:
     found = []
     for _ in range(sizes.repeats):
         with backend.fresh() as url:
             found.append(measure(url))
-    return statistics.median(found)
+    return found
 
 
 def started(url: str, count: int, threads: int) -> float:

@@ -1,6 +1,5 @@
 """Workers: what a second and a fourth process add, when they share eight shards."""
 
-import statistics
 from collections import Counter
 from contextlib import ExitStack, closing
 from time import perf_counter
@@ -28,12 +27,12 @@ def workers(backend: Backend, sizes: Sizes) -> list[Row]:
             for count in COUNTS:
                 with backend.fresh() as url:
                     rates[count].append(rate(url, count, ms, runs, sizes.steps_per_run))
-        one, *more = (statistics.median(found) for found in rates.values())
         what = f"{runs:,} runs of {sizes.steps_per_run} activities of {ms} ms"
-        rows.append(plain(f"{what}: 1 worker", one, "steps/s", ",.0f"))
-        for count, found, least in zip(COUNTS[1:], more, wanted, strict=True):
-            rows.append(plain(f"  {count} workers", found, "steps/s", ",.0f"))
-            rows.append(at_least(f"  {count} workers : 1 worker", found / one, least, ""))
+        rows.append(plain(f"{what}: 1 worker", rates[1], "steps/s", ",.0f"))
+        for count, least in zip(COUNTS[1:], wanted, strict=True):
+            gains = [more / one for more, one in zip(rates[count], rates[1], strict=True)]
+            rows.append(plain(f"  {count} workers", rates[count], "steps/s", ",.0f"))
+            rows.append(at_least(f"  {count} workers : 1 worker", gains, least, ""))
     return rows
 
 

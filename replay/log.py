@@ -179,6 +179,7 @@ _PAGE = f"SELECT id, type, `key`, timestamp, {MESSAGE} FROM replay_events"
 _FIRST, _FEW = 128, 16  # rows that are asked for at first, and after large ones
 _HISTORY = 300  # events of a history whose messages come with it if they are small
 _IDS = 500  # events that are read by their ids at a time
+_NEAR = 1000  # events that are looked through sooner than the database is asked for one
 #: The most that one event may add, in bytes: one transaction and one call must be able to hold it.
 LARGEST_STEP = 64 * 1024 * 1024
 #: The same in events: others wait for the transaction.
@@ -488,7 +489,9 @@ class Log:
         """
         keys = {event.key for event in requests}
         later = None
-        if requests and requests[0].id > known_up_to:
+        # A consumer that is far behind would look through the same events with each step.
+        far = _NEAR + 20 * len(keys)
+        if requests and requests[0].id > max(known_up_to, self.tail.end - far):
             later = self.tail.since(requests[0].id)
         if later is None:
             responses = self.among(EventType.ACTIVITY_RESPONSE, list(keys))
