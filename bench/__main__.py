@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from bench import (
     grown,
     histories,
     idle,
+    large,
     peers,
     recovery,
     remote,
@@ -47,6 +48,7 @@ MEASURES: dict[str, Measure] = {
 }
 REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
 GROWN: dict[str, Measure] = {"grown": grown.grown}
+LARGE: dict[str, Measure] = {"large": large.large}
 FAILED = "failed"
 
 
@@ -59,8 +61,7 @@ def main() -> int:
         directory = stack.enter_context(scratch())
         for backend in backends(options.url, directory, stack):
             title = backend.title()
-            names = REMOTE if options.remote else GROWN if options.grown else options.only
-            found = {name: measured(name, backend, sizes) for name in names}
+            found = {name: measured(name, backend, sizes) for name in chosen(options)}
             show(title, [row for rows in found.values() for row in rows])
             results[title] = found
         if options.peers:
@@ -102,6 +103,12 @@ def arguments() -> argparse.Namespace:
         help="measure only queries on a log of a million runs, and what their table costs;"
         " takes some minutes and 1 GB for each database",
     )
+    parser.add_argument(
+        "--large",
+        action="store_true",
+        help="measure only a log of ten million events; takes half an hour and 5 GB for each"
+        " database",
+    )
     parser.add_argument("--quick", action="store_true", help="use small sizes: rough figures")
     parser.add_argument(
         "--only",
@@ -111,6 +118,12 @@ def arguments() -> argparse.Namespace:
         help="run only these measures",
     )
     return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> Iterable[str]:
+    if options.large:
+        return LARGE
+    return REMOTE if options.remote else GROWN if options.grown else options.only
 
 
 def backends(urls: list[str], directory: Path, stack: ExitStack) -> Iterator[Backend]:
@@ -126,7 +139,7 @@ def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
     """The rows of a measure. If it fails, its row says so, and the other measures still run."""
     progress(f"{backend.kind}: {name}")
     try:
-        return (MEASURES | REMOTE | GROWN)[name](backend, sizes)
+        return (MEASURES | REMOTE | GROWN | LARGE)[name](backend, sizes)
     except Exception:
         traceback.print_exc()
         return [Row(name, FAILED, "", "see above")]

@@ -36,6 +36,7 @@ class Sizes:
     idle_seconds: float = 10.0
     finished: int = 1_000_000
     open: int = 1_000
+    large: int = 10_000_000
 
 
 QUICK = Sizes(
@@ -54,6 +55,7 @@ QUICK = Sizes(
     idle_seconds=1.0,
     finished=5_000,
     open=100,
+    large=20_000,
 )
 
 
