@@ -6,6 +6,9 @@ with the connection that the consumer writes with.
 A transaction travels in one packet, or in as few packets as the server accepts.  A Galera node gets
 each statement alone.
 
+Only the primary of a replication group is used.  A connection to a member that is read-only is
+replaced, as are all that the process made before it.
+
 Left to `replay.log`: what the rows mean.
 """
 
@@ -79,6 +82,9 @@ class MySQL(Database):
     #: it shuts down.
     _AWAY: tuple[int, ...] = (1040, 1047, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1203, 1317)
     _AWAY += (1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031)
+    #: The same of a member of a replication group.  3100: it has lost its group during a commit,
+    #: which the others may have.
+    _AWAY += (3032, 3100, 3781, 3782, 3783, 3796, 3797, 3798, 3799)
     _UNCONNECTED = (1040, 1203, 2002, 2003)
     _READ_ONLY = (1044, 1142, 1143, 1227, 1792, 1836)
 
@@ -94,6 +100,8 @@ class MySQL(Database):
         self._clock = ServerClock()
         self._step = 1  # between the ids of an INSERT of many rows; 0 if that is unknown
         self._cluster = False
+        self._group = False  # whether it is a member of a replication group
+        self._era = 0  # connections that were made before it was raised are not used again
         with self._translated():
             self._connection()
         self._check_packet()
@@ -135,8 +143,11 @@ class MySQL(Database):
     def _connection(self) -> pymysql.connections.Connection[Any]:
         if self._closed:
             raise Unavailable(f"{self.name} has been closed")
-        connection = getattr(self._local, "connection", None)
+        if getattr(self._local, "era", None) != self._era:
+            self._discard()
+        connection: pymysql.connections.Connection[Any] | None = self._local.connection
         if connection is None:
+            era = self._era
             try:
                 connection = self._connect()
             except (pymysql.err.Error, OSError) as error:
@@ -146,7 +157,7 @@ class MySQL(Database):
                 raise
             with entered(self._mutex):
                 self._open.add(connection)
-            self._local.connection = connection
+            self._local.connection, self._local.era = connection, era
         return connection
 
     def _connect(self) -> pymysql.connections.Connection[Any]:
@@ -162,32 +173,48 @@ class MySQL(Database):
             write_timeout=self._timeout,
         )
         try:
-            cursor = connection.cursor()
-            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            cursor.execute(
-                # An idle connection that the server closes takes a consumer's lock with it.
-                "SET SESSION innodb_lock_wait_timeout = 1, SESSION time_zone = '+00:00',"
-                " SESSION wait_timeout = 31536000,"
-                " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
-            )
-            cursor.execute(
-                "SHOW VARIABLES WHERE Variable_name IN ('hostname', 'port', 'server_uuid',"
-                " 'wsrep_on', 'wsrep_node_name', 'wsrep_auto_increment_control',"
-                " 'auto_increment_increment')"
-            )
-            self._know(dict(cursor.fetchall()))
-            if self._cluster:
-                # A read on this node waits for what other nodes have committed.
-                cursor.execute("SET SESSION wsrep_sync_wait = 1")
-            began = datetime.now(UTC)
-            cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            self._clock.adjust(began, from_text(cursor.fetchone()[0]))
+            self._set_up(connection.cursor())
         except BaseException:
             connection._force_close()  # type: ignore[attr-defined]
             raise
         return connection
 
+    def _set_up(self, cursor: Any) -> None:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        cursor.execute(
+            # An idle connection that the server closes takes a consumer's lock with it.
+            "SET SESSION innodb_lock_wait_timeout = 1, SESSION time_zone = '+00:00',"
+            " SESSION wait_timeout = 31536000,"
+            " SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+        )
+        cursor.execute(
+            "SHOW VARIABLES WHERE Variable_name IN ('hostname', 'port', 'server_uuid',"
+            " 'wsrep_on', 'wsrep_node_name', 'wsrep_auto_increment_control',"
+            " 'auto_increment_increment', 'group_replication_single_primary_mode',"
+            " 'group_replication_consistency')"
+        )
+        self._know(variables := dict(cursor.fetchall()))
+        if self._cluster:
+            # A read on this node waits for what other nodes have committed.
+            cursor.execute("SET SESSION wsrep_sync_wait = 1")
+        if variables.get("group_replication_consistency") == "EVENTUAL":
+            # A read on a new primary waits for what the old one had acknowledged.
+            level = "BEFORE_ON_PRIMARY_FAILOVER"
+            cursor.execute(f"SET SESSION group_replication_consistency = '{level}'")
+        began = datetime.now(UTC)
+        cursor.execute("SELECT UTC_TIMESTAMP(6)")
+        self._clock.adjust(began, from_text(cursor.fetchone()[0]))
+
     def _know(self, variables: dict[str, str]) -> None:
+        single = variables.get("group_replication_single_primary_mode")
+        if single == "OFF":
+            raise DatabaseError(
+                f"{self.name}: its replication group is in multi-primary mode, in which a member"
+                " may not show what another has acknowledged: change it with SELECT"
+                " group_replication_switch_to_single_primary_mode() on a member, and set"
+                " group_replication_single_primary_mode=ON on each"
+            )
+        self._group = single is not None
         self._cluster = variables.get("wsrep_on") == "ON"
         # By default Galera changes the step with the number of nodes.
         unknown = self._cluster and variables.get("wsrep_auto_increment_control") != "OFF"
@@ -228,6 +255,8 @@ class MySQL(Database):
         interrupted = code == 1317 and self._cluster
         if code in self._ROLLED_BACK or interrupted:
             return RolledBack(text)
+        if self._group and code == 1290 and "read-only" in text:
+            return self._demoted()
         if code in self._READ_ONLY or (code == 1290 and "read-only" in text):
             return ReadOnly(f"{text}: give this account the right to read, write and create tables")
         if self._is_away(error):
@@ -243,6 +272,14 @@ class MySQL(Database):
         if code in (1045, 1049, 1698):
             return DatabaseError(f"{text}: check the user, password and database in the URL")
         return DatabaseError(text)
+
+    def _demoted(self) -> Unavailable:
+        """Have all threads connect again: after a fail-over the URL may lead to the primary."""
+        self._era = max(self._era, getattr(self._local, "era", -1) + 1)
+        self.losses += 1
+        why = "this member of a replication group is not its primary: let the URL lead to that"
+        self.unreachable(why)
+        return Unavailable(f"{self.name}: {why}")
 
     def _discard(self) -> None:
         connection = getattr(self._local, "connection", None)
@@ -326,16 +363,20 @@ class MySQL(Database):
                 self._discard()
 
     def newest(self) -> tuple[int, int, bool]:
-        """As in `Database`."""
+        """As in `Database`.  Raises `Unavailable` if this is not the primary of its group."""
         began = datetime.now(UTC)
-        events, signals, inbox, moment = self.query(
+        # A member that has lost its group answers all the same, with what it had.
+        read_only = "@@super_read_only" if self._group else "0"
+        events, signals, inbox, moment, demoted = self.query(
             # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
             " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
             # Says as much as EXISTS, and the server answers it before it opens the table.
             " (SELECT COALESCE(MIN(id), 0) FROM replay_inbox WHERE error IS NULL),"
-            " UTC_TIMESTAMP(6)) AS a"
+            f" UTC_TIMESTAMP(6), {read_only}) AS a"
         )[0][0].split("|")
+        if demoted != "0":
+            raise self._demoted()
         self._clock.adjust(began, from_text(moment))
         return int(events), int(signals), inbox != "0"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from replay import Client, Event, EventType, Key, connect, consume
 from replay.client import EventsLost
 from replay.log import LostOwnership, Move, NameCollision
 from replay.storage.database import (
+    DatabaseError,
     Duplicate,
     IdTaken,
     Insert,
@@ -159,6 +161,9 @@ ERRORS: list[tuple[int, str, type[Exception]]] = [
     (1053, "Server shutdown in progress", OutcomeUnknown),
     (1317, "Query execution was interrupted", OutcomeUnknown),
     (1047, "WSREP has not yet prepared node for application use", OutcomeUnknown),
+    (3032, "The server is currently in offline mode", OutcomeUnknown),
+    (3100, "Error on observer while running replication hook 'before_commit'.", OutcomeUnknown),
+    (3101, "Plugin instructed the server to rollback the current transaction.", RolledBack),
 ]
 
 
@@ -166,6 +171,7 @@ def test_the_errors_of_both_servers(client: Client) -> None:
     """P13, P20, L2: both servers' texts and numbers are understood; a value cannot mislead."""
     database = client.log.database
     assert isinstance(database, MySQL)
+    database._group = False
     for number, text, meaning in ERRORS:
         error = pymysql.err.OperationalError(number, text)
         assert type(database._meaning(error, committing=True)) is meaning, text
@@ -715,6 +721,111 @@ def test_a_cluster_that_interrupts_a_statement_has_it_run_again(
     errors.append(killed)
     assert client.log.commit(created(client, "r")) == [True]
     assert errors == []
+
+
+SINGLE = {"auto_increment_increment": "1", "group_replication_single_primary_mode": "ON"}
+
+
+def test_a_group_with_many_primaries_is_refused(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L4: there a read may miss what another member acknowledged; the error says what to do."""
+    know = MySQL._know
+
+    def with_many(self: MySQL, variables: dict[str, str]) -> None:
+        know(self, {**variables, "group_replication_single_primary_mode": "OFF"})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MySQL, "_know", with_many)
+        with pytest.raises(DatabaseError, match=r"multi-primary mode.*switch_to_single_primary"):
+            connect(server_url)
+    connect(server_url).close()
+
+
+class Answers:
+    """A cursor of a server that has these variables; notes what it is told."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self.told: list[str] = []
+        self._variables = variables
+
+    def execute(self, sql: str) -> None:
+        self.told.append(sql)
+
+    def fetchall(self) -> list[tuple[str, str]]:
+        return [*self._variables.items()]
+
+    def fetchone(self) -> tuple[str]:
+        return ("2029-01-01 00:00:00.000000",)
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [("EVENTUAL", 1), ("BEFORE_ON_PRIMARY_FAILOVER", 0), ("AFTER", 0)]
+)
+def test_a_new_primary_is_to_show_what_the_old_one_acknowledged(
+    client: Client, level: str, told: int
+) -> None:
+    """L1, L4: a group does so at every level but the lowest, so each connection asks for it."""
+    database = client.log.database
+    assert isinstance(database, MySQL)
+    cursor = Answers({**SINGLE, "group_replication_consistency": level})
+    database._set_up(cursor)
+    ask = "SET SESSION group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER'"
+    assert cursor.told.count(ask) == told
+
+
+def test_all_threads_leave_a_member_that_is_no_primary_any_more(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P16, L7: after a fail-over the old primary keeps its connections, and takes no writes."""
+    database = client.log.database
+    assert isinstance(database, MySQL)
+    demoted = pymysql.err.OperationalError(
+        1290, "The MySQL server is running with the --super-read-only option"
+    )
+
+    def refused(statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
+        raise demoted
+
+    def ids() -> list[int]:
+        threads = [executor.submit(database.query, "SELECT CONNECTION_ID()")]
+        return [database.query("SELECT CONNECTION_ID()")[0][0], threads[0].result()[0][0]]
+
+    with ThreadPoolExecutor(1) as executor:
+        before, losses = ids(), database.losses
+        database._know(SINGLE)
+        with monkeypatch.context() as patched:
+            patched.setattr(database, "_write", refused)
+            with pytest.raises(Unavailable, match="not its primary: let the URL lead") as raised:
+                database.write([advance("a")])
+        assert not isinstance(raised.value, OutcomeUnknown)
+        after = ids()
+        assert not {*before} & {*after}
+        assert ids() == after
+        assert (database.losses, len(caplog.messages)) == (losses + 1, 1)
+        executor.submit(database.release).result()
+
+
+def test_a_poll_finds_that_a_member_is_no_primary(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L4, P16: a member that has lost its group answers for ever, with what it had then."""
+    database = client.log.database
+    assert isinstance(database, MySQL)
+    query = database.query
+
+    def answered(sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
+        asked = "@@super_read_only" in sql
+        return [("0|0|0|2029-01-01 00:00:00.000|1",)] if asked else query(sql, parameters)
+
+    before = database.query("SELECT CONNECTION_ID()")
+    database._know(SINGLE)
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "query", answered)
+        with pytest.raises(Unavailable, match="not its primary"):
+            client.log.poll()
+    assert database.query("SELECT CONNECTION_ID()") != before
+    client.log.poll()
 
 
 def test_servers_have_different_domains(client: Client) -> None:
