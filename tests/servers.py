@@ -371,9 +371,7 @@ def fresh_database(url: str) -> Iterator[str]:
         cursor.execute(f"CREATE DATABASE {name}")
     # Where the URL leads to several nodes, each has to have it before anybody connects to it.
     for node in os.environ.get("REPLAY_TEST_NODES", "").split():
-        with connect(node) as connection, connection.cursor() as cursor:
-            cursor.execute("SET SESSION wsrep_sync_wait = 1")
-            cursor.execute("SELECT 1")
+        ask(node, "SET SESSION wsrep_sync_wait = 1", "SELECT 1")
     try:
         yield urlsplit(url)._replace(path=f"/{name}").geturl()
     finally:
@@ -400,6 +398,14 @@ def connect(url: str) -> "pymysql.Connection[Any]":
         connect_timeout=5,
         autocommit=True,
     )
+
+
+def ask(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements on a connection of their own; return the rows of the last."""
+    with connect(url) as connection, connection.cursor() as cursor:
+        for sql in statements:
+            cursor.execute(sql)
+        return list(cursor.fetchall())
 
 
 def label(url: str) -> str:

@@ -1,0 +1,1 @@
+"""Clusters of database servers on this machine: their nodes are killed while runs go on."""
