@@ -1,6 +1,7 @@
 """A cluster of three database servers: its nodes are killed while runs go on, then the suite runs.
 
-`galera` is MariaDB with Galera.  At the end each node's log is audited, and must be that of the others.
+`galera` is MariaDB with Galera.  `group-replication` is MySQL with group replication in
+single-primary mode.  At the end each node's log is audited, and must be that of the others.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import argparse
 import logging
 import sys
 
-from tests.cluster import galera
+from tests.cluster import galera, group
 
-CLUSTERS = {"galera": galera.run}
+CLUSTERS = {"galera": galera.run, "group-replication": group.run}
 
 
 def main() -> int:
