@@ -29,6 +29,9 @@ from replay.storage.group import Member
 from tests.support import Raw, cursor, raw, rows, stepped
 from tests.test_interrupt import SPARSE, Interrupt, in_time
 
+#: They count transactions.  Where nodes collide, one of them runs its transaction again.
+pytestmark = pytest.mark.one_server
+
 LIMIT = 20  # seconds until something that has to happen has not happened
 Call = Callable[[], Any]
 
