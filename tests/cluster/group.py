@@ -57,6 +57,8 @@ class Member(Node):
             "--gtid-mode=ON",
             "--enforce-gtid-consistency=ON",
             "--report-host=127.0.0.1",
+            # A group refuses changes of a table without a key.  The tests make such tables.
+            "--sql-generate-invisible-primary-key=ON",
             "--plugin-load-add=group_replication.so",
         ]
         settings = {
@@ -174,7 +176,7 @@ def find_program() -> Program:
         if program.flavour == "mysql":
             return program
     sys.exit(
-        "cluster: MySQL 8.0.27 or newer is needed, as mysqld on the PATH, with its plugin"
+        "cluster: MySQL 8.0.30 or newer is needed, as mysqld on the PATH, with its plugin"
         " group_replication (Ubuntu: apt-get install mysql-server-core-8.0)"
     )
 
