@@ -1,6 +1,6 @@
 """Nodes of a cluster, an address that leads to them, a siege of them, and the suite on them.
 
-A `Cluster` is a `Server` of three nodes.  Whatever is done to the server, it does to one of them.
+A `Cluster` is a `Server` of three nodes.  `kill` kills one of them, and `suspend` freezes one.
 """
 
 from __future__ import annotations
