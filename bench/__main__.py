@@ -40,6 +40,7 @@ MEASURES: dict[str, Measure] = {
     "take-up": recovery.take_up,
     "killed": recovery.killed,
     "signal": waits.signal,
+    "elsewhere": waits.elsewhere,
     "sleep": waits.sleep,
     "memory": idle.memory,
     "idle": idle.waiting,

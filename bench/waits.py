@@ -1,16 +1,19 @@
-"""Waits: how soon a run goes on after a signal, and how late it wakes from a sleep."""
+"""Waits: how soon a run goes on after a signal or a start, and how late it wakes from a sleep."""
 
 import threading
 import time
+from collections.abc import Callable
 
 from google.protobuf.wrappers_pb2 import Int64Value
 
 import replay
 from bench import work
 from bench.backends import Backend
-from bench.rows import Row, Sizes, at_most, median_ms
+from bench.rows import Row, Sizes, at_most, median_ms, percentile, plain
+from bench.worker import Worker
 
 PAUSE = 0.03  # seconds between signals: long enough for the run to wait again
+QUIET = 0.1  # seconds between those to another process: long enough for it to be idle again
 
 
 def signal(backend: Backend, sizes: Sizes) -> list[Row]:
@@ -35,6 +38,47 @@ def signal(backend: Backend, sizes: Sizes) -> list[Row]:
             0.9 if backend.kind == "sqlite" else 2.5,
             "ms",
         )
+    ]
+
+
+def elsewhere(backend: Backend, sizes: Sizes) -> list[Row]:
+    """The time from a call to the workflow's next line in another process, which is idle before."""
+    with (
+        backend.fresh() as url,
+        Worker("waits", url, sizes.signals) as worker,
+        replay.connect(url, loops=False) as client,
+    ):
+        worker.ask("ready")
+        time.sleep(1)  # processes that have just started have yet to hear of each other
+        start(client, "signalled", "run", sizes.signals)
+
+        def send(number: int) -> None:
+            client.signal_run(work.NAMESPACE, "signalled", "run", 1, Int64Value(), str(number))
+
+        def begin(number: int) -> None:
+            start(client, "started", f"run-{number}", 0)
+
+        signals = delays(worker, sizes.signals, send)
+        starts = delays(worker, sizes.signals, begin)
+    return [*elsewhere_rows("signal_run", signals), *elsewhere_rows("run_workflow", starts)]
+
+
+def delays(worker: Worker, count: int, call: Callable[[int], None]) -> list[float]:
+    """Call it so often; the seconds until each wakes the worker."""
+    found = []
+    for number in range(count):
+        time.sleep(QUIET)
+        before = time.perf_counter()
+        call(number)
+        found.append(worker.ask("woken") - before)
+    return found
+
+
+def elsewhere_rows(call: str, found: list[float]) -> list[Row]:
+    what = f"from {call} until the run goes on in another process"
+    return [
+        at_most(f"{what}, p50", median_ms(found), 3.0, "ms"),
+        plain(f"{what}, p99", percentile(found, 99) * 1e3, "ms"),
     ]
 
 

@@ -76,6 +76,16 @@ def signalled(woken: list[float], wake: threading.Semaphore) -> Workflow:
     return signalled
 
 
+def started(woken: list[float], wake: threading.Semaphore) -> Workflow:
+    """Records when it begins."""
+
+    def started(ctx: replay.RunContext, message: Int64Value) -> None:
+        woken.append(time.perf_counter())
+        wake.release()
+
+    return started
+
+
 def sleeper(woken: dict[str, float], wake: threading.Semaphore) -> Workflow:
     """Sleeps one second; records when the run goes on, by the wall clock."""
 

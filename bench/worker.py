@@ -6,6 +6,9 @@ NUMBER.
 Mode `shards` runs its share of the shards of that workflow, with four threads. Its activity takes
 NUMBER milliseconds.
 
+Mode `waits` runs workflows that wait to be started or signalled. It answers `woken`, once for each
+time that one goes on: when that was, by a clock that all processes share. It answers `ready`, too.
+
 Mode `idle` answers questions, one on each line of its standard input, until that closes:
 
     register NAME     registers a workflow whose runs wait (at most NUMBER of them cached)
@@ -21,6 +24,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -91,6 +95,20 @@ def run_shards(url: str, ms: int) -> None:
         sys.stdin.read()
 
 
+def answer_waits(url: str, number: int) -> None:
+    woken: list[float] = []
+    wake = threading.Semaphore(0)
+    with replay.connect(url) as client:
+        for make in (work.signalled, work.started):
+            workflow = make(woken, wake)
+            replay.register_workflow(client, work.NAMESPACE, workflow)
+        for line in sys.stdin:
+            if line.strip() == "ready":
+                print(0.0, flush=True)
+            elif wake.acquire(timeout=60):
+                print(woken.pop(0), flush=True)
+
+
 class Idle:
     """The worker that answers."""
 
@@ -159,4 +177,5 @@ def count_sqlite_statements() -> list[int]:
 
 if __name__ == "__main__":
     mode, url, number = sys.argv[1:]
-    {"steps": run_steps, "shards": run_shards, "idle": answer}[mode](url, int(number))
+    modes = {"steps": run_steps, "shards": run_shards, "waits": answer_waits, "idle": answer}
+    modes[mode](url, int(number))
