@@ -17,10 +17,11 @@ def connect(url: str, *, loops: bool = True, codec: Codec | None = None) -> Clie
     A database: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory), or
     ``mysql://user:password@host:3306/database``.  Its tables are created or upgraded.  Options go
     after a ``?``: `max_message` (bytes, 4 MiB by default), `lease` (seconds, 10 by default),
-    `require_message` (namespaces, divided by commas, in which None is refused, N3).  For SQLite:
-    `synchronous` (``full``, or ``normal``, with which a loss of power may cost the last commits,
-    L11).  For MySQL: `timeout` (seconds until a server that does not answer counts as gone, 30 by
-    default), `unix_socket` and `ssl_ca` (a file; TLS is then required and verified).
+    `require_message` (namespaces, divided by commas, in which None is refused, N3), and `news`
+    (``off``, or the address at which other machines tell this process of commits, L12).  For
+    SQLite: `synchronous` (``full``, or ``normal``, with which a loss of power may cost the last
+    commits, L11).  For MySQL: `timeout` (seconds until a server that does not answer counts as
+    gone, 30 by default), `unix_socket` and `ssl_ca` (a file; TLS is then required and verified).
 
     A server: ``grpc://host:port``, or with TLS ``grpcs://host:port``.  `replay.server.remote`
     lists its options.  A server answers sleeps and signals itself, so `loops` has no effect.

@@ -70,6 +70,7 @@ from .storage.event import (
     read_event,
 )
 from .storage.group import Group, Look, Member
+from .storage.news import News
 from .storage.tail import BATCH, BYTES, Tail, fitting
 from .storage.values import ANY
 
@@ -226,6 +227,7 @@ class Log:
         # Written into the cursors that this process owns.  The lock's domain stands in front, and
         # nothing if a cursor is owned by lease alone.
         self._process = f"|{socket.gethostname()[:64]}:{os.getpid()}:{token}"
+        self.news = News(database, self._process[1:], self.tail.hear)
         self._owners: dict[str, str] = {}
         self._polling = threading.RLock()
         self._losses = 0
@@ -299,6 +301,7 @@ class Log:
     def close(self) -> None:
         """Wake everybody who waits here, and close the database."""
         self.tail.close()
+        self.news.close()
         self.database.close()
 
     def refresh(self) -> int:
@@ -383,6 +386,13 @@ class Log:
         """
         return self._commit(events, move)
 
+    def store(self, member: Member) -> bool:
+        """Commit one transaction as `Group.commit` does, and tell other processes of it (L12)."""
+        stored = self.group.commit(member)
+        if stored and member.rows:
+            self.news.tell()
+        return stored
+
     def _commit(self, events: Sequence[Event], move: Move | None, look: bool = False) -> list[bool]:
         now = self.database.now()
         moment = to_text(now)
@@ -406,7 +416,7 @@ class Log:
             # connection, where its lock is, and the server groups them itself.
             member.alone = bool(steps) or (move is not None and not self.database.one_writer)
             try:
-                return stored if self.group.commit(member) else [False]
+                return stored if self.store(member) else [False]
             except Duplicate:
                 before, stored = stored, self._new(rows)
                 if stored == before and move is not None and move.also:
@@ -664,6 +674,8 @@ class Log:
         with self._polling:
             self.refresh()
             self._renew()
+            if self.tail.is_poller():
+                self.news.announce()
             newest, signals, inbox = self.database.newest()
             if newest > self.tail.end:
                 time.sleep(grace)

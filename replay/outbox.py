@@ -283,4 +283,5 @@ class Mover(Consumer):
             raise Unavailable(f"{self.name} looks again: {error}") from error
         if self._signalled:
             self._log.tail.join([])  # the poller reads their ids
+            self._log.news.tell()
         return attempts

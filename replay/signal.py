@@ -213,7 +213,7 @@ def _store(events: Log, sent: Sequence[Signal], look: Look | None = None) -> boo
     now = events.database.now()
     insert = Insert("replay_signals", COLUMNS, [each.row(now) for each in sent])
     size = sum(len(each.raw or b"") for each in sent)
-    return events.group.commit(Member((), insert, size, publish, look))
+    return events.store(Member((), insert, size, publish, look))
 
 
 @dataclass(slots=True)

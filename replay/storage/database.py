@@ -29,6 +29,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from typing import Any, NamedTuple, TypeVar
 
 log = logging.getLogger("replay")
@@ -47,6 +48,7 @@ LOG_ID = "log_id"
 MAX_MESSAGE = 4 * 1024 * 1024
 LARGEST_MESSAGE = 16 * 1024 * 1024 - 1
 LEASE = 10  # seconds
+LOOPBACK = "127.0.0.1"
 _ATTEMPTS = 20
 _QUIET = 60  # seconds between two warnings that the database cannot be reached
 _TOLD = 1000  # rows that nobody can read and that a process names in its log
@@ -274,6 +276,8 @@ class Database(ABC):
         self.name = name
         self.max_message = number(options.pop("max_message", MAX_MESSAGE), "max_message")
         self.lease = timedelta(seconds=number(options.pop("lease", LEASE), "lease"))
+        #: The address at which processes tell each other of their commits; empty for none (L12).
+        self.news = news_address(options.pop("news", LOOPBACK))
         #: Namespaces in which every event and signal has a message (N3).
         self.require_message = [
             name for name in options.pop("require_message", "").split(",") if name
@@ -565,3 +569,17 @@ def number(text: object, option: str) -> int:
     if not 1 <= found <= _MOST:
         raise BadUrl(f"{option}={text} in the URL: expected a whole number from 1 to {_MOST}")
     return found
+
+
+def news_address(text: str) -> str:
+    """Read the option `news` of a URL; empty if it is off.  Raises `BadUrl`."""
+    if text == "off":
+        return ""
+    with contextlib.suppress(ValueError):
+        address = IPv4Address(text)
+        if not (address.is_unspecified or address.is_multicast or address.is_reserved):
+            return str(address)
+    raise BadUrl(
+        f"news={text} in the URL: expected off, or the IPv4 address of this machine at which the"
+        " other processes reach it, such as 10.0.0.5"
+    )

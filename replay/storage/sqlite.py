@@ -76,6 +76,8 @@ class Sqlite(Database):
         if synchronous not in ("full", "normal"):
             raise BadUrl(f"synchronous={synchronous} in the URL: expected full or normal")
         super().__init__(f"sqlite:///{path}" if path != ":memory:" else "sqlite://", options)
+        if path == ":memory:":
+            self.news = ""  # nobody else has it
         self._path = path if path == ":memory:" else os.path.realpath(path)
         # By the name in the URL, which may be a symbolic link; SQLite puts the others beside it.
         self._files = [os.path.abspath(path), f"{self._path}-wal", f"{self._path}-shm"]

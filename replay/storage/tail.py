@@ -110,6 +110,8 @@ class Tail:
         self._left: deque[Waiter] = deque()  # of those, to be forgotten
         self._poller: threading.Thread | None = None
         self._poke = Alarm()
+        self._heard = False  # whether another process has said that it has committed
+        self._failing = False  # whether the last poll failed
         self.closed = False
 
     def reset(self, end: int) -> None:
@@ -323,18 +325,44 @@ class Tail:
                 poller.start()
                 self._poller = poller
 
+    def is_poller(self) -> bool:
+        """Return whether the calling thread is the one that polls."""
+        return threading.current_thread() is self._poller
+
+    def hear(self) -> None:
+        """Poll at once, because another process has committed (L12).
+
+        It does not while polls fail: news, true or forged, must not have it try and log all the
+        time.
+        """
+        if not self._failing:
+            self._heard = True
+            self._poke.ring()
+
     def _poll_loop(self, poll: Callable[[float], bool]) -> None:
         pause = PAUSE_MIN
         while not self.closed:
-            if self._poke.wait(pause):
-                time.sleep(PAUSE_MIN)  # an earlier commit of this process is probably on its way
+            grace = self._rest(pause)
             try:
-                pause = PAUSE_MIN if poll(PAUSE_MIN) else min(pause * 1.5, PAUSE_MAX)
+                pause = PAUSE_MIN if poll(grace) else min(pause * 1.5, PAUSE_MAX)
+                self._failing = False
             except Unavailable:
-                pause = min(max(pause, PAUSE_MAX) * 2, 5.0)
+                pause, self._failing = min(max(pause, PAUSE_MAX) * 2, 5.0), True
             except Exception:
-                pause = 5.0
+                pause, self._failing = 5.0, True
                 log.exception("reading the log failed, trying again in %.0f s", pause)
+
+    def _rest(self, pause: float) -> float:
+        """Wait until the next poll; return for how long that one waits for own commits."""
+        begun = time.monotonic()
+        if self._poke.wait(pause) and not self._heard:
+            time.sleep(PAUSE_MIN)  # an earlier commit of this process is probably on its way
+        elif self._heard:
+            # However often anybody sends news, the database gets its pause.
+            time.sleep(max(0.0, begun + PAUSE_MIN - time.monotonic()))
+        heard, self._heard = self._heard, False
+        # Where little happens, what was heard of is from another process.
+        return 0.0 if heard and pause > PAUSE_MIN else PAUSE_MIN
 
     def close(self) -> None:
         """Stop polling and wake everybody."""
