@@ -411,9 +411,14 @@ class ActivityConsumer(Consumer):
 
     def blocked(self) -> datetime | None:
         """As in `Consumer`: when to look again whether a thread is free."""
-        if self._pool is None or (not self._crowded and self._pool.lost() < self._pool.count):
+        if self._pool is None:
             return None
-        return self._log.now() + timedelta(seconds=_BUSY)
+        # Another shard may have freed it since, so that nothing keeps this one from new events.
+        self._crowded = self._crowded and not self._pool.has_room(self.wake)
+        if not self._crowded and self._pool.lost() < self._pool.count:
+            return None
+        seconds = min(_BUSY, self._next_timeout())
+        return self._log.now() + timedelta(seconds=seconds)
 
     def due_when_claimed(self, parked: Parked) -> bool:
         """As in `Consumer`: only what was running, or each start would use up an attempt."""

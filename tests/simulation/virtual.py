@@ -73,7 +73,16 @@ class Workers:
 
     def __init__(self, count: int, *_: object) -> None:
         self.count = count
+        self._users = 0
         self._mine: list[Future[Any]] = []
+
+    def has_room(self, wake: object) -> bool:
+        """As in `replay.activity`: what is not heard of any more goes on, and keeps its thread."""
+        return sum(future in self._mine for future, _ in DICE.running) < self.count
+
+    def join(self) -> None:
+        """As in `replay.activity`."""
+        self._users += 1
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """As in `replay.activity`."""
@@ -91,9 +100,11 @@ class Workers:
         """As in `replay.activity`: no attempt has a timeout here."""
         return 0
 
-    def end(self) -> None:
-        """As in `replay.activity`: what has not ended is not heard of any more."""
-        DICE.running = [each for each in DICE.running if each[0] not in self._mine]
+    def leave(self) -> None:
+        """As in `replay.activity`: after the last one, nothing is heard of any more."""
+        self._users -= 1
+        if not self._users:
+            DICE.running = [each for each in DICE.running if each[0] not in self._mine]
 
 
 def wait(futures: Sequence[Future[Any]], *_: object) -> None:
