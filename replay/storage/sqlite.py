@@ -282,7 +282,17 @@ class Sqlite(Database):
         if fcntl is None:  # pragma: no cover
             time.sleep(min(wait, 0.5))
             return ""
-        file = self._lock_file(name)
+        deadline, file = time.monotonic() + wait, self._lock_file(name)
+        while (handle := self._lock_at(file, name, deadline)) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(file)):
+                    self._locks[name] = handle
+                    return _DOMAIN
+            os.close(handle)  # `end_lock` has removed the file meanwhile: that locks nobody out
+        return ""
+
+    def _lock_at(self, file: str, name: str, deadline: float) -> int | None:
+        """Open and lock a file.  None while another process has the lock."""
         try:
             os.makedirs(os.path.dirname(file), 0o700, exist_ok=True)
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -291,13 +301,11 @@ class Sqlite(Database):
             raise Unavailable(f"{self.name}: no lock for {name}: {error}") from error
         taken = False
         try:
-            taken = self._flock(handle, time.monotonic() + wait)
+            taken = self._flock(handle, deadline)
         finally:
             if not taken:
                 os.close(handle)
-        if taken:
-            self._locks[name] = handle
-        return _DOMAIN if taken else ""
+        return handle if taken else None
 
     def _lock_file(self, name: str) -> str:
         return f"{self._path}-locks/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
