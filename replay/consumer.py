@@ -173,6 +173,8 @@ class Consumer:
 
     #: Events that it passes over without a result before it stores its cursor.
     stride = BATCH
+    #: Whether it begins a cursor that is missing.  That of a shard is missing if there are others.
+    creates_cursor = True
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
         self.name = name
@@ -281,7 +283,7 @@ class Consumer:
         return batch.position - before + batch.size()
 
     def _claim(self, wait: float) -> bool:
-        cursor = self._log.claim(self.name, wait)
+        cursor = self._log.claim(self.name, wait, create=self.creates_cursor)
         if cursor is None:
             return False
         self._position = self._committed = cursor
@@ -480,6 +482,19 @@ class Consumer:
     def is_running(self) -> bool:
         """Return whether its thread runs."""
         return self._thread is not None and self._thread.is_alive()
+
+    def is_leaving(self) -> bool:
+        """Return whether its thread runs, and was asked to end."""
+        return self._stop.is_set() and self.is_running()
+
+    def reap(self) -> bool:
+        """Let it start again if its thread has ended.  Returns False if that ended unasked."""
+        if self._thread is None or self._thread.is_alive():
+            return True
+        asked = self._stop.is_set()
+        if asked:
+            self._thread = None
+        return asked
 
     def is_ready(self) -> bool:
         """Return whether a step has anything to do now."""

@@ -690,16 +690,17 @@ class Log:
 
     # Cursors.
 
-    def claim(self, name: str, wait: float) -> int | None:
+    def claim(self, name: str, wait: float, *, create: bool = True) -> int | None:
         """Become the owner of a consumer's cursor, and return it; None while another owns it (L7).
 
         Waits up to `wait` seconds for the owner to stop or die.  The owner's lock ends with it.
         Where the lock says nothing (another node of a cluster, a half-open connection), the owner
-        counts as dead when its lease has run out.
+        counts as dead when its lease has run out.  Without `create`, a cursor that is missing stays
+        missing, and nobody owns it.
         """
         domain, cursor = self.database.lock(name, wait), None
         try:
-            cursor = self._claim(name, domain)
+            cursor = self._claim(name, domain, create)
         finally:
             if cursor is None and domain:
                 self.database.unlock(name)
@@ -707,10 +708,12 @@ class Log:
             time.sleep(min(wait, 0.5))
         return cursor
 
-    def _claim(self, name: str, domain: str) -> int | None:
+    def _claim(self, name: str, domain: str, create: bool) -> int | None:
         query = "SELECT last_event_id, owner, lease_until FROM replay_cursors WHERE id = ?"
         now = self.database.now()
         if not (rows := self.database.query(query, (name,))):
+            if not create:
+                return None
             columns, row = "id, last_event_id, updated_at", (name, 0, to_text(now))
             insert = self.database.insert_missing("replay_cursors", columns, [row])
             self.database.write([TAKE_TURN, *insert])

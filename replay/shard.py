@@ -6,7 +6,7 @@ names, which read the log from its beginning.  They do nothing again that was do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -61,7 +61,8 @@ def shard_of(run: str, n: int) -> int:
     return jump_hash(fnv1a(run.encode()), n)
 
 
-def assigned(n: int, processes: Iterable[str]) -> dict[str, list[int]]:
+@lru_cache(maxsize=1000)  # each process asks twice a second, for each consumer
+def assigned(n: int, processes: Sequence[str]) -> Mapping[str, Sequence[int]]:
     """Return which of `n` shards each process is to own (H3).
 
     Whoever computes this from the same processes gets the same.  All have n / processes, rounded
@@ -69,8 +70,8 @@ def assigned(n: int, processes: Iterable[str]) -> dict[str, list[int]]:
     one has its share; so a process that joins or leaves changes the owner of few others.
     """
     found: dict[str, list[int]] = {process: [] for process in processes}
+    least, over = divmod(n, len(found))
     for shard in range(n):
-        least, over = divmod(n, len(found))
         larger = sum(len(shards) > least for shards in found.values())
         most = least + (larger < over)
         order = sorted(found, key=lambda process: (fnv1a(f"{shard}/{process}".encode()), process))

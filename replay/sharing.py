@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import threading
 import time
@@ -32,7 +33,6 @@ from .log import Log, Parked, checked_cursor, has_ended
 from .shard import BadShard, Shard, assigned, shard_of
 from .storage.database import (
     TAKE_TURN,
-    DatabaseError,
     Duplicate,
     Error,
     IdTaken,
@@ -44,6 +44,7 @@ from .storage.database import (
     entered,
     for_each,
     insertion,
+    placeholders,
     to_text,
 )
 from .storage.event import Event, Key
@@ -97,15 +98,16 @@ class Shares:
 
         Call it from one thread, whose connection holds the lock.  Raises `OtherShards`.
         """
-        self.settle(consumer, shards)
+        self._agree(consumer, shards)
         me = self._announce(consumer, session)
         live = self._live(consumer)
-        if me not in live:  # somebody took it for dead, because its connection was lost
-            self._announced.pop((consumer, session))
-            self._announce(consumer, session)
-            live.append(me)
-        self._bury(self._next_to(me, live))
-        return assigned(shards, tuple(live))[me]
+        if me not in live:  # somebody took it for dead, because its lock was lost
+            self._unlock()
+            me = self._announce(consumer, session)
+            live = sorted({*live, me})
+        while self._bury(dead := self._next_to(me, live)):
+            live = [each for each in live if _process(each) != _process(dead)]
+        return list(assigned(shards, tuple(live))[me])
 
     def withdraw(self, consumer: str, session: str = "") -> None:
         """Announce that this process no longer serves a consumer."""
@@ -115,10 +117,7 @@ class Shares:
 
     def end(self) -> None:
         """Release what belongs to the thread that called `share`: its connection, and the lock."""
-        if self._domain:
-            self._losses, self._domain = -1, ""
-            with contextlib.suppress(Unavailable):  # the lock ended with the connection
-                self._log.database.end_lock(_lock(self._log.process))
+        self._unlock()
         self._log.leave()
 
     # Processes.
@@ -128,14 +127,13 @@ class Shares:
 
     def _announce(self, consumer: str, session: str) -> str:
         """Write or renew the row of this process, four times in the length of a lease."""
+        self._lock()
         database = self._log.database
-        if self._losses != (losses := self._log.losses):
-            # A connection was lost, perhaps that with the lock.
-            self._domain = database.lock(_lock(self._log.process), 0)
-            self._losses = losses
-            self._announced.clear()
         me, moment = self._me(session), database.monotonic()
         if moment >= self._announced.get((consumer, session), moment):
+            self._announced[consumer, session] = (
+                moment  # the outcome may be unknown: see `withdraw`
+            )
             now = database.now()
             lease = to_text(now + database.lease)
             columns, row = "consumer, process, address, lease_until", (consumer, me, "", lease)
@@ -156,6 +154,27 @@ class Shares:
             self._announced[consumer, session] = moment + database.lease.total_seconds() / 4
         return me
 
+    def _lock(self) -> None:
+        """Take the lock that ends with this process, unless it has it."""
+        losses = self._log.losses
+        if self._domain and self._losses == losses:
+            return
+        # A connection was lost, perhaps that with the lock.  If the server has not noticed yet, the
+        # lock is taken at a later look, and until then only the lease shows whether this one lives.
+        former, self._domain = self._me(""), self._log.database.lock(_lock(self._log.process), 0)
+        if former != self._me(""):
+            self._remove(former)
+        if former != self._me("") or self._losses != losses:
+            self._announced.clear()
+        self._losses = losses
+
+    def _unlock(self) -> None:
+        self._losses = -1
+        if self._domain:
+            self._domain = ""
+            with contextlib.suppress(Unavailable):  # the lock ended with the connection
+                self._log.database.end_lock(_lock(self._log.process))
+
     def _live(self, consumer: str) -> list[str]:
         sql = "SELECT process, lease_until FROM replay_processes WHERE consumer = ? LIMIT ?"
         rows, now = self._log.database.query(sql, (consumer, _PROCESSES)), self._log.now()
@@ -173,22 +192,41 @@ class Shares:
         Without this, its shards would wait until its lease has run out.
         """
         database, domain, lock = self._log.database, process.partition("|")[0], _lock(process)
-        taken = database.lock(lock, 0) if domain else ""
+        if not domain or self._is_own(process):
+            return False
+        if not (taken := database.lock(lock, 0)):
+            return False
         try:
-            if taken != domain or not taken:
-                return False
-            whole = _process(process)
-            sql = "DELETE FROM replay_processes WHERE process = ? OR SUBSTR(process, 1, ?) = ?"
-            database.write([Statement(sql, (whole, len(whole) + 1, f"{whole}/"))])
+            if taken == domain:
+                self._remove(_process(process))
+            return taken == domain
         finally:
-            if taken:
-                database.end_lock(lock)
-        return True
+            database.end_lock(lock)
+
+    def _remove(self, process: str) -> None:
+        """Remove the rows of a process and of its sessions."""
+        sql = "DELETE FROM replay_processes WHERE process = ? OR SUBSTR(process, 1, ?) = ?"
+        row = (process, len(process) + 1, f"{process}/")
+        self._log.database.write([Statement(sql, row)])
+
+    def _is_own(self, process: str) -> bool:
+        """Whether this is the process itself, or a session of it: it could take its own lock."""
+        return _lock(process) == _lock(self._log.process)
 
     # The number of shards.
 
     def settle(self, consumer: str, shards: int) -> None:
-        """Make `shards` the number of shards, unless it is (H2).  Raises `OtherShards`."""
+        """Make `shards` the number of shards, and see to their cursors.  Raises `OtherShards`."""
+        self._agree(consumer, shards)
+        names = shard_names(consumer, shards)
+        there = {each.name for each in self._cursors(consumer, str(shards))}
+        if missing := [name for name in names if name not in there]:  # somebody forgot them (L9)
+            with contextlib.suppress(NotFound):  # another process has changed the number
+                agreed = self._set_count(consumer, shards, str(shards))
+                self._log.database.write([TAKE_TURN, agreed, *self._create(missing, 0)])
+
+    def _agree(self, consumer: str, shards: int) -> None:
+        """Make `shards` the number of shards, unless it is (H2)."""
         while (before := self._count(consumer)) != str(shards):
             self._require_alone(consumer, shards, before)
             with contextlib.suppress(NotFound, Duplicate, IdTaken):  # another process did it
@@ -208,7 +246,7 @@ class Shares:
                     f"{consumer} has {before} shards, and live processes serve them: to have"
                     f" {shards}, stop those first"
                 )
-        for cursor in self._cursors(consumer):
+        for cursor in self._cursors(consumer, before):
             if cursor.owner and not has_ended(cursor.lease, now) and not self._is_dead(cursor):
                 raise OtherShards(
                     f"a live process serves {cursor.name}: to have {shards} shards of"
@@ -218,48 +256,60 @@ class Shares:
     def _is_dead(self, cursor: _Cursor) -> bool:
         """Whether the lock of a cursor's owner shows that it has died."""
         database = self._log.database
+        if self._is_own(cursor.owner):
+            return False
         domain = database.lock(cursor.name, 0)
         if domain:
             database.unlock(cursor.name)
         return domain != "" and domain == cursor.owner.partition("|")[0]
 
-    def _cursors(self, consumer: str) -> list[_Cursor]:
+    def _cursors(self, consumer: str, before: str | None) -> list[_Cursor]:
         """The cursors of a consumer: its own, and those of hashed shards."""
-        prefix = f"{consumer}/"
+        prefix, known = f"{consumer}/", [consumer]
+        if before is not None and before.isdecimal():  # long names are shortened, so by their names
+            known += shard_names(consumer, min(int(before), MOST_SHARDS))
         rows = self._log.database.query(
             "SELECT id, last_event_id, owner, lease_until FROM replay_cursors"
-            " WHERE id = ? OR SUBSTR(id, 1, ?) = ?",
-            (consumer, len(prefix), prefix),
+            f" WHERE id IN ({placeholders(len(known))}) OR SUBSTR(id, 1, ?) = ?",
+            (*known, len(prefix), prefix),
         )
         return [
             _Cursor(name, checked_cursor(name, position), str(owner or ""), lease)
             for name, position, owner, lease in rows
-            if name == consumer or _HASHED.fullmatch(name[len(prefix) :])
+            if name in known or _HASHED.fullmatch(name[len(prefix) :])
         ]
 
     def _take_over(self, consumer: str, shards: int, before: str | None) -> Iterator[Statement]:
-        """Yield the transaction in which new shards take over what the old ones have left (H2)."""
+        """Yield the transaction in which new shards take over what the old ones have left (H2).
+
+        It creates all cursors: a shard without one has been given up, so nobody claims it.
+        """
         yield TAKE_TURN
-        row = (_meta(consumer), str(shards))
-        if before is None:
-            yield insertion("replay_meta", "name, value", [row])
-        else:
-            sql = "UPDATE replay_meta SET value = ? WHERE name = ? AND value = ?"
-            yield Statement(sql, (row[1], row[0], before), must_find=1)
-        cursors, names = self._cursors(consumer), shard_names(consumer, shards)
+        yield self._set_count(consumer, shards, before)
+        cursors, names = self._cursors(consumer, before), shard_names(consumer, shards)
         old = [each for each in cursors if each.name not in names]
-        if not cursors:
-            return
         for each in old:
             sql = "DELETE FROM replay_cursors WHERE id = ? AND owner = ? AND last_event_id = ?"
             yield Statement(sql, (each.name, each.owner, each.position), must_find=1)
-        lowest, now = min(each.position for each in cursors), to_text(self._log.now())
+        lowest = min((each.position for each in cursors), default=0)
         there = {each.name for each in cursors}
-        rows: list[Row] = [(name, lowest, now) for name in names if name not in there]
-        if rows:
-            yield insertion("replay_cursors", "id, last_event_id, updated_at", rows)
+        yield from self._create([name for name in names if name not in there], lowest)
         for each in old:
             yield from self._hand_on(each.name, names)
+
+    @staticmethod
+    def _set_count(consumer: str, shards: int, before: str | None) -> Statement:
+        name, value = _meta(consumer), str(shards)
+        if before is None:
+            return insertion("replay_meta", "name, value", [(name, value)])
+        sql = "UPDATE replay_meta SET value = ? WHERE name = ? AND value = ?"
+        return Statement(sql, (value, name, before), must_find=1)
+
+    def _create(self, names: Sequence[str], position: int) -> Sequence[Statement]:
+        now = to_text(self._log.now())
+        rows: list[Row] = [(name, position, now) for name in names]
+        columns = "id, last_event_id, updated_at"
+        return self._log.database.insert_missing("replay_cursors", columns, rows) if rows else ()
 
     def _hand_on(self, old: str, names: Sequence[str]) -> Iterator[Statement]:
         """Give the parked rows of an old shard to the new ones."""
@@ -294,21 +344,15 @@ def _process(text: str) -> str:
 class Sharded(Consumer):
     """A consumer in shards: it runs the consumers of those that this process is to own (H3)."""
 
-    def __init__(
-        self,
-        events: Log,
-        name: str,
-        members: Sequence[Consumer],
-        shares: Shares,
-        coordinator: Coordinator,
-    ) -> None:
+    def __init__(self, events: Log, name: str, members: Sequence[Consumer], client: Client) -> None:
         super().__init__(events, name)
         #: The consumer of each shard.
         self.members = members
-        self._shares, self._coordinator = shares, coordinator
+        for member in members:
+            member.creates_cursor = False
+        self._shares_of, self._coordinator = client.shares, client.coordinator
         self._mine: list[int] | None = None  # None before the first look
-        self._leaving: Consumer | None = None
-        self._looking = threading.RLock()
+        self._left = False  # whether others need not reckon with it
 
     def wants(self, event: Event) -> bool:
         """As in `Consumer`: its shards read events."""
@@ -317,7 +361,7 @@ class Sharded(Consumer):
     def share(self) -> list[int]:
         """Look which shards this process is to own."""
         try:
-            mine = self._shares.share(self.name, len(self.members))
+            mine = self.shares().share(self.name, len(self.members))
         except OtherShards as error:
             if self._mine != []:
                 log.error("%s", error)
@@ -327,28 +371,43 @@ class Sharded(Consumer):
 
     def look(self) -> None:
         """Start the shards that this process is to own, and hand over one of the others."""
-        with entered(self._looking):
-            if self._stop.is_set():
-                return
-            mine = self.share()
-            if self._leaving is not None and not self._leaving.is_running():
-                self._leaving.stop()
-                self._leaving = None
-            for m, member in enumerate(self.members):
-                if m in mine and member is not self._leaving:
-                    member.start()
-                elif m not in mine and member.is_running() and self._leaving is None:
-                    self._leaving = member
-                    member.ask_to_stop(_HANDOVER)
+        mine = [] if self._stop.is_set() else self.share()
+        reaped = [member.reap() for member in self.members]
+        if not all(reaped):
+            log.critical("%s ends, because a shard has: others take over", self.name)
+            self._stop.set()
+        if self._stop.is_set():
+            self._leave()
+            return
+        leaving = any(member.is_leaving() for member in self.members)
+        for m, member in enumerate(self.members):
+            if m in mine:
+                member.start()
+            elif member.is_running() and not leaving:
+                member.ask_to_stop(_HANDOVER)
+                leaving = True
+
+    def _leave(self) -> None:
+        """Let others take over what this process gives up, at once."""
+        for member in self.members:
+            if member.is_running() and not member.is_leaving():  # started since `ask_to_stop`
+                soon = self._stop_by - time.monotonic()
+                member.ask_to_stop(None if soon == math.inf else max(0.0, soon))
+        self._withdraw()
+        self._left = True
 
     def is_settled(self) -> bool:
         """Whether it runs just the shards that this process is to own."""
         running = [m for m, member in enumerate(self.members) if member.is_running()]
-        return running == self._mine
+        return self._left or running == self._mine
+
+    def has_left(self) -> bool:
+        """Whether it was stopped and has withdrawn."""
+        return self._left
 
     def shares(self) -> Shares:
         """What it asks."""
-        return self._shares
+        return self._shares_of(self._log)
 
     # As in `Consumer`.
 
@@ -367,36 +426,32 @@ class Sharded(Consumer):
         """As in `Consumer`."""
         self._log.tail.keep_polling(self._log.poll)
         self._stop.clear()
+        self._stop_by, self._left = math.inf, False
         self._coordinator.add(self)
 
     def ask_to_stop(self, timeout: float | None = None) -> None:
-        """As in `Consumer`."""
-        self._log.refuse_reentry()
-        self._stop.set()
+        """As in `Consumer`.  The coordinator does the rest, also if nobody calls `stop`."""
+        super().ask_to_stop(timeout)
         for member in self.members:
             if member.is_running():
                 member.ask_to_stop(timeout)
+        self._coordinator.ring()
 
     def stop(self, timeout: float | None = None) -> bool:
         """As in `Consumer`."""
-        self.ask_to_stop(timeout)
         clock = Countdown(timeout)
-        left = clock.left()
-        if not self._looking.acquire(timeout=-1 if left is None else left):
+        self.ask_to_stop(timeout)
+        if not self._coordinator.remove(self, clock):
             return False
-        try:
-            ended = [member.stop(clock.left()) for member in self.members]
-            self._withdraw()
-        finally:
-            self._looking.release()
-        self._coordinator.remove(self, clock.left())
+        ended = [member.stop(clock.left()) for member in self.members]
+        self._withdraw()
         return all(ended)
 
     def _withdraw(self) -> None:
         self._mine = None
         try:
-            self._shares.withdraw(self.name)
-        except DatabaseError as error:
+            self.shares().withdraw(self.name)
+        except Error as error:
             log.warning("%s: others see it until its lease has run out: %s", self.name, error)
 
     def give_up(self) -> None:
@@ -410,7 +465,7 @@ class Sharded(Consumer):
         for member in self.members:
             member.restart(events)
         super().restart(events)
-        self._shares, self._mine = Shares(events), None
+        self._mine = None
 
     def _forget(self) -> None:
         for member in self.members:
@@ -459,38 +514,51 @@ class Coordinator:
         self._alarm = Alarm()
         self._thread: threading.Thread | None = None
 
+    def ring(self) -> None:
+        """Have the thread look at once."""
+        self._alarm.ring()
+
     def add(self, sharded: Sharded) -> None:
         """Look for this one from now on."""
         with entered(self._lock):
             if sharded not in self._served:
                 self._served.append(sharded)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # its start was interrupted
                 self._thread = threading.Thread(target=self._run, name="replay-shards", daemon=True)
                 self._thread.start()
-        self._alarm.ring()
+        self.ring()
 
-    def remove(self, sharded: Sharded, timeout: float | None) -> None:
-        """Look for this one no more.  After the last one, wait for the thread."""
-        with entered(self._lock):
-            thread = self._thread
-            if sharded in self._served:
-                self._served.remove(sharded)
-            last = not self._served
-        self._alarm.ring()
-        if last and thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+    def remove(self, sharded: Sharded, clock: Countdown) -> bool:
+        """Wait until it is looked for no more, and after the last one for the thread.
+
+        Returns whether that is so.
+        """
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        # In pauses: a thread that Ctrl-C interrupts in an Event leaves that locked (see `Alarm`).
+        while thread.is_alive() and sharded in self._served:
+            self.ring()
+            if clock.left() == 0:
+                return False
+            time.sleep(0.005)
+        if not self._served:
+            thread.join(clock.left())
+        return True
 
     def _run(self) -> None:
         known = set[Shares]()
         while served := self._next():
             known |= {each.shares() for each in served}
             settled = [self._look(each) for each in served]
-            self._alarm.wait(_LOOK if all(settled) else _SOON)
+            if not any(each.has_left() for each in served):
+                self._alarm.wait(_LOOK if all(settled) else _SOON)
         for shares in known:
             shares.end()
 
     def _next(self) -> list[Sharded]:
         with entered(self._lock):
+            self._served = [each for each in self._served if not each.has_left()]
             if not self._served:
                 self._thread = None
             return list(self._served)
@@ -525,7 +593,7 @@ def divided(
     shares = client.shares(events)
     client.settle(shares, name, shards)
     members = [make(Shard.hashed(m, shards)) for m in range(shards)]
-    return Sharded(events, name, members, shares, client.coordinator)
+    return Sharded(events, name, members, client)
 
 
 class Countdown:

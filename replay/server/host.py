@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -419,14 +420,14 @@ class Host:
     async def _take(self, session: Session, name: str) -> int | None:
         with suppress(LostOwnership):  # then it is the first claim
             async with self.owned(session, name) as claim:
-                cursor = await self._keep(self.log.claim, name, 0)
+                cursor = await self._claim(session, name)
                 claim.cursor = claim.cursor if cursor is None else cursor
                 return cursor
         with ExitStack() as undo:
             undo.callback(self._disown, session, name)
             self._claims.take(session.who.name, session.id)
             undo.callback(self._claims.give_back, session.who.name, session.id)
-            cursor = await self._keep(self.log.claim, name, 0)
+            cursor = await self._claim(session, name)
             if cursor is not None and name not in session.claims:
                 session.claims[name] = Claim(cursor)
                 undo.pop_all()
@@ -434,6 +435,10 @@ class Host:
             await self.release(session, name, None, None)
             return None
         return cursor
+
+    async def _claim(self, session: Session, name: str) -> int | None:
+        create = name.rpartition("/")[0] not in session.shared  # see `Log.claim`
+        return await self._keep(partial(self.log.claim, name, 0, create=create))
 
     def _disown(self, session: Session, name: str) -> None:
         """Forget who asks for a name.  Nothing is released, so nobody is woken."""

@@ -425,8 +425,11 @@ class RemoteLog(Log):
 
     # Cursors.
 
-    def claim(self, name: str, wait: float) -> int | None:
-        """As in `Log`: this process's session becomes the owner."""
+    def claim(self, name: str, wait: float, *, create: bool = True) -> int | None:
+        """As in `Log`: this process's session becomes the owner.
+
+        The server itself creates no cursor of a shard that the session shares.
+        """
         request = pb.ClaimRequest(consumer=name, wait_ms=int(wait * 1000))
         reply = self._call("Claim", request, timeout=wait + TIMEOUT)
         self.tail.drop(reply.floor)
