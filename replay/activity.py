@@ -184,10 +184,12 @@ class _Workers:
         #: The executions that nobody waits for any more.
         self._abandoned: set[Future[Any]] = set()
 
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        """Execute `function` in a thread."""
+    def submit(self, function: Callable[[], Any], wake: Callable[[], object]) -> Future[Any] | None:
+        """Execute `function` in a thread.  None if all are busy; then `wake` as in `has_room`."""
         result: Future[Any] = Future()
         with self._lock:
+            if not self._has_room(wake):
+                return None
             self._busy += 1
             self._tasks.put((result, function))
             if self._left:
@@ -200,10 +202,13 @@ class _Workers:
     def has_room(self, wake: Callable[[], object]) -> bool:
         """Whether a thread is free.  Otherwise `wake` is called when one is."""
         with self._lock:
-            if self._busy < self.count:
-                return True
-            self._refused.add(wake)
-            return False
+            return self._has_room(wake)
+
+    def _has_room(self, wake: Callable[[], object]) -> bool:
+        if self._busy < self.count:
+            return True
+        self._refused.add(wake)
+        return False
 
     def _free(self) -> None:
         self._busy -= 1
@@ -362,8 +367,8 @@ class ActivityConsumer(Consumer):
     def _execute_pooled(self, waiting: deque[Event], window: Window, batch: Batch) -> None:
         """Keep the workers busy while the window is open, and park what still runs then."""
         while True:
-            while waiting and self._free():
-                self._submit(waiting.popleft(), 0)
+            while waiting and self._free() and self._submit(waiting[0], 0):
+                waiting.popleft()
             self._harvest(batch)
             left = window.left()
             if not self._running or not left or self._stop.is_set() or batch.full():
@@ -458,12 +463,17 @@ class ActivityConsumer(Consumer):
             context.record(Cursor(self._log.max_message))
         return context
 
-    def _submit(self, event: Event, attempts: int) -> None:
+    def _submit(self, event: Event, attempts: int) -> bool:
+        """Hand a request to a thread, unless another shard has just taken the last one."""
         assert self._pool is not None
         context = self._attempt(event, attempts + 1)
-        result = self._pool.submit(partial(self._execute, event, context))
+        result = self._pool.submit(partial(self._execute, event, context), self.wake)
+        if result is None:
+            self._crowded = True
+            return False
         self._running[event.id] = _Running(event, context, result)
         result.add_done_callback(lambda _: self.wake())
+        return True
 
     def _harvest(self, batch: Batch) -> None:
         for id, running in list(self._running.items()):

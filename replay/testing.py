@@ -26,6 +26,7 @@ from .client import Client
 from .consumer import Consumer, Tempo, Window
 from .log import Log
 from .query import PARKED, UNFINISHED, RunDescription, UnknownRun, Waiting
+from .sharing import Sharded
 from .storage.codec import Codec
 from .storage.database import Error, cut, later
 from .storage.event import Event, Key
@@ -176,6 +177,9 @@ class _Process(Client):
         consumer.tempo = self._tempo
         if isinstance(consumer, ActivityConsumer):
             consumer.run_inline(partial(_Attempt, self._database.now))
+        elif isinstance(consumer, Sharded):
+            for member in consumer.members:
+                self._adopt(member)
         return consumer
 
     def _serving(self) -> list[Consumer]:

@@ -29,12 +29,8 @@ from replay import (
     register_activity,
     register_workflow,
 )
-from replay.client import (
-    AlreadyRegistered,
-    BadFilter,
-    Closed,
-    consumer_name,
-)
+from replay.client import AlreadyRegistered, BadFilter, Closed
+from replay.consumer import consumer_name
 from replay.server.remote import RemoteClient
 from replay.signature import BadSignature
 from replay.storage.database import Error, OutcomeUnknown, Unavailable

@@ -342,7 +342,7 @@ def test_h3_another_number_is_refused_while_a_process_serves(url: str, started: 
         one.act.stop()
         work(three := other(b, 3))
         assert owned(three) == [0, 1, 2]
-        assert announced(a) != before
+        assert len(announced(a)) == 1
 
 
 def ready(holds: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -702,3 +703,49 @@ def test_v1_pytest_has_a_world_as_a_fixture(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def shards_in_a_world(seed: int, crash_at: int = 0) -> list[str]:
+    """The log of a program whose workflow and activity are shared, perhaps after a crash."""
+
+    def shaky(ctx: ActivityContext, backends: None, n: int) -> int:
+        if ctx.attempt == 1 and n % 2:
+            raise OSError("not yet")
+        return 2 * n
+
+    def flow(ctx: RunContext, n: int) -> int:
+        ctx.sleep(MINUTE)
+        return ctx.exec_activity(shaky, n)
+
+    def register(client: Client) -> None:
+        register_workflow(client, "ns", flow, shards=4)
+        register_activity(client, "ns", shaky, shards=3, workers=2, timeout=HOUR)
+
+    with World(seed=seed) as world:
+        register(world.client)
+        for n in range(6):
+            world.client.run_workflow("ns", flow, f"r{n}", n)
+        if crash_at:
+            world.crash(at=crash_at)
+            world.until_idle()
+            with suppress(AlreadyRegistered):  # it has not come so far
+                register(world.client)
+        world.advance(HOUR)
+        assert [world.client.result("ns", flow, f"r{n}") for n in range(6)] == [*range(0, 12, 2)]
+        return [f"{event.timestamp} {line(event)}" for event in world.events()]
+
+
+def test_v1_h3_a_world_serves_all_shards() -> None:
+    """V1, H3: the same log for the same seed, backoffs and all; another one for another."""
+    assert shards_in_a_world(1) == shards_in_a_world(1)
+    assert shards_in_a_world(1) != shards_in_a_world(2)
+    whole = sorted(each.split(" ", 2)[2] for each in shards_in_a_world(1))
+    assert whole == sorted(each.split(" ", 2)[2] for each in shards_in_a_world(2))
+
+
+def test_v1_h3_shards_survive_a_crash() -> None:
+    """V1, H3, R2: at any statement; the process that has died keeps no share."""
+    whole = sorted(each.split(" ", 2)[2] for each in shards_in_a_world(1))
+    for at in range(1, 200, 23):
+        found = sorted(each.split(" ", 2)[2] for each in shards_in_a_world(1, at))
+        assert found == whole

@@ -84,8 +84,10 @@ class Workers:
         """As in `replay.activity`."""
         self._users += 1
 
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+    def submit(self, function: Callable[[], Any], wake: object) -> Future[Any] | None:
         """As in `replay.activity`."""
+        if not self.has_room(wake):
+            return None
         future: Future[Any] = Future()
         end: Callable[[], None]
         try:

@@ -1,0 +1,281 @@
+"""The shards of an activity in one process: one limit for all of them, and how they end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+
+from replay import ActivityContext, Client, EventType, Key, connect, register_activity
+from replay.activity import ActivityConsumer
+from replay.shard import shard_of
+from replay.sharing import Sharded
+from replay.storage.database import cut
+from tests.example_pb2 import String
+from tests.support import Clock, LogLines, behind, database, request, rows, stepped, with_options
+
+pytestmark = pytest.mark.contract
+
+LIMIT = 60  # seconds until something that has to happen has not happened
+SHARDS = 4
+
+
+def of_shard(m: int, number: int = 0) -> str:
+    """A run that belongs to a shard."""
+    found = (f"r{n}" for n in count() if shard_of(f"r{n}", SHARDS) == m)
+    return [next(found) for _ in range(number + 1)][-1]
+
+
+class Crew:
+    """The activity: it waits until a test lets it go on."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, ctx: ActivityContext, backends: None, message: String) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self.seen.append(ctx.run)
+        self.entered.release()
+        assert self.gate.acquire(timeout=LIMIT)
+        with self._lock:
+            self._now -= 1
+
+    def waits(self) -> None:
+        """Wait until one more is executed."""
+        assert self.entered.acquire(timeout=LIMIT)
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    """The activity; at the end nobody waits any more."""
+    made = Crew()
+    yield made
+    made.gate.release(1000)
+
+
+def register(client: Client, crew: Crew, **options: Any) -> Sharded:
+    def act(ctx: ActivityContext, backends: None, message: String) -> None:
+        crew(ctx, backends, message)
+
+    options = {"start": False, "shards": SHARDS} | options
+    made = register_activity(client, "ns", act, **options)
+    assert isinstance(made, Sharded)
+    return made
+
+
+def member(consumer: Sharded, m: int) -> ActivityConsumer:
+    found = consumer.members[m]
+    assert isinstance(found, ActivityConsumer)
+    return found
+
+
+def ask(client: Client, *runs: str) -> None:
+    for run in runs:
+        request(client, Key("ns", "flow", run, 0, "act", "0"), String(value=run))
+
+
+def answered(client: Client) -> set[str]:
+    stream = client.stream(to_head=True)
+    return {event.key.run for event in stream if event.type is EventType.ACTIVITY_RESPONSE}
+
+
+def step_until(consumer: Sharded, condition: Callable[[], object]) -> None:
+    """Step until what other threads do has had its effect."""
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit
+        consumer.step()
+
+
+def has(seen: list[str], number: int) -> bool:
+    return len(seen) == number
+
+
+def has_answers(client: Client, number: int) -> bool:
+    return len(answered(client)) == number
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_h3_a3_the_shards_of_a_process_share_its_workers(
+    url: str, crew: Crew, workers: int
+) -> None:
+    """H3, A3: that many requests are executed at once, of whichever shards, and no more."""
+    runs = [of_shard(m, n) for m in range(SHARDS) for n in range(2)]
+    with stepped(url) as client:
+        ask(client, *runs)
+        consumer = register(client, crew, workers=workers)
+        for done in range(len(runs)):
+            step_until(consumer, partial(has, crew.seen, min(done + workers, len(runs))))
+            for _ in range(3):
+                consumer.step()
+            assert len(consumer.executing()) == min(workers, len(runs) - done)
+            crew.gate.release()
+            step_until(consumer, partial(has_answers, client, done + 1))
+        assert (sorted(crew.seen), crew.most) == (sorted(runs), workers)
+        assert (consumer.parked(), consumer.executing()) == ([], [])
+
+
+def test_h3_a_shard_that_was_refused_a_thread_is_woken(url: str, crew: Crew) -> None:
+    """H3: it rests until then, does not look again and again, and then takes new events at once."""
+    with stepped(url) as client:
+        consumer = register(client, crew)
+        first, second = member(consumer, 0), member(consumer, 1)
+        ask(client, of_shard(0), of_shard(1))
+        consumer.step()
+        crew.waits()
+        consumer.step()
+        assert second.blocked() is not None
+        second._waiter.alarm.wait(0)
+        second._waiter.woken = False
+        result = next(iter(first._running.values())).result
+        crew.gate.release()
+        result.result(LIMIT)
+        with consumer_lock(first):  # the thread is free when it has said so
+            pass
+        assert second._waiter.woken
+        assert second._waiter.alarm.wait(LIMIT)
+        assert second.blocked() is None
+        crew.gate.release()
+        step_until(consumer, lambda: len(answered(client)) == 2)
+
+
+def consumer_lock(consumer: ActivityConsumer) -> Any:
+    """The lock of its threads."""
+    assert consumer._pool is not None
+    return consumer._pool._lock
+
+
+def test_h3_a_shard_rests_no_longer_than_threads_are_taken(url: str, crew: Crew) -> None:
+    """H3: one that has something parked and nothing due waits for events as usual."""
+    with stepped(url) as client:
+        consumer = register(client, crew)
+        first, second = member(consumer, 0), member(consumer, 1)
+        ask(client, of_shard(0))
+        step_until(consumer, lambda: crew.seen)
+        assert not second._free()
+        assert second.blocked() is not None
+        crew.gate.release()
+        step_until(consumer, lambda: answered(client))
+        assert (first.blocked(), second.blocked()) == (None, None)
+
+
+def test_e4_h3_an_attempt_that_is_abandoned_frees_its_place(url: str, crew: Crew) -> None:
+    """E4, H3: for any shard; until as many as there are workers have not ended."""
+    with LogLines() as log, stepped(url) as client:
+        consumer = register(client, crew, workers=2, timeout=timedelta(seconds=20))
+        ask(client, of_shard(0))
+        step_until(consumer, lambda: crew.seen)
+        first = member(consumer, 0)
+        first._timeout, before = timedelta(0), first._timeout
+        step_until(consumer, lambda: not first._running)
+        first._timeout = before
+        ask(client, of_shard(1), of_shard(2))
+        step_until(consumer, lambda: len(crew.seen) == 3)
+        assert log.of("executes nothing more") == []
+        assert {*crew.seen} == {of_shard(0), of_shard(1), of_shard(2)}
+        crew.gate.release(3)
+        step_until(consumer, lambda: {of_shard(1), of_shard(2)} <= answered(client))
+
+
+def test_h3_a_shard_that_is_given_up_lets_its_activities_end(url: str, crew: Crew) -> None:
+    """H3: what it executes is stored before another process takes over, and not done again."""
+    url = with_options(url, lease=3600)
+    theirs = Crew()
+    theirs.gate.release(1000)
+    with stepped(url) as a, stepped(url) as b:
+        one, two = register(a, crew, workers=SHARDS), register(b, theirs)
+        runs = [of_shard(m) for m in range(SHARDS)]
+        ask(a, *runs)
+        step_until(one, lambda: len(crew.seen) == SHARDS)
+        two.step()
+        crew.gate.release(SHARDS)
+        step_until(one, lambda: sum(each.is_owner() for each in one.members) == SHARDS // 2)
+        step_until(two, lambda: sum(each.is_owner() for each in two.members) == SHARDS // 2)
+        step_until(one, lambda: answered(a) == {*runs})
+        two.step()
+        assert (sorted(crew.seen), theirs.seen) == (sorted(runs), [])
+        assert (one.parked(), two.parked()) == ([], [])
+
+
+def test_h3_it_starts_again_after_it_has_stopped(url: str, crew: Crew) -> None:
+    """H3, A3: with as many threads as before, also while one has not ended."""
+    with connect(with_options(url, lease=3600)) as client:
+        consumer = register(client, crew, workers=2)
+        ask(client, of_shard(0), of_shard(1), of_shard(2))
+        consumer.start()
+        crew.waits()
+        crew.waits()
+        consumer.stop(0.0)
+        consumer.stop(LIMIT)
+        assert not any(each.is_running() for each in consumer.members)
+        query = "SELECT process FROM replay_processes"
+        assert rows(client, query) == []
+        consumer.start()
+        crew.gate.release(1)
+        crew.waits()
+        crew.gate.release(1)
+        crew.waits()
+        assert crew.most == 2
+        crew.gate.release(1000)
+        wait_for(lambda: len(answered(client)) == 3)
+        assert crew.most == 2
+
+
+def wait_for(holds: Callable[[], object]) -> None:
+    """Wait for a thread."""
+    alarm = threading.Event()
+    for _ in range(6000):
+        if holds():
+            return
+        alarm.wait(0.01)
+    raise AssertionError("it has not happened in a minute")
+
+
+def test_h3_what_a_sharded_consumer_says_of_itself(url: str, crew: Crew) -> None:
+    """A2, Q2: parked rows of all shards in order, what is executed, when it is ready and due."""
+    with stepped(url, clock := Clock()) as client:
+        bad = {of_shard(m) for m in range(3)}
+
+        def act(ctx: ActivityContext, backends: None, message: String) -> None:
+            if message.value in bad:
+                raise ValueError("not today")
+
+        consumer = register_activity(client, "ns", act, start=False, shards=SHARDS)
+        assert isinstance(consumer, Sharded)
+        assert (consumer.is_ready(), consumer.next_due(), consumer.is_owner()) == (
+            True,
+            None,
+            False,
+        )
+        ask(client, *(of_shard(m) for m in (2, 0, 1)))
+        step_until(consumer, lambda: [each.attempts for each in consumer.parked()] == [1] * 3)
+        found = consumer.parked()
+        assert [each.key.split("/")[2] for each in found] == [of_shard(m) for m in (2, 0, 1)]
+        due = consumer.next_due()
+        assert due is not None
+        assert cut(due) == min(each.next_at for each in found)
+        assert consumer.is_owner()
+        step_until(consumer, lambda: not consumer.is_ready())
+        assert not consumer.store_soon(behind(client).tail.end)
+        clock.forward(seconds=1)
+        assert consumer.is_ready()
+        bad.clear()
+        step_until(consumer, lambda: len(answered(client)) == 3)
+        assert (consumer.parked(), consumer.next_due()) == ([], None)
+        consumer.give_up()
+        assert not consumer.is_owner()
+        owners = "SELECT DISTINCT owner FROM replay_cursors WHERE id LIKE 'activity/%'"
+        assert rows(client, owners) == [("",)]
+        assert database(client).query("SELECT 1 FROM replay_processes") in ((), [])
