@@ -13,7 +13,7 @@ from collections import Counter
 
 from tests.simulation.backend import Backend, opened
 from tests.simulation.faults import AT_CALLS
-from tests.simulation.plans import GATHERS_FROM, from_token
+from tests.simulation.plans import SHARES_FROM, from_token
 from tests.simulation.run import many, once, sweep
 from tests.simulation.world import HAPPENINGS
 
@@ -85,7 +85,7 @@ def main() -> int:
     """Run what is asked for; 1 if a promise was broken."""
     asked = arguments()
     gc.set_threshold(50_000)  # a history makes much garbage: less often, it costs a fifth less
-    seed = random.SystemRandom().randrange(2 * GATHERS_FROM) if asked.seed is None else asked.seed
+    seed = random.SystemRandom().randrange(2 * SHARES_FROM) if asked.seed is None else asked.seed
     with opened(asked.url) as backend:
         if asked.again:
             once(backend, from_token(asked.again), asked.url)

@@ -95,6 +95,7 @@ class Backend:
             if table != "replay_meta":
                 self._own.query(f"{'TRUNCATE TABLE' if self.server else 'DELETE FROM'} {table}")
         self._own.query("UPDATE replay_meta SET value = '0' WHERE name = ?", (FLOOR,))
+        self._own.query("DELETE FROM replay_meta WHERE name LIKE 'shards/%'")
         if not self.server:
             self._own.query("DELETE FROM sqlite_sequence")
         for database in self._more.values():

@@ -161,11 +161,21 @@ class Audit:
     def _cursors(self) -> None:
         """L1, L5: nobody has read past a gap, and no cursor goes back unless it is put back."""
         query = "SELECT id, last_event_id FROM replay_cursors WHERE id <> 'replay_signal/seen'"
-        for name, position in self._backend.query(query):
+        cursors = self._backend.query(query)
+        self._taken_over({name for name, _ in cursors})
+        for name, position in cursors:
             assert position <= self.settled, f"L1: {name} is at {position}, past {self.settled}"
             before = self.cursors.get(name, 0)
             assert position >= before, f"L5: the cursor of {name} went back from {before}"
             self.cursors[name] = int(position)
+
+    def _taken_over(self, there: set[str]) -> None:
+        """H2: cursors vanish only if others have taken over, which may begin further back."""
+        gone = self.cursors.keys() - there
+        counts = "SELECT 1 FROM replay_meta WHERE name LIKE 'shards/%'"
+        assert not gone or self._backend.query(counts), f"H2: the cursors {gone} are gone"
+        for name in gone:
+            del self.cursors[name]
 
     def _sort(self, event: Event) -> None:
         """Put it where the checks look for it."""

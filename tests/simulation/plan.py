@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from tests.simulation.program import LIMIT, Program
 
-#: The numbers of processes: 0 and 1 are workers.
-USER, SERVER = 2, 3
+#: The numbers of processes: 0 and 1 are workers, and so is the third where they share shards.
+USER, SERVER, THIRD = 2, 3, 4
 
 
 class Action(NamedTuple):
@@ -32,3 +32,4 @@ class Plan(NamedTuple):
     limit: int = LIMIT  # of a message, in bytes
     window_us: int = 0  # a handler takes so long, by the clock of its step
     jitter: int = 0  # the seed of what the library draws
+    shards: int = 0  # which the workers share (H3); 0: each has all

@@ -12,7 +12,7 @@ import zlib
 from random import Random
 
 from tests.simulation.faults import KINDS, ON_WRITES, STANDS_STILL
-from tests.simulation.plan import SERVER, USER, Action, Plan
+from tests.simulation.plan import SERVER, THIRD, USER, Action, Plan
 from tests.simulation.program import ACTIVITIES, FOREVER, LIMIT, RISKY, Op, Program, length
 
 RUNS = [(namespace, run) for namespace in "nm" for run in ("r1", "r2", "R1")]
@@ -22,6 +22,8 @@ ENDINGS_FROM = 100_000
 PRUNES_FROM = 1_000_000_000
 #: From here on plans are those of the seeds from 0 on, and several starts are one transaction.
 GATHERS_FROM = 2 * PRUNES_FROM
+#: From here on plans are those of the seeds from 0 on, and three workers share shards.
+SHARES_FROM = 2 * GATHERS_FROM
 SMALL = 1000  # bytes: a limit of messages that costs little to reach
 _MOMENTS = [1, 400, 400, 2000, 15_000, -700]  # ms
 _PORTS = [0, 0, 0, 1, USER, SERVER]
@@ -221,11 +223,37 @@ def _gathering(plan: Plan, chance: Random) -> Plan:
     return plan._replace(schedule=schedule)
 
 
+def _sharing(plan: Plan, chance: Random) -> Plan:
+    """The plan, with workers that share shards: a third one, and all join, leave, hang and die."""
+    workers = (0, 1, THIRD)
+    schedule = [
+        each._replace(process=chance.choice(workers)) if each.process in (0, 1) else each
+        for each in plan.schedule
+    ]
+    for _ in range(chance.randint(2, 12)):
+        who = chance.choice(workers)
+        what = chance.choice(
+            [
+                Action("leave", who),
+                Action("join", who),
+                Action("kill", who, kind=chance.choice(["", "half-open"])),
+                Action("fault", who, chance.randrange(8), chance.choice(STANDS_STILL)),
+                Action("fault", who, chance.randrange(13), chance.choice(KINDS)),
+            ]
+        )
+        at = chance.randint(0, len(schedule))
+        schedule[at:at] = [what, *[Action("round", other) for other in workers]]
+    count = chance.choice([1, 2, 3, 3, 4, 4, 6])
+    return plan._replace(schedule=tuple(schedule), shards=count)
+
+
 def draw(seed: int) -> Plan:
     """The plan of a seed.  Small ones keep the plans that they had before there were endings.
 
-    And those before there were retention and group commit keep theirs.
+    And those before there were retention, group commit and shared shards keep theirs.
     """
+    if seed >= SHARES_FROM:
+        return _sharing(draw(seed - SHARES_FROM), Random(seed))
     if seed >= GATHERS_FROM:
         return _gathering(draw(seed - GATHERS_FROM), Random(seed))
     if seed >= PRUNES_FROM:
@@ -254,8 +282,8 @@ def readable(plan: Plan) -> str:
             lines.append(f"  iteration {number}: {', '.join(map(_op, ops)) or 'nothing'}")
         if program.end:
             lines.append(f"  ends with a {program.end}, cancelled: {program.cancelled or 'ends'}")
-    options = plan._asdict().items()
-    lines.append(", ".join(f"{name}={value}" for name, value in list(options)[2:]) + "; then:")
+    options = list(plan._asdict().items())[2:] if plan.shards else [*plan._asdict().items()][2:-1]
+    lines.append(", ".join(f"{name}={value}" for name, value in options) + "; then:")
     for action in plan.schedule:
         what = f"{action.what} {action.kind}".strip()
         lines.append(f"  {what}: process {action.process}, n={action.n}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from replay import Client, Consumer, Unavailable, consume
+from replay import Client, Consumer, Shard, Unavailable, consume
+from replay import activity as activity_module
 from replay.activity import ActivityConsumer
 from replay.log import Log
 from replay.server.remote import RemoteClient, Stubs
+from replay.sharing import Sharded, divided
 from replay.signature import Signature
 from replay.storage.values import Kind
 from replay.workflow import WorkflowConsumer
@@ -33,6 +36,9 @@ class Process:
         self.faults = Faults(world.shared, lambda kind: world.stand_still(number, kind))
         self.client: Client
         self.consumers: list[Consumer] = []
+        #: The members of a sharded consumer: whose, and which shard.
+        self.shards: dict[Consumer, tuple[Sharded, int]] = {}
+        self.away = False  # it has left
         self.code = ""  # which change of the workflows' code is in force
         self._world = world
 
@@ -43,6 +49,32 @@ class Process:
     def owner(self) -> str:
         """How that process signs what it owns."""
         raise NotImplementedError
+
+    def step(self, consumer: Consumer) -> int:
+        """A step of a consumer, or a look at who is to own its shards."""
+        if isinstance(consumer, Sharded):
+            return self._look(consumer)
+        sharded, m = self.shards.get(consumer, (None, 0))
+        if sharded is not None and m not in (sharded._mine or ()):
+            return 0
+        return consumer.step()
+
+    @staticmethod
+    def _look(sharded: Sharded) -> int:
+        """As `Sharded.look`, of which it shows whether that has changed anything."""
+        before = sharded._mine
+        mine = sharded.share()
+        for m, member in enumerate(sharded.members):
+            if m not in mine and member.is_owner():
+                member.give_up()
+                return 1
+        return int(mine != before)
+
+    def leave(self) -> None:
+        """Stop in order."""
+        for consumer in self.consumers:
+            consumer.give_up()
+        self.consumers, self.away = [], True
 
     def stop(self, *, hang_up: bool) -> None:
         """It stands still, with `hang_up` for so long that others take its names."""
@@ -66,6 +98,7 @@ class Embedded(Process):
         super().__init__(world, number)
         self._port = world.port(number, self.faults)
         self.client = Client(Log(self._port), loops=False)
+        self.client.log._process = world.signature(number)
 
     def port(self) -> Port:
         return self._port
@@ -121,6 +154,7 @@ class Serving(Process):
         super().__init__(world, SERVER)
         self.server = Server(world.port(SERVER, self.faults))
         self.client = self.server.client
+        self.client.log._process = world.signature(SERVER)
         self.consumers = self.client.loops()
 
     def port(self) -> Port:
@@ -142,40 +176,90 @@ class Serving(Process):
 def staffed(process: Process, world: World) -> Process:
     """A process with workflows, activities and a user's consumer; and its loops, if it has any."""
     client = process.client
-    process.consumers = [client.add(each, start=False) for each in _staff(process, world)]
+    made = list(_shared(process, world) if world.shared_count else _staff(process, world))
+    process.consumers = []
+    for each in made:
+        client.add(each, start=False)
+        process.consumers.append(each)
+        if isinstance(each, Sharded):
+            process.shards |= {member: (each, m) for m, member in enumerate(each.members)}
+            process.consumers += each.members
     process.consumers += [consume(client, READER, world.delivered, start=False), *client.loops()]
     return process
 
 
 def _staff(process: Process, world: World) -> Iterator[Consumer]:
-    plan = world.plan
-    activities = dict.fromkeys(ACTIVITIES, Int) | ({LARGE: String} if world.large else {})
-    activities |= dict.fromkeys(ENDINGS, Int) if world.endings else {}
     for shard in world.shards():
         for namespace in world.namespaces:
-            log = process.client.log_of(namespace)
-            yield WorkflowConsumer(
-                log,
-                namespace,
-                WORKFLOW,
-                world.flow(process),
-                signature=Signature(Kind.of(Int, WORKFLOW)),
-                shard=shard,
-                await_timeout=timedelta(milliseconds=plan.await_ms),
-                max_cached=plan.max_cached,
-                metrics=None,
-            )
-            for name, takes in activities.items():
-                yield ActivityConsumer(
-                    log,
-                    namespace,
-                    name,
-                    world.activity(name),
-                    None,
-                    signature=Signature(Kind.of(takes, name)),
-                    shard=shard,
-                    workers=plan.workers,
-                    retry=world.policy if name == RISKY else None,
-                    timeout=None,
-                    metrics=None,
-                )
+            yield _workflow(process, world, namespace, shard)
+            for name in _activities(world):
+                yield _activity(process, world, namespace, name, shard)
+
+
+def _shared(process: Process, world: World) -> Iterator[Consumer]:
+    """The same with shards that all workers share (H3); it waits for a server that is away."""
+    client = process.client
+    for namespace in world.namespaces:
+        log = client.log_of(namespace)
+        makers = [partial(_workflow, process, world, namespace)]
+        for name in _activities(world):
+            crew = activity_module._Workers(world.plan.workers, name)
+            makers.append(partial(_activity, process, world, namespace, name, crew=crew))
+        for make in makers:
+            yield _divided(client, log, make, world.shared_count)
+
+
+def _divided(
+    client: Client, log: Log, make: Callable[[Shard | None], Consumer], shards: int
+) -> Sharded:
+    """As a program does whose server is away: again, until it works."""
+    for _ in range(20):
+        try:
+            return divided(client, log, make, None, shards)
+        except Unavailable:
+            continue
+    raise AssertionError("no end of faults")
+
+
+def _activities(world: World) -> dict[str, type[Any]]:
+    activities: dict[str, type[Any]] = dict.fromkeys(ACTIVITIES, Int)
+    activities |= {LARGE: String} if world.large else {}
+    return activities | (dict.fromkeys(ENDINGS, Int) if world.endings else {})
+
+
+def _workflow(process: Process, world: World, namespace: str, shard: Shard | None) -> Consumer:
+    return WorkflowConsumer(
+        process.client.log_of(namespace),
+        namespace,
+        WORKFLOW,
+        world.flow(process),
+        signature=Signature(Kind.of(Int, WORKFLOW)),
+        shard=shard,
+        await_timeout=timedelta(milliseconds=world.plan.await_ms),
+        max_cached=world.plan.max_cached,
+        metrics=None,
+    )
+
+
+def _activity(
+    process: Process,
+    world: World,
+    namespace: str,
+    name: str,
+    shard: Shard | None,
+    crew: Any = None,
+) -> Consumer:
+    return ActivityConsumer(
+        process.client.log_of(namespace),
+        namespace,
+        name,
+        world.activity(name),
+        None,
+        signature=Signature(Kind.of(_activities(world)[name], name)),
+        shard=shard,
+        workers=world.plan.workers,
+        crew=crew,
+        retry=world.policy if name == RISKY else None,
+        timeout=None,
+        metrics=None,
+    )

@@ -61,6 +61,8 @@ def kinds(plan: Plan) -> list[str]:
     found = [f"histories, {plan.mode}"]
     if plan.workers > 1:
         found.append("histories, several workers")
+    if plan.shards:
+        found.append("histories, shared shards")
     if any(op.what == LARGE for each in plan.programs for ops in each.iterations for op in ops):
         found.append(f"histories, messages near {plan.limit} bytes")
     return found

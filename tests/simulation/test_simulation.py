@@ -22,6 +22,7 @@ from tests.simulation.plans import (
     ENDINGS_FROM,
     GATHERS_FROM,
     PRUNES_FROM,
+    SHARES_FROM,
     draw,
     from_token,
     readable,
@@ -72,6 +73,23 @@ def test_starts_that_gather() -> None:
     assert total["starts gathered"] > HISTORIES // 2
 
 
+SHARED = [SHARES_FROM, SHARES_FROM + ENDINGS_FROM]
+SHARED += [pytest.param(SHARES_FROM + PRUNES_FROM + n, marks=pytest.mark.slow) for n in (0, 100)]
+
+
+@pytest.mark.parametrize("seed", SHARED)
+def test_workers_that_share(seed: int) -> None:
+    """H2, H3, L7: whoever joins, leaves, hangs or dies, each shard has one owner, in the end the
+
+    workers have equal shares, and their runs leave what plain Python predicts.
+    """
+    total: Counter[str] = Counter()
+    with opened("sqlite://") as backend:
+        many(backend, "sqlite://", seed, HISTORIES // 2, total)
+    assert total["histories, shared shards"] == HISTORIES // 2
+    assert {"worker joins", "worker leaves", "shared shards changed"} <= {*total}
+
+
 @pytest.mark.parametrize("mode", ["embedded", "served"])
 @pytest.mark.parametrize("kind", KINDS_OF_OUTAGES)
 def test_an_outage_at_each_call(mode: str, kind: str) -> None:
@@ -88,6 +106,7 @@ def test_url(url: str) -> None:
     with opened(url) as backend:
         many(backend, url, 1000, 25, Counter())
         many(backend, url, PRUNES_FROM + ENDINGS_FROM + 1000, 10, Counter())
+        many(backend, url, SHARES_FROM + 1000, 5, Counter())
 
 
 def test_busy(url: str) -> None:

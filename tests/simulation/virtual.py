@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -30,6 +31,7 @@ class Dice:
     #: Calls in threads whose results nobody has seen yet.
     running: list[tuple[Future[Any], Callable[[], None]]] = field(default_factory=list)
     calm: bool = False  # all threads come to their end at once
+    sessions: int = 0  # of servers, so far
 
     def monotonic(self) -> float:
         """As `time.monotonic`."""
@@ -42,10 +44,17 @@ class Dice:
         """As `random.uniform`."""
         return self.chance.uniform(low, high)
 
+    def token_urlsafe(self) -> str:
+        """As `secrets.token_urlsafe`, for a session: the order of their names decides who owns."""
+        self.sessions += 1
+        return f"session-{self.sessions}"
+
     def go_on(self) -> None:
         """Some threads come to their end."""
         running, self.running = self.running, []
         for future, end in running:
+            if future.cancelled():
+                continue
             if self.calm or self.chance.random() < 0.5:
                 end()
             else:
@@ -129,6 +138,12 @@ def ruled() -> Iterator[None]:
         for module in DRAWING:
             stack.enter_context(patch(f"{module}.random", DICE))
         stack.enter_context(patch("replay.consumer.time", Windows()))
+        stack.enter_context(
+            patch(
+                "replay.server.host.secrets",
+                SimpleNamespace(token_urlsafe=lambda length: DICE.token_urlsafe()),
+            )
+        )
         stack.enter_context(patch("replay.activity._Workers", Workers))
         stack.enter_context(patch("replay.activity.wait", wait))
         yield

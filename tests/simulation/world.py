@@ -34,6 +34,7 @@ from replay import (
 from replay.client import NotOurs
 from replay.log import EventsPruned, LostOwnership
 from replay.server.remote import RemoteLog
+from replay.sharing import Sharded
 from replay.signal import signal_hash
 from replay.storage.database import from_text, to_text
 from replay.storage.event import Key, pack
@@ -49,7 +50,7 @@ from tests.simulation.faults import (
 )
 from tests.simulation.gather import gathered
 from tests.simulation.invariants import Audit
-from tests.simulation.plan import SERVER, USER, Action, Plan
+from tests.simulation.plan import SERVER, THIRD, USER, Action, Plan
 from tests.simulation.process import READER, Embedded, Process, Remote, Serving, staffed
 from tests.simulation.program import (
     ACTIVITIES,
@@ -117,6 +118,9 @@ HAPPENINGS = (
     "starts gathered",
     "signal sent twice",
     "two owners",
+    "shared shards changed",
+    "worker joins",
+    "worker leaves",
 )
 STAND_STILL = {"hangs": 15_000, "pauses": 3000}  # ms
 _EVENT = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
@@ -168,7 +172,10 @@ class World:
         self._unborn = list(self.programs)
         self._late: dict[str, tuple[Late, Any]] = {}
         self._sent: dict[tuple[tuple[str, str], int, str], int | None] = {}
-        self._shard_count = 0
+        self._shard_count = 0  # of shards that each worker has
+        self.shared_count = plan.shards  # of those that all share
+        self._born = 0  # processes
+        self.workers = (0, 1, THIRD) if plan.shards else (0, 1)
         self._broken: list[str] = []
         self._refused: set[str] = set()  # runs that met wrong code in this step
         self._flaky = 0
@@ -182,7 +189,7 @@ class World:
         self._dead: set[int] = set()  # the processes that are to be started again
         self._unnoticed: list[tuple[float, Channel]] = []  # until when, of clients that are gone
         self.processes: dict[int, Process] = {}
-        for number in (SERVER, 0, 1, USER) if plan.mode != "embedded" else (0, 1, USER):
+        for number in (SERVER, *self.workers, USER)[plan.mode == "embedded" :]:
             self.processes[number] = self._make(number)
 
     def _make(self, number: int) -> Process:
@@ -198,6 +205,11 @@ class World:
         return self.processes[USER].client
 
     # What the processes use.
+
+    def signature(self, number: int) -> str:
+        """How a process that is born signs: not by chance, since its name decides what it owns."""
+        self._born += 1
+        return f"|host:{number}:{self._born}"
 
     def port(self, number: int, faults: Faults) -> Port:
         """A way to the database for a process."""
@@ -338,7 +350,8 @@ class World:
         """E3: no attempt comes too soon, or is one too many."""
         key, n, now = ctx.idempotency_key, ctx.attempt, self.shared.clock.now
         self.claim(n <= ATTEMPTS, f"E3: attempt {n} of {key}")
-        name = self._stepping.name if self._stepping else ""  # those of other shards count anew
+        # Those of other shards of a worker's own count anew.
+        name = self._stepping.name if self._stepping and not self.shared_count else ""
         self._tried_at[name, key, n] = min(now, self._tried_at.get((name, key, n), now))
         if n > 1:
             pause = 0.75 * POLICY.first * POLICY.factor ** (n - 2)
@@ -381,7 +394,8 @@ class World:
             self._look()
 
     def _do_step(self, action: Action) -> None:
-        consumers = self.processes[action.process].consumers
+        if not (consumers := self.processes[action.process].consumers):
+            return  # it has left
         self._step(action.process, consumers[action.n % len(consumers)])
 
     def _do_round(self, action: Action) -> None:
@@ -397,7 +411,8 @@ class World:
         self._refused = set()
         self._stepping = watch = Watch(self, self.processes[number], consumer.name)
         done = self._try_step(number, consumer)
-        watch.end(self)
+        if not isinstance(consumer, Sharded):  # that one steps none, and hands over several
+            watch.end(self)
         self._stepping = None
         return done
 
@@ -424,7 +439,7 @@ class World:
 
     def _try_step(self, number: int, consumer: Consumer) -> int:
         try:
-            done = consumer.step()
+            done = self.processes[number].step(consumer)
             if self._refused:
                 self._all_aside(consumer)
             return done
@@ -448,7 +463,7 @@ class World:
     def _revive(self) -> None:
         """Start processes for those that are dead, unless one, perhaps the server, stands still."""
         while self._dead and not self._still:
-            number = max(self._dead)  # the server first
+            number = SERVER if SERVER in self._dead else max(self._dead)
             self.processes[number] = self._make(number)
             self._dead.discard(number)
 
@@ -488,7 +503,46 @@ class World:
             self.backend.query(update, (position, name))
             self.audit.cursors[name] = position
 
+    def _do_leave(self, action: Action) -> None:
+        """A worker stops in order, and is not there for a while."""
+        process = self.processes[action.process]
+        if self.shared_count and not process.away:
+            self._count("worker leaves")
+            try:
+                process.leave()
+            except (LostOwnership, Unavailable):  # a supervisor kills it then
+                self._replace(action.process, half_open=False)
+            except Killed:
+                self._count("worker killed at a call")
+                self._replace(action.process, half_open=False)
+
+    def _do_join(self, action: Action) -> None:
+        """A worker that has left is there again."""
+        if self.processes[action.process].away:
+            self._count("worker joins")
+            self._replace(action.process, half_open=False)
+
+    def _share_others(self, action: Action) -> None:
+        """All workers stop, or die, and begin with another number of shards (H2)."""
+        count = action.n or 4
+        if count == self.shared_count:
+            return
+        self._count("shared shards changed")
+        for number in self.workers:
+            self.processes[number].die(half_open=action.kind == "half-open")
+            self.processes[number].consumers = []
+        self._pass(15_000)  # of some nothing but their leases shows that they are dead
+        if SERVER in self.processes:
+            self.server().settle()
+        self.shared_count = count
+        for number in self.workers:
+            self._dead.add(number)
+        self._revive()
+
     def _do_reshard(self, action: Action) -> None:
+        if self.shared_count:
+            self._share_others(action)
+            return
         if self._shard_count == action.n:
             return
         self._count("shards changed")
@@ -641,7 +695,9 @@ class World:
         """L9: all goes in the end, and consumers that are new then do nothing again."""
         if any(action.what == "prune" for action in self.plan.schedule):
             self.do(Action("prune", USER))
-            self.do(Action("reshard", n=2 if self._shard_count != 2 else 0))
+            self.do(
+                Action("reshard", n=2 if 2 not in (self._shard_count, self.shared_count) else 0)
+            )
             self._rest({})
 
     # Cancels.
@@ -749,7 +805,24 @@ class World:
         assert self._parked() == [], "R4: parked for ever"
         assert self._all_done(), "R2: not all runs have come to their end"
         self._prune_all()
+        self._even()
         self._compare()
+
+    def _even(self) -> None:
+        """H3: each shard has one owner, and the workers have equal shares, once leases are over."""
+        self._pass(15_000)
+        self._rest({})
+        owned: dict[str, list[list[int]]] = {}
+        for number in self.workers:
+            for consumer in self.processes[number].consumers:
+                if isinstance(consumer, Sharded):
+                    mine = [m for m, each in enumerate(consumer.members) if each.is_owner()]
+                    owned.setdefault(consumer.name, []).append(mine)
+        for name, shares in owned.items():
+            found = sorted(m for share in shares for m in share)
+            assert found == [*range(self.shared_count)], f"H3: of {name} are owned {shares}"
+            counts = [len(share) for share in shares]
+            assert max(counts) - min(counts) <= 1, f"H3: of {name} are owned {shares}"
 
     def _calm(self) -> None:
         virtual.DICE.calm = True
@@ -760,6 +833,8 @@ class World:
         self.do(Action("release", n=1))
         while self._unborn:
             self.do(Action("begin"))
+        for number in self.workers:
+            self.do(Action("join", number))
 
     def _rest(self, seen: dict[Consumer, object]) -> bool:
         """Step until nothing is left to do just now; whether there was anything."""
@@ -784,7 +859,12 @@ class World:
 
     def _state(self, process: Process, consumer: Consumer) -> object:
         """What decides whether a consumer has something to do."""
+        if isinstance(consumer, Sharded):
+            return object()  # who is alive, by tables and locks
         now, place = self.shared.clock.now, self.place(consumer.name)
+        sharded, m = process.shards.get(consumer, (None, 0))
+        if sharded is not None and m not in (sharded._mine or ()):
+            return "another's"
         # One of each process keeps its leases.
         moment = now if consumer is process.consumers[0] else None
         holder = self.shared.locks.get(consumer.name)
@@ -809,6 +889,9 @@ class World:
         query = "SELECT lease_until, owner FROM replay_cursors WHERE lease_until IS NOT NULL"
         leases = [from_text(at) for at, o in self.backend.query(query) if not o.endswith(owners)]
         moments += [moment for moment in leases if moment > now]
+        query = "SELECT lease_until, process FROM replay_processes"
+        rows = [(from_text(at), o.partition("/")[0]) for at, o in self.backend.query(query)]
+        moments += [moment for moment, o in rows if moment > now and not o.endswith(owners)]
         for consumer in (each for process in self.processes.values() for each in process.consumers):
             # A process knows the time of an attempt more exactly than its row does.
             known = [consumer.blocked(), *(parked.next_at for parked in consumer._parked.values())]
