@@ -39,11 +39,11 @@ forks = get_context("forkserver")
 forks.set_forkserver_preload(["tests.crash.siege"])
 
 
-def serve(url: str, notes: str, driver: Connection) -> None:
+def serve(url: str, notes: str, driver: Connection, shards: int | None) -> None:
     """A worker; it ends when its driver does.  That servers go away is no news here."""
     logging.getLogger("replay").setLevel(logging.ERROR)
     with connected(url) as client:
-        journey.staff(client, Notes(notes))
+        journey.staff(client, Notes(notes), shards=shards)
         driver.send("ready")
         try:
             driver.recv()
@@ -65,12 +65,20 @@ def connected(url: str, *, loops: bool = True) -> Client:
 class Team:
     """Worker processes, each of which is replaced as soon as it is killed."""
 
-    def __init__(self, url: str, notes: Path, size: int = 2, lease: int = 3600) -> None:
+    def __init__(
+        self,
+        url: str,
+        notes: Path,
+        size: int = 2,
+        lease: int = 3600,
+        shards: int | None = None,
+    ) -> None:
         # With a long lease nobody takes over in time but by the lock that dies with its owner.
         self._url = url if url.startswith("grpc:") else with_options(url, lease=lease)
         self._notes = notes
         self._workers: list[tuple[BaseProcess, Connection]] = []
         self._size = size
+        self._shards = shards
 
     def __enter__(self) -> Team:
         self.fill()
@@ -84,7 +92,8 @@ class Team:
         """Start as many as are missing; return when they work or stand by."""
         while len(self._workers) < self._size:
             ours, theirs = forks.Pipe()
-            process = forks.Process(target=serve, args=(self._url, str(self._notes), theirs))
+            arguments = (self._url, str(self._notes), theirs, self._shards)
+            process = forks.Process(target=serve, args=arguments)
             process.start()
             theirs.close()
             self._workers.append((process, ours))
@@ -97,6 +106,16 @@ class Team:
         process.kill()
         process.join(LIMIT)
         pipe.close()
+
+    def resize(self, size: int) -> int:
+        """Be so many; those that are too many stop in order.  Returns how many come or go."""
+        before, self._size = self._size, size
+        while len(self._workers) > size:
+            process, pipe = self._workers.pop(0)
+            pipe.close()
+            process.join(LIMIT)
+            assert process.exitcode == 0
+        return abs(size - before)
 
     def executed(self) -> list[str]:
         """The keys of all activities that were executed, once for each time."""
@@ -114,9 +133,13 @@ class Siege:
         server: Server | None = None,
         lease: int = 3600,
         database: str = "",
+        shards: int | None = None,
     ) -> None:
         self.kills: Counter[str] = Counter()  # by what was killed
         self.runs: dict[str, int] = {}
+        self.moves = 0  # workers that joined or left in order, where they share shards
+        self._shards = shards
+        self._size = 2
         self.lost = 0  # times that events were lost which had been acknowledged
         self._url = url
         self._notes = notes
@@ -129,7 +152,9 @@ class Siege:
         """Start runs and kill until it is enough; then everything has to end as it should."""
         with ExitStack() as stack:
             client = stack.enter_context(connected(self._url, loops=False))
-            team = stack.enter_context(Team(self._url, self._notes, lease=self._lease))
+            team = stack.enter_context(
+                Team(self._url, self._notes, lease=self._lease, shards=self._shards)
+            )
             self._fight(client, team, kills)
             self._ask_all(client)
             for run in self.runs:
@@ -176,11 +201,15 @@ class Siege:
         if self._server and blow.server:
             getattr(self._server, blow.server)()
             self.kills["server"] += blow.server == "kill"
-        for left in range(2, 2 - blow.workers, -1):
+        workers = min(blow.workers, self._size)
+        for left in range(self._size, self._size - workers, -1):
             team.kill(self._chance.randrange(left))
             self.kills["worker"] += 1
         if self._server and blow.server:
             getattr(self._server, {"kill": "start", "suspend": "resume"}[blow.server])()
+        if self._shards is not None:
+            self._size = self._chance.randint(1, 3)
+            self.moves += team.resize(self._size)
         team.fill()
 
 

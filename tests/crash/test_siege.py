@@ -16,6 +16,17 @@ def test_l6_r2_s2_workers_are_killed_on_sqlite(tmp_path: Path, seed: int) -> Non
     Siege(f"sqlite:///{tmp_path / 'replay.db'}", tmp_path / "executed", seed).hold(kills=60)
 
 
+@pytest.mark.parametrize("seed", [7, pytest.param(8, marks=pytest.mark.slow)])
+def test_h3_l6_r2_workers_that_share_shards_are_killed(url: str, tmp_path: Path, seed: int) -> None:
+    """A1, H3, L1, L2, L6, L7, R2, R3: one to three workers that join, leave and are killed.
+
+    With a lease of an hour, the shards of one that was killed wait for nothing but its lock.
+    """
+    siege = Siege(url, tmp_path / "executed", seed, shards=4)
+    siege.hold(kills=30)
+    assert siege.moves >= 10
+
+
 @pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_l6_r2_s2_p16_workers_and_their_server_are_killed(
     own_server: Server, tmp_path: Path, seed: int

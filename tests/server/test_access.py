@@ -523,6 +523,8 @@ def about(namespace: str) -> list[tuple[str, Message]]:
         *(("ListParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
         *(("DueParked", pb.ListParkedRequest(consumer=name)) for name in consumers),
         *(("Served", pb.ServedRequest(consumer=name)) for name in consumers),
+        *(("Share", pb.ShareRequest(consumer=name, shards=3)) for name in consumers),
+        *(("Share", pb.ShareRequest(consumer=name, shards=3, settle=True)) for name in consumers),
         ("Find", pb.FindRequest(type=1, keys=[run])),
         ("Find", pb.FindRequest(type=1, keys=["a/w/r/0", run])),
         ("Begun", pb.BegunRequest(keys=[run])),
@@ -554,6 +556,7 @@ WRITING = {
     "Commit",
     "Claim",
     "Forget",
+    "Share",
 }
 
 
@@ -916,6 +919,8 @@ def test_g4_names_that_are_not_a_client_s_cannot_be_claimed(
             ("ListParked", pb.ListParkedRequest(consumer=name)),
             ("DueParked", pb.ListParkedRequest(consumer=name)),
             ("Served", pb.ServedRequest(consumer=name)),
+            ("Share", pb.ShareRequest(consumer=name, shards=3)),
+            ("Share", pb.ShareRequest(consumer=name, shards=3, settle=True)),
         ]
         assert {caller.ask(*each).code for each in requests} == {INVALID}
         assert server.host()._owners == {}

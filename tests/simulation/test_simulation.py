@@ -73,7 +73,7 @@ def test_starts_that_gather() -> None:
     assert total["starts gathered"] > HISTORIES // 2
 
 
-SHARED = [SHARES_FROM, SHARES_FROM + ENDINGS_FROM]
+SHARED: list[Any] = [SHARES_FROM, SHARES_FROM + ENDINGS_FROM]
 SHARED += [pytest.param(SHARES_FROM + PRUNES_FROM + n, marks=pytest.mark.slow) for n in (0, 100)]
 
 
