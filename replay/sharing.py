@@ -131,9 +131,8 @@ class Shares:
         database = self._log.database
         me, moment = self._me(session), database.monotonic()
         if moment >= self._announced.get((consumer, session), moment):
-            self._announced[consumer, session] = (
-                moment  # the outcome may be unknown: see `withdraw`
-            )
+            # Before the outcome is known: `withdraw` removes a row that may be there.
+            self._announced[consumer, session] = moment
             now = database.now()
             lease = to_text(now + database.lease)
             columns, row = "consumer, process, address, lease_until", (consumer, me, "", lease)

@@ -279,3 +279,83 @@ def test_h3_what_a_sharded_consumer_says_of_itself(url: str, crew: Crew) -> None
         owners = "SELECT DISTINCT owner FROM replay_cursors WHERE id LIKE 'activity/%'"
         assert rows(client, owners) == [("",)]
         assert database(client).query("SELECT 1 FROM replay_processes") in ((), [])
+
+
+# Threads.
+
+
+@pytest.mark.embedded
+def test_h3_shards_change_hands_one_at_a_time_when_activities_have_ended(
+    url: str, crew: Crew
+) -> None:
+    """H3: a run's work stops for one shard at a time, and nothing is executed twice."""
+    url, theirs = with_options(url, lease=3600), Crew()
+    theirs.gate.release(1000)
+    with connect(url) as a, stepped(url) as b:
+        one = register(a, crew, workers=SHARDS, start=True)
+        runs = [of_shard(m) for m in range(SHARDS)]
+        ask(a, *runs)
+        for _ in runs:
+            crew.waits()
+        two = register(b, theirs)
+        two.share()
+        wait_for(lambda: any(each.is_leaving() for each in one.members))
+        assert sum(each.is_leaving() for each in one.members) == 1
+        for _ in range(3):
+            one.look()
+            assert [each.is_leaving() for each in one.members].count(True) == 1
+            assert all(each.is_running() for each in one.members)
+        crew.gate.release(1000)
+        wait_for(lambda: sum(each.is_owner() for each in one.members) == SHARDS // 2)
+        wait_for(lambda: answered(a) == {*runs})
+        step_until(two, lambda: sum(each.is_owner() for each in two.members) == SHARDS // 2)
+        two.step()
+        assert (sorted(crew.seen), theirs.seen) == (sorted(runs), [])
+
+
+def test_h3_who_is_only_asked_to_stop_withdraws_too(url: str, crew: Crew) -> None:
+    """H3: as after a Ctrl-C in `stop`: nothing waits for a lease, and it may start again."""
+    with connect(with_options(url, lease=3600)) as client:
+        consumer = register(client, crew, start=True)
+        query = "SELECT owner FROM replay_cursors WHERE id LIKE 'activity/%' AND owner <> ''"
+        for _ in range(2):
+            wait_for(lambda: len(rows(client, query)) == SHARDS)
+            consumer.ask_to_stop()
+            wait_for(lambda: rows(client, "SELECT 1 FROM replay_processes") == [])
+            wait_for(lambda: rows(client, query) == [])
+            consumer.start()
+        wait_for(lambda: len(rows(client, query)) == SHARDS)
+        assert consumer.stop(LIMIT)
+        assert client.coordinator._thread is None
+
+
+@pytest.mark.embedded
+def test_h3_a_process_in_which_a_shard_ends_serves_no_more(url: str) -> None:
+    """H3: as a consumer without shards ends then; another process takes over all of them."""
+
+    def act(ctx: ActivityContext, backends: None, message: String) -> None:
+        raise KeyboardInterrupt
+
+    with LogLines() as log, connect(with_options(url, lease=3600)) as client:
+        consumer = register_activity(client, "ns", act, shards=SHARDS)
+        assert isinstance(consumer, Sharded)
+        wait_for(lambda: all(each.is_owner() for each in consumer.members))
+        ask(client, of_shard(0))
+        log.wait_for("ends, because a shard has")
+        wait_for(lambda: rows(client, "SELECT 1 FROM replay_processes") == [])
+        wait_for(lambda: not any(each.is_running() for each in consumer.members))
+
+
+def test_h3_several_consumers_have_one_thread_that_looks(url: str, crew: Crew) -> None:
+    """H3: it ends with the last of them, and gives its lock back."""
+    with connect(with_options(url, lease=3600)) as client:
+        first = register(client, crew, start=True)
+        second = register(client, crew, name="other", start=True)
+        thread = client.coordinator._thread
+        assert first.stop(LIMIT)
+        assert client.coordinator._thread is thread is not None
+        wait_for(lambda: all(each.is_owner() for each in second.members))
+        assert second.stop(LIMIT)
+        assert not thread.is_alive()
+        first.start()
+        wait_for(lambda: all(each.is_owner() for each in first.members))

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,6 +28,7 @@ from replay.storage.database import (
     Statement,
     Unavailable,
 )
+from replay.storage.open import open_database
 from replay.storage.sqlite import Sqlite, _make_private
 from tests.support import (
     Clock,
@@ -668,3 +669,26 @@ def test_g5_no_commit_overtakes_another_on_its_way_to_memory(client: Client) -> 
     with patch.object(log.tail, "join", noted):
         log.commit([log.event(EventType.RUN_CREATED, Key("n", "w", n)) for n in "ab"])
     assert (seen, log.tail.end) == ([([1, 2], False)], 2)
+
+
+def test_h3_a_lock_on_a_file_that_was_removed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H3, L7: who opened the file before its holder removed it has locked out nobody."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    with closing(open_database(url)) as holder, closing(open_database(url)) as other:
+        assert isinstance(other, Sqlite)
+        assert holder.lock("name", 0)
+        flock = other._flock
+
+        def late(handle: int, deadline: float) -> bool:
+            monkeypatch.undo()
+            holder.end_lock("name")
+            assert holder.lock("name", 0)
+            return flock(handle, deadline)
+
+        monkeypatch.setattr(other, "_flock", late)
+        assert other.lock("name", 0) == ""
+        holder.end_lock("name")
+        assert other.lock("name", 0)
+        assert not holder.lock("name", 0)
