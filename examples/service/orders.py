@@ -34,8 +34,8 @@ def main() -> None:
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # before any thread starts
     with replay.connect(URL) as client:
-        replay.register_workflow(client, "shop", order)
-        replay.register_activity(client, "shop", ship, timeout=timedelta(minutes=1))
+        replay.register_workflow(client, "shop", order, shards=8)
+        replay.register_activity(client, "shop", ship, shards=8, timeout=timedelta(minutes=1))
         print("works", flush=True)
         signal.sigwait(stop)
 
