@@ -405,7 +405,7 @@ class Sharded(Consumer):
         return self._left
 
     def shares(self) -> Shares:
-        """What it asks."""
+        """Return what knows the other processes."""
         return self._shares_of(self._log)
 
     # As in `Consumer`.

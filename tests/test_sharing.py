@@ -113,7 +113,7 @@ def announced(client: Client, consumer: str = ACT) -> list[str]:
 
 
 def assert_done(client: Client, runs: Sequence[str], *teams: Team) -> None:
-    """Each run has its events and each activity was executed once, whoever did it."""
+    """Each run has its events, and each activity was executed once in all."""
     for run in runs:
         key = f"ns/flow/{run}/0"
         assert listing(client, "ns", "flow", run) == [

@@ -430,7 +430,7 @@ def test_g4_nothing_is_answered_without_a_known_token(
     server: Serving, metadata: list[tuple[str, str]]
 ) -> None:
     """G4: no method of any service, health and reflection too, nor one that there is not."""
-    assert len(METHODS) == 9 + 25 + len([path for path in METHODS if path.startswith("/grpc.")])
+    assert len(METHODS) == 9 + 26 + len([path for path in METHODS if path.startswith("/grpc.")])
     before = tables(server)
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
         for path in (*METHODS, *UNKNOWN):
