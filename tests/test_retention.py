@@ -31,7 +31,14 @@ from replay import (
 )
 from replay.retention import BadPrune, Policy, Removed, Retention, StillServed, UnknownConsumer
 from replay.signal import SEEN
-from replay.storage.database import FLOOR, LOG_ID, TURN, DatabaseError, Statement
+from replay.storage.database import (
+    FLOOR,
+    LOG_ID,
+    SCHEMA_VERSION,
+    TURN,
+    DatabaseError,
+    Statement,
+)
 from replay.storage.event import InvalidName, is_pruned
 from replay.typed import handle
 from tests import journey
@@ -771,7 +778,7 @@ def test_l9_tables_of_version_1_get_a_floor(url: str) -> None:
     with stepped(url) as client:
         found = dict(rows(client, "SELECT name, value FROM replay_meta"))
         assert len(found.pop(LOG_ID)) == 32
-        assert found == {"schema_version": "3", FLOOR: "0", TURN: "0"}
+        assert found == {"schema_version": str(SCHEMA_VERSION), FLOOR: "0", TURN: "0"}
         assert client.prune(NOW) == Removed()
 
 
