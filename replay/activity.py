@@ -31,7 +31,6 @@ from .consumer import Batch, Consumer, Metrics, Window, consumer_name
 from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
 from .log import Attempts, Log, Parked
 from .shard import Shard
-from .sharing import divided
 from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
 from .storage.database import Error, StatementFailed
@@ -665,6 +664,4 @@ def register_activity(
             metrics=metrics,
         )
 
-    if shards is None:
-        return client.add(make(shard), start)
-    return client.add(divided(client, events, make, shard, shards), start)
+    return client.add(client.divided(events, make, shard, shards), start)

@@ -44,7 +44,8 @@ from .query import (
 )
 from .retention import BadPrune, Policy, Removed, Retention
 from .server.proto.values_pb2 import Cancel, Failure
-from .sharing import Coordinator, Shares
+from .shard import BadShard, Shard
+from .sharing import Coordinator, Sharded, Shares, check_shards
 from .signature import (
     WORKFLOW,
     SignalType,
@@ -168,9 +169,27 @@ class Client:
         """Return what knows which processes serve the consumers of a log (H3)."""
         return self._shares.setdefault(log, Shares(log))
 
-    def settle(self, shares: Shares, consumer: str, shards: int) -> None:
-        """Make `shards` the number of a consumer's shards (H2).  Raises `OtherShards`."""
-        self._patiently(lambda: shares.settle(consumer, shards))
+    def divided(
+        self,
+        events: Log,
+        make: Callable[[Shard | None], Consumer],
+        shard: Shard | None,
+        shards: int | None,
+    ) -> Consumer:
+        """Return the consumer of one shard or, with `shards`, of so many that are shared (H3).
+
+        `make` makes that of a shard, or of all.  Raises `BadShard` or `OtherShards`.
+        """
+        one = make(shard)
+        if shards is None:
+            return one
+        if shard is not None:
+            text = "give shards, which all processes share, or one shard of your own"
+            raise BadShard(f"{one.name}: {text}")
+        check_shards(one.name, shards)
+        self._patiently(lambda: self.shares(events).settle(one.name, shards))
+        members = [make(Shard.hashed(m, shards)) for m in range(shards)]
+        return Sharded(events, one.name, members, self.shares, self.coordinator)
 
     @overload
     def run_workflow(

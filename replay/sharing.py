@@ -26,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .consumer import Consumer, consumer_name
 from .log import Log, Parked, checked_cursor, has_ended
@@ -49,9 +49,6 @@ from .storage.database import (
 )
 from .storage.event import Event, Key
 from .storage.tail import Alarm
-
-if TYPE_CHECKING:
-    from .client import Client
 
 log = logging.getLogger("replay")
 
@@ -343,13 +340,20 @@ def _process(text: str) -> str:
 class Sharded(Consumer):
     """A consumer in shards: it runs the consumers of those that this process is to own (H3)."""
 
-    def __init__(self, events: Log, name: str, members: Sequence[Consumer], client: Client) -> None:
+    def __init__(
+        self,
+        events: Log,
+        name: str,
+        members: Sequence[Consumer],
+        shares_of: Callable[[Log], Shares],
+        coordinator: Coordinator,
+    ) -> None:
         super().__init__(events, name)
         #: The consumer of each shard.
         self.members = members
         for member in members:
             member.creates_cursor = False
-        self._shares_of, self._coordinator = client.shares, client.coordinator
+        self._shares_of, self._coordinator = shares_of, coordinator
         self._mine: list[int] | None = None  # None before the first look
         self._left = False  # whether others need not reckon with it
 
@@ -572,27 +576,6 @@ class Coordinator:
             log.exception("%s: its shards stay as they are, for now", sharded.name)
             return True
         return sharded.is_settled()
-
-
-def divided(
-    client: Client,
-    events: Log,
-    make: Callable[[Shard | None], Consumer],
-    shard: Shard | None,
-    shards: int,
-) -> Sharded:
-    """Make a consumer with this number of shards (H3).  `make` makes that of one shard, or of all.
-
-    Raises `BadShard` or `OtherShards`.
-    """
-    name = make(None).name
-    if shard is not None:
-        raise BadShard(f"{name}: give shards, which all processes share, or one shard of your own")
-    check_shards(name, shards)
-    shares = client.shares(events)
-    client.settle(shares, name, shards)
-    members = [make(Shard.hashed(m, shards)) for m in range(shards)]
-    return Sharded(events, name, members, client)
 
 
 class Countdown:

@@ -29,7 +29,6 @@ from .log import Log, Parked
 from .run import History, Run, RunKey
 from .server.proto.values_pb2 import Cancel, Failure
 from .shard import Shard
-from .sharing import divided
 from .signature import WORKFLOW, Signature, check_signature, stored_name
 from .storage.database import later
 from .storage.event import UNKNOWN, Event, EventType, Key, check_name
@@ -457,6 +456,4 @@ def register_workflow(
             metrics=metrics,
         )
 
-    if shards is None:
-        return client.add(make(shard), start)
-    return client.add(divided(client, events, make, shard, shards), start)
+    return client.add(client.divided(events, make, shard, shards), start)

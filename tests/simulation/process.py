@@ -12,7 +12,7 @@ from replay import activity as activity_module
 from replay.activity import ActivityConsumer
 from replay.log import Log
 from replay.server.remote import RemoteClient, Stubs
-from replay.sharing import Sharded, divided
+from replay.sharing import Sharded
 from replay.signature import Signature
 from replay.storage.values import Kind
 from replay.workflow import WorkflowConsumer
@@ -215,9 +215,11 @@ def _divided(
     """As a program does whose server is away: again, until it works."""
     for _ in range(20):
         try:
-            return divided(client, log, make, None, shards)
+            found = client.divided(log, make, None, shards)
         except Unavailable:
             continue
+        assert isinstance(found, Sharded)
+        return found
     raise AssertionError("no end of faults")
 
 
