@@ -7,16 +7,18 @@ import gc
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 from queue import SimpleQueue
 from types import CodeType, FrameType
 from typing import Any
 
-from replay import Client, Event, EventType, connect, consume
+from replay import Client, Event, EventType, connect, consume, register_activity
 from tests.example_pb2 import Int
-from tests.support import LogLines
+from tests.support import LogLines, rows
 
 LIMIT = 20  # seconds until something that has to happen has not happened
 
@@ -146,3 +148,21 @@ def test_an_interrupted_call_hurts_nobody_else(url: str) -> None:
             assert (event.type, event.key.run) == (EventType.RUN_CREATED, f"r{number}")
             last = event.id
     assert log.lines == []
+
+
+def test_h3_an_interrupted_stop_of_shards_strands_nothing(tmp_path: Path) -> None:
+    """H3, L7: wherever Ctrl-C comes, the next call ends all shards, and they can start again."""
+    with connected(f"sqlite:///{tmp_path / 'replay.db'}?lease=3600") as client:
+        consumer = register_activity(client, "ns", print, name="act", shards=2, start=False)
+        owned = "SELECT id FROM replay_cursors WHERE id LIKE 'activity/%' AND owner <> ''"
+        interrupted, number = True, 0
+        while interrupted:
+            number += SPARSE
+            consumer.start()
+            with in_time():
+                while len(rows(client, owned)) < 2:
+                    time.sleep(0.001)
+                interrupted = Interrupt(number).during(partial(consumer.stop, LIMIT))
+                assert consumer.stop(LIMIT)
+            assert rows(client, owned) == []
+            assert rows(client, "SELECT 1 FROM replay_processes") == []

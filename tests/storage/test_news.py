@@ -562,23 +562,25 @@ def test_l12_a_row_is_renewed_and_removed(url: str, monkeypatch: pytest.MonkeyPa
     assert "replay-news" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_l12_a_row_that_cannot_be_written_stops_no_poll(url: str) -> None:
-    """L12: nor does one that cannot be removed stop the end."""
-    with connect(url) as client, stepped(url) as other:
-        write, tried = database(client)._write, threading.Event()
-
-        def fails(statements: Any, inserts: Any) -> Any:
-            if any("replay_processes" in each.sql for each in statements):
-                tried.set()
-                raise Unavailable("full")
-            return write(statements, inserts)
-
-        database(client)._write = fails  # type: ignore[method-assign]
-        register_workflow(client, "ns", lambda ctx, message: None, name="ends")
-        assert tried.wait(PATIENCE)
-        assert other.run_workflow("ns", "ends", "a", Int(value=1))
-        client.await_completion("ns", "ends", "a", PATIENCE)
+def test_l12_a_row_that_cannot_be_written_stops_no_poll(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L12: it is tried again a minute later.  One that cannot be removed does not stop the end."""
+    with stepped(url) as client, stepped(url) as other:
+        clock, outage = turned(client, monkeypatch), Outage(database(client))
+        outage.on = True
+        client.log.news.announce()
+        clock.forward(seconds=59)
+        outage.on = False
+        client.log.news.announce()
         assert announced(other) == {}
+        clock.forward(seconds=2)
+        client.log.news.announce()
+        assert {*announced(other)} == {own(client)}
+        outage.on = True
+        client.log.news.close()
+        outage.on = False
+        assert {*announced(other)} == {own(client)}
 
 
 def test_l12_a_process_that_has_died_does_no_harm(
