@@ -37,7 +37,7 @@ from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Attempts, Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Step, Unavailable
 from .storage.event import Event, EventType, Key
-from .storage.tail import BATCH, BYTES, Waiter
+from .storage.tail import BATCH, BYTES, Alarm, Waiter
 
 log = logging.getLogger("replay")
 
@@ -53,6 +53,7 @@ _STANDBY = 1.0  # seconds that a consumer stands by before it looks whether it h
 #: Events with which a batch is full, whatever their size.
 FULL = 2000
 _id = attrgetter("id")
+_JOIN = 0.001  # seconds between two looks whether a thread has ended
 _WAIT = 60.0  # seconds that a thread waits at most before it looks at the clock again
 #: How often an owner looks whether somebody wants a parked event retried at once (Q2).
 LOOK = timedelta(seconds=2)
@@ -162,6 +163,33 @@ def is_shortened(name: str) -> bool:
     return len(name) == 251 and name[190] == "#"
 
 
+class Stop:
+    """Tells a thread that it is to end.  Ctrl-C leaves nothing locked in it (see `Alarm`)."""
+
+    def __init__(self) -> None:
+        self._alarm = Alarm()
+        self._asked = False
+
+    def set(self) -> None:
+        """Have the thread end."""
+        self._asked = True
+        self._alarm.ring()
+
+    def clear(self) -> None:
+        """Let a thread run."""
+        self._asked = False
+
+    def is_set(self) -> bool:
+        """Return whether the thread is to end."""
+        return self._asked
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for that, at most `timeout` seconds.  Returns whether the thread is to end."""
+        if not self._asked:
+            self._alarm.wait(timeout)
+        return self._asked
+
+
 class Consumer:
     """One consumer.
 
@@ -192,7 +220,8 @@ class Consumer:
         self._looked = datetime.min.replace(tzinfo=UTC)  # for events to retry at once
         self._ahead: list[Event] = []  # events that were read, and not handled yet
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._over = False  # the thread
+        self._stop = Stop()
         self._stop_by = math.inf  # on the monotonic clock
 
     # Methods that each kind of consumer defines.
@@ -404,7 +433,8 @@ class Consumer:
             self._log.tail.keep_polling(self._log.poll)
             self._stop.clear()
             self._stop_by = math.inf
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+            self._over = False
+            self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
             self._thread.start()
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -416,10 +446,12 @@ class Consumer:
         if self._thread is None:
             self.give_up()
         elif self._thread is not threading.current_thread():
-            if self._thread.is_alive():  # unless its start was interrupted
-                self._thread.join(timeout)
-                if self._thread.is_alive():
+            end = math.inf if timeout is None else time.monotonic() + timeout
+            # Python takes a thread for dead if Ctrl-C has interrupted a `join`.
+            while self.is_running():
+                if time.monotonic() >= end:
                     return False
+                time.sleep(_JOIN)
             self._thread = None
         return True
 
@@ -445,6 +477,12 @@ class Consumer:
     def wake(self) -> None:
         """Make the thread look for something to do."""
         self._log.tail.wake(self._waiter)
+
+    def _work(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._over = True
 
     def _run(self) -> None:
         failures = 0
@@ -481,7 +519,8 @@ class Consumer:
 
     def is_running(self) -> bool:
         """Return whether its thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        thread = self._thread
+        return thread is not None and thread.ident is not None and not self._over
 
     def is_leaving(self) -> bool:
         """Return whether its thread runs, and was asked to end."""
@@ -489,7 +528,7 @@ class Consumer:
 
     def reap(self) -> bool:
         """Let it start again if its thread has ended.  Returns False if that ended unasked."""
-        if self._thread is None or self._thread.is_alive():
+        if self._thread is None or self.is_running():
             return True
         asked = self._stop.is_set()
         if asked:

@@ -56,6 +56,7 @@ MOST_SHARDS = 256
 _LOOK, _SOON = 0.5, 0.05  # seconds between two looks, and while shards change hands
 _HANDOVER = 8.0  # seconds that activities have to end before their shard changes hands
 _HASHED = re.compile(r"[1-9][0-9]*_of_[1-9][0-9]*")
+_TRIES = 20  # to change the number of shards, while other processes change it, too
 _PROCESSES = 1000  # that one consumer may have
 
 
@@ -223,10 +224,13 @@ class Shares:
 
     def _agree(self, consumer: str, shards: int) -> None:
         """Make `shards` the number of shards, unless it is (H2)."""
-        while (before := self._count(consumer)) != str(shards):
+        for _ in range(_TRIES):
+            if (before := self._count(consumer)) == str(shards):
+                return
             self._require_alone(consumer, shards, before)
             with contextlib.suppress(NotFound, Duplicate, IdTaken):  # another process did it
                 self._log.database.write(list(self._take_over(consumer, shards, before)))
+        raise Unavailable(f"{consumer}: others change its number of shards all the time: try again")
 
     def _count(self, consumer: str) -> str | None:
         sql = "SELECT value FROM replay_meta WHERE name = ?"

@@ -22,7 +22,7 @@ from replay import (
     consume,
     register_workflow,
 )
-from replay.consumer import Handler
+from replay.consumer import Handler, Stop
 from replay.log import LostOwnership, Move
 from replay.storage.database import Database, DatabaseError, OutcomeUnknown, Statement, to_text
 from replay.storage.sqlite import Sqlite
@@ -651,7 +651,7 @@ def test_wake_has_the_thread_look_at_the_clock(url: str, monkeypatch: pytest.Mon
 # P16: errors do not end a consumer.
 
 
-class Pauses(threading.Event):
+class Pauses(Stop):
     """A consumer's stop event that notes for how long it is waited for, and does not wait."""
 
     def __init__(self, enough: int) -> None:
@@ -660,8 +660,8 @@ class Pauses(threading.Event):
         self.enough = threading.Event()
         self._count = enough
 
-    def wait(self, timeout: float | None = None) -> bool:
-        self.lengths.append(timeout or 0)
+    def wait(self, timeout: float) -> bool:
+        self.lengths.append(timeout)
         if len(self.lengths) == self._count:
             self.enough.set()
         if len(self.lengths) >= self._count:

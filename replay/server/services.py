@@ -592,6 +592,8 @@ class LogService:
         who.require_write()
         session = await self._session(who, request.session)
         name, shards = stored_name(who, request.consumer), request.shards
+        if request.consumer.startswith("consumer/"):
+            raise InvalidName(f"{request.consumer[:300]!r}: workflows and activities have shards")
         if not 0 <= shards <= MOST_SHARDS:
             raise BadRequest(f"{shards} shards: expected up to {MOST_SHARDS}")
         mine: Sequence[int] = ()

@@ -365,17 +365,18 @@ class MySQL(Database):
     def newest(self) -> tuple[int, int, bool]:
         """As in `Database`.  Raises `Unavailable` if this is not the primary of its group."""
         began = datetime.now(UTC)
-        # A member that has lost its group answers all the same, with what it had.
-        read_only = "@@super_read_only" if self._group else "0"
-        events, signals, inbox, moment, demoted = self.query(
+        sql = (
             # One short column: reading the column descriptions costs more than the values.
             "SELECT CONCAT_WS('|', (SELECT COALESCE(MAX(id), 0) FROM replay_events),"
             " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
             # Says as much as EXISTS, and the server answers it before it opens the table.
             " (SELECT COALESCE(MIN(id), 0) FROM replay_inbox WHERE error IS NULL),"
-            f" UTC_TIMESTAMP(6), {read_only}) AS a"
-        )[0][0].split("|")
-        if demoted != "0":
+            " UTC_TIMESTAMP(6)) AS a"
+        )
+        if self._group:  # a member that has lost it answers all the same, with what it had
+            sql = sql.replace("UTC_TIMESTAMP(6)", "UTC_TIMESTAMP(6), @@super_read_only")
+        events, signals, inbox, moment, *demoted = self.query(sql)[0][0].split("|")
+        if "1" in demoted:
             raise self._demoted()
         self._clock.adjust(began, from_text(moment))
         return int(events), int(signals), inbox != "0"

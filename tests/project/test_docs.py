@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
 SEMANTICS = ROOT / "docs" / "semantics.md"
 PROGRAM = ROOT / "examples" / "hello.py"
-IDS = {"L": 12, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 2, "Q": 3, "T": 3}
+IDS = {"L": 12, "R": 11, "A": 5, "E": 11, "S": 5, "O": 2, "N": 3, "J": 5, "H": 3, "Q": 3, "T": 3}
 IDS |= {"G": 6}
 # Retention is L9; the audit promises nothing of its own.
 FURTHER = ["Q5", "V1", "V2", "V3", "V4", "V5"]

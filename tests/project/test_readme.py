@@ -32,7 +32,7 @@ PRINTED = {
     "client.within(": "order 17 is on its way\n",
     "ctx.cursor": "120\n",
     "class Zip": "4000\n",
-    "replay.Shard": "Hello World\n",
+    "shards=8": "Hello World\n",
     "StringValue": "Hello World\n",
 }
 #: Programs in which something fails, which the library logs.

@@ -71,7 +71,8 @@ CALLERS: dict[str, Principal] = {
 #: The methods that may store anything, and those that add one event.
 STORING = {
     *("RunWorkflow", "SignalRun", "RequestActivity", "RespondActivity", "EmitOutput"),
-    *("CompleteRun", "RestartRun", "Commit", "Claim", "Release", "Forget", "Prune"),
+    *("CompleteRun", "RestartRun", "Commit", "Claim", "Release", "Share", "Forget"),
+    "Prune",
 }
 ADDING: Mapping[str, EventType] = {
     "RequestActivity": EventType.ACTIVITY_REQUEST,

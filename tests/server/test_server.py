@@ -1326,11 +1326,11 @@ def test_l7_a_claim_whose_caller_has_gone_leaves_nothing_behind(tmp_path: Path, 
         asked, answer, done = threading.Event(), threading.Event(), threading.Event()
         claim = host.log.claim
 
-        def slow(name: str, wait: float) -> int | None:
+        def slow(name: str, wait: float, *, create: bool = True) -> int | None:
             asked.set()
             assert answer.wait(LIMIT)
             try:
-                return claim(name, wait)
+                return claim(name, wait, create=create)
             finally:
                 done.set()
 
@@ -1362,9 +1362,9 @@ def test_l7_a_stand_by_for_another_processs_name_waits(tmp_path: Path) -> None:
         host, asked = server.host(), Counter[str]()
         claim = host.log.claim
 
-        def counted(name: str, wait: float) -> int | None:
+        def counted(name: str, wait: float, *, create: bool = True) -> int | None:
             asked[name] += 1
-            return claim(name, wait)
+            return claim(name, wait, create=create)
 
         async def stand_by() -> None:
             sessions = [await host.begin(ANYBODY) for _ in names]
@@ -1388,9 +1388,9 @@ def test_l7_a_name_that_is_released_goes_to_the_stand_by_at_once(tmp_path: Path)
         host = server.host()
         claim = host.log.claim
 
-        def counted(name: str, wait: float) -> int | None:
+        def counted(name: str, wait: float, *, create: bool = True) -> int | None:
             asked.append(name)
-            return claim(name, wait)
+            return claim(name, wait, create=create)
 
         async def hand_over() -> int | None:
             first, second = await host.begin(ANYBODY), await host.begin(ANYBODY)
