@@ -501,6 +501,22 @@ def test_h2_the_take_over_is_one_transaction(url: str) -> None:
 
 
 @pytest.mark.embedded
+def test_h2_new_shards_begin_at_the_lowest_cursor(url: str) -> None:
+    """H2: the runs of each new shard come from several old ones."""
+    with stepped(url) as client:
+        client.run_workflows(("ns", "flow", f"r{n}", None) for n in range(9))
+        work(two := other(client, 2))
+        two.stop()
+        move = "UPDATE replay_cursors SET last_event_id = ? WHERE id = ?"
+        first, second = shard_names(ACT, 2)
+        database(client).write([Statement(move, (7, first)), Statement(move, (3, second))])
+    with stepped(url) as client:
+        other(client, 3)
+        query = "SELECT id, last_event_id FROM replay_cursors WHERE id LIKE 'activity/%'"
+        assert dict(rows(client, query)) == dict.fromkeys(shard_names(ACT, 3), 3)
+
+
+@pytest.mark.embedded
 @pytest.mark.parametrize("theirs", [2, 4])
 def test_h2_two_processes_take_over_at_once(url: str, theirs: int) -> None:
     """H2: one of them does; the other is content with the same number, and else refused."""
