@@ -19,7 +19,7 @@ OLD = 50
 
 
 def large(backend: Backend, sizes: Sizes) -> list[Row]:
-    """Each operation on a large log; steps/s also on a new one, in turns."""
+    """Each operation on a large log; steps/s also on a new one."""
     with backend.fresh() as url:
         with replay.connect(url):
             pass  # makes the tables

@@ -179,7 +179,7 @@ class _Workers:
         self._threads = self._busy = self._users = 0
         self._refused: set[Callable[[], object]] = set()
         self._tasks: _Tasks = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         #: The executions that nobody waits for any more.
         self._abandoned: set[Future[Any]] = set()
 
@@ -187,7 +187,7 @@ class _Workers:
         """Execute `function` in a thread.  None if all are busy; then `wake` as in `has_room`."""
         result: Future[Any] = Future()
         with self._lock:
-            if not self._has_room(wake):
+            if not self.has_room(wake):
                 return None
             self._busy += 1
             self._tasks.put((result, function))
@@ -201,13 +201,10 @@ class _Workers:
     def has_room(self, wake: Callable[[], object]) -> bool:
         """Whether a thread is free.  Otherwise `wake` is called when one is."""
         with self._lock:
-            return self._has_room(wake)
-
-    def _has_room(self, wake: Callable[[], object]) -> bool:
-        if self._busy < self.count:
-            return True
-        self._refused.add(wake)
-        return False
+            if self._busy < self.count:
+                return True
+            self._refused.add(wake)
+            return False
 
     def _free(self) -> None:
         self._busy -= 1

@@ -446,10 +446,10 @@ class Consumer:
         if self._thread is None:
             self.give_up()
         elif self._thread is not threading.current_thread():
-            end = math.inf if timeout is None else time.monotonic() + timeout
+            window = Window(math.inf if timeout is None else timeout)
             # Python takes a thread for dead if Ctrl-C has interrupted a `join`.
             while self.is_running():
-                if time.monotonic() >= end:
+                if not window.left():
                     return False
                 time.sleep(_JOIN)
             self._thread = None
@@ -580,7 +580,7 @@ def error_text(error: BaseException) -> str:
 
 
 class Window:
-    """The time that a step has before it must commit."""
+    """The time that is left: by default, that which a step has before it must commit."""
 
     def __init__(self, seconds: float = WINDOW) -> None:
         self._end = time.monotonic() + seconds

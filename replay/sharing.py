@@ -28,7 +28,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 
-from .consumer import Consumer, consumer_name
+from .consumer import Consumer, Window, consumer_name
 from .log import Log, Parked, checked_cursor, has_ended
 from .shard import BadShard, Shard, assigned, shard_of
 from .storage.database import (
@@ -398,8 +398,7 @@ class Sharded(Consumer):
         """Let others take over what this process gives up, at once."""
         for member in self.members:
             if member.is_running() and not member.is_leaving():  # started since `ask_to_stop`
-                soon = self._stop_by - time.monotonic()
-                member.ask_to_stop(None if soon == math.inf else max(0.0, soon))
+                member.ask_to_stop(max(0.0, self._stop_by - time.monotonic()))
         self._withdraw()
         self._left = True
 
@@ -446,11 +445,11 @@ class Sharded(Consumer):
 
     def stop(self, timeout: float | None = None) -> bool:
         """As in `Consumer`."""
-        clock = Countdown(timeout)
+        window = Window(math.inf if timeout is None else timeout)
         self.ask_to_stop(timeout)
-        if not self._coordinator.remove(self, clock):
+        if not self._coordinator.remove(self, window):
             return False
-        ended = [member.stop(clock.left()) for member in self.members]
+        ended = [member.stop(window.left()) for member in self.members]
         self._withdraw()
         return all(ended)
 
@@ -535,7 +534,7 @@ class Coordinator:
                 self._thread.start()
         self.ring()
 
-    def remove(self, sharded: Sharded, clock: Countdown) -> bool:
+    def remove(self, sharded: Sharded, window: Window) -> bool:
         """Wait until it is looked for no more, and after the last one for the thread.
 
         Returns whether that is so.
@@ -546,11 +545,11 @@ class Coordinator:
         # In pauses: a thread that Ctrl-C interrupts in an Event leaves that locked (see `Alarm`).
         while thread.is_alive() and sharded in self._served:
             self.ring()
-            if clock.left() == 0:
+            if not window.left():
                 return False
             time.sleep(0.005)
         if not self._served:
-            thread.join(clock.left())
+            thread.join(min(window.left(), threading.TIMEOUT_MAX))
         return True
 
     def _run(self) -> None:
@@ -580,14 +579,3 @@ class Coordinator:
             log.exception("%s: its shards stay as they are, for now", sharded.name)
             return True
         return sharded.is_settled()
-
-
-class Countdown:
-    """The seconds that are left of a timeout; None stands for no end."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def left(self) -> float | None:
-        """The seconds that are left."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())

@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,14 @@ def stepped(url: str, clock: Clock | None = None) -> Iterator[Client]:
         if clock is not None:
             clock.rule(client)
         yield client
+
+
+def wait_for(ready: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so, at most so long."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"it has not happened in {seconds:g} s"
+        pause.wait(0.005)
 
 
 def drain(*consumers: Consumer, most: int = 10_000) -> None:

@@ -18,7 +18,17 @@ from replay.shard import shard_of
 from replay.sharing import Sharded
 from replay.storage.database import cut
 from tests.example_pb2 import String
-from tests.support import Clock, LogLines, behind, database, request, rows, stepped, with_options
+from tests.support import (
+    Clock,
+    LogLines,
+    behind,
+    database,
+    request,
+    rows,
+    stepped,
+    wait_for,
+    with_options,
+)
 
 pytestmark = pytest.mark.contract
 
@@ -231,16 +241,6 @@ def test_h3_it_starts_again_after_it_has_stopped(url: str, crew: Crew) -> None:
         crew.gate.release(1000)
         wait_for(lambda: len(answered(client)) == 3)
         assert crew.most == 2
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    """Wait for a thread."""
-    alarm = threading.Event()
-    for _ in range(6000):
-        if holds():
-            return
-        alarm.wait(0.01)
-    raise AssertionError("it has not happened in a minute")
 
 
 def test_h3_what_a_sharded_consumer_says_of_itself(url: str, crew: Crew) -> None:

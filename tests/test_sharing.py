@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import permutations
@@ -44,6 +43,7 @@ from tests.support import (
     rows,
     start_runs,
     stepped,
+    wait_for,
     with_options,
 )
 
@@ -325,7 +325,7 @@ def test_h3_another_number_is_refused_while_a_process_serves(url: str, started: 
         one = Team(a)
         if started:
             one.act.start()
-            ready(lambda: owned(one.act) == [*range(4)])
+            wait_for(lambda: owned(one.act) == [*range(4)])
         else:
             work(one.act)
         before = dump(a)
@@ -342,16 +342,6 @@ def test_h3_another_number_is_refused_while_a_process_serves(url: str, started: 
         work(three := other(b, 3))
         assert owned(three) == [0, 1, 2]
         assert len(announced(a)) == 1
-
-
-def ready(holds: Callable[[], bool]) -> None:
-    """Wait for a thread."""
-    alarm = threading.Event()
-    for _ in range(6000):
-        if holds():
-            return
-        alarm.wait(0.01)
-    raise AssertionError("it has not happened in a minute")
 
 
 @pytest.mark.parametrize("shard", [None, Shard.hashed(1, 3)])

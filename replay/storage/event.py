@@ -134,16 +134,15 @@ class Key(NamedTuple):
             return cls("", "", "", 0, parts[0], parts[1])
         if len(parts) > 6:
             parts[4:-1] = ["/".join(parts[4:-1])]
-        if len(parts) not in (4, 6):
-            raise InvalidName(f"{text[:300]!r} is not the key of an event")
-        # Each process does this for each event of the log, so names are looked at one by one.
-        namespace, workflow, run, number = parts[:4]
-        named = (namespace and workflow and run) or parts[4:5] == ["replay_noop"]
-        fits = len(namespace) <= 255 and len(workflow) <= 255 and len(run) <= 255
-        if named and fits and len(text) <= 512 and number.isdecimal():
-            iteration = int(number)
-            if str(iteration) == number and iteration <= LAST_ITERATION:
-                return cls(namespace, workflow, run, iteration, *parts[4:])
+        if len(parts) in (4, 6):
+            # Each process does this for each event of the log, so names are looked at one by one.
+            namespace, workflow, run, number = parts[:4]
+            named = (namespace and workflow and run) or parts[4:5] == ["replay_noop"]
+            fits = len(namespace) <= 255 and len(workflow) <= 255 and len(run) <= 255
+            if named and fits and len(text) <= 512 and number.isdecimal():
+                iteration = int(number)
+                if str(iteration) == number and iteration <= LAST_ITERATION:
+                    return cls(namespace, workflow, run, iteration, *parts[4:])
         raise InvalidName(f"{text[:300]!r} is not the key of an event")
 
     def iteration_key(self) -> Key:

@@ -288,20 +288,19 @@ class Tail:
                 timeout = PAUSE_MAX
             elif self.closed or self._concerns(waiter, self._events[unseen:]):
                 self._wake(waiter)
-        try:
-            waiter.alarm.wait(timeout)
-        finally:
-            with entered(self.lock):  # only after the thread that woke it has noted that it did
-                waiter.woken = False
+        self._await_ring(waiter, timeout)
 
     def rest(self, waiter: Waiter, timeout: float) -> None:
         """Wait for `wake` alone, whatever comes, at most `timeout` seconds."""
         with entered(self.lock):
             self._waiters.discard(waiter)
+        self._await_ring(waiter, timeout)
+
+    def _await_ring(self, waiter: Waiter, timeout: float | None) -> None:
         try:
             waiter.alarm.wait(timeout)
         finally:
-            with entered(self.lock):
+            with entered(self.lock):  # only after the thread that woke it has noted that it did
                 waiter.woken = False
 
     def leave(self, waiter: Waiter) -> None:

@@ -6,12 +6,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +24,7 @@ from replay.storage.news import News
 from replay.storage.open import open_database
 from replay.storage.tail import PAUSE_MAX, PAUSE_MIN, Tail
 from tests.example_pb2 import Int
-from tests.support import Clock, LogLines, Outage, crash, database, mine, rows, stepped
+from tests.support import Clock, LogLines, Outage, crash, database, mine, rows, stepped, wait_for
 
 PATIENCE = 20.0  # seconds until something that has to happen has not happened
 ANNOUNCED = "SELECT process, address FROM replay_processes WHERE consumer = '' ORDER BY process"
@@ -48,14 +47,6 @@ def address(client: Client) -> Address:
     return host, int(port)
 
 
-def wait_for(ready: Callable[[], Any]) -> None:
-    """Wait until something is so."""
-    pause, deadline = threading.Event(), perf_counter() + PATIENCE
-    while not ready():
-        assert perf_counter() < deadline
-        pause.wait(0.005)
-
-
 def await_row(client: Client) -> None:
     """Have a client poll until it has announced itself."""
 
@@ -63,7 +54,7 @@ def await_row(client: Client) -> None:
         client.log.tail._poke.ring()
         return own(client) in announced(client)
 
-    wait_for(ready)
+    wait_for(ready, PATIENCE)
 
 
 def send(to: Address, data: bytes) -> None:
@@ -173,7 +164,7 @@ def test_l12_starts_and_signals_reach_another_process_without_a_pause(url: str) 
         await_row(worker)
         assert caller.run_workflow("ns", "waits", "a", Int(value=1))
         assert steps.get(timeout=PATIENCE) == "started"
-        wait_for(lambda: rows(caller, "SELECT 1 FROM replay_signal_awaits"))
+        wait_for(lambda: rows(caller, "SELECT 1 FROM replay_signal_awaits"), PATIENCE)
         assert caller.signal_run("ns", "waits", "a", 1, Int(value=1), "x")
         assert steps.get(timeout=PATIENCE) == "signalled"
         worker.await_completion("ns", "waits", "a", PATIENCE)
@@ -608,7 +599,7 @@ def test_l12_a_fork_takes_nothing_away(url: str) -> None:
             os._exit(0)
         os.waitpid(child, 0)
         assert other.run_workflow("ns", "w", "a", Int(value=1))
-        wait_for(lambda: client.log.tail.end == 1)
+        wait_for(lambda: client.log.tail.end == 1, PATIENCE)
 
 
 def test_l12_one_thread_and_one_socket_for_each_log(url: str) -> None:
