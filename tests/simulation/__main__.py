@@ -85,7 +85,7 @@ def main() -> int:
     """Run what is asked for; 1 if a promise was broken."""
     asked = arguments()
     gc.set_threshold(50_000)  # a history makes much garbage: less often, it costs a fifth less
-    seed = random.SystemRandom().randrange(SHARES_FROM) if asked.seed is None else asked.seed
+    seed = random.SystemRandom().randrange(2 * SHARES_FROM) if asked.seed is None else asked.seed
     with opened(asked.url) as backend:
         if asked.again:
             once(backend, from_token(asked.again), asked.url)

@@ -152,6 +152,7 @@ class Port(Database):
         """A server gives the locks back; the consumers that had them do not know it yet."""
         for name in [name for name, port in self._shared.locks.items() if port is self]:
             del self._shared.locks[name]
+        self.losses += 1
         if isinstance(self._inner, MySQL):
             self._inner._discard()
 
