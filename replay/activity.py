@@ -27,7 +27,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from .client import Client
-from .consumer import Batch, Consumer, Metrics, Window, consumer_name
+from .consumer import WINDOW, Batch, Consumer, Metrics, Window, consumer_name
 from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
 from .log import Attempts, Log, Parked
 from .shard import Shard
@@ -35,11 +35,13 @@ from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
 from .storage.database import Error, StatementFailed
 from .storage.event import Event, EventType, MessageError, check_name
+from .storage.tail import BYTES
 from .transactional import STEP, Cursor, NotTransactional
 
 _log = logging.getLogger("replay.activity")
 
 _BUSY = 0.25  # seconds that a consumer waits for a worker before it looks whether it has to stop
+_DEEPEST = 64  # requests that wait for a thread at most, for each consumer
 
 
 class _RequestLog(logging.LoggerAdapter[logging.Logger]):
@@ -128,6 +130,10 @@ class ActivityContext:
         """The seconds until the timeout is over."""
         return self._beat + timeout.total_seconds() - time.monotonic()
 
+    def begin(self) -> None:
+        """Take note that the function begins: the request may have waited for a thread."""
+        self._began = self._beat = time.monotonic()
+
     def record(self, cursor: Cursor) -> None:
         """Have the activity's statements recorded."""
         self._cursor = cursor
@@ -162,6 +168,7 @@ class _Running:
     event: Event
     context: ActivityContext
     result: Future[Any]
+    watched: bool = False  # whether its end wakes the consumer
 
 
 _Tasks = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
@@ -183,23 +190,25 @@ class _Workers:
         #: The executions that nobody waits for any more.
         self._abandoned: set[Future[Any]] = set()
 
-    def submit(self, function: Callable[[], Any], wake: Callable[[], object]) -> Future[Any] | None:
-        """Execute `function` in a thread.  None if all are busy; then `wake` as in `has_room`."""
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """Execute `function` in a thread, as soon as one is free."""
         result: Future[Any] = Future()
         with self._lock:
-            if not self.has_room(wake):
-                return None
             self._busy += 1
             self._tasks.put((result, function))
-            if self._left:
-                self._left, self._threads = self._left - 1, self._threads + 1
-                name = f"{self._name}_{self._threads}"
-                work = partial(self._work, self._tasks)
-                threading.Thread(target=work, name=name, daemon=True).start()
+            self._hire()
         return result
 
+    def _hire(self) -> None:
+        """Start a thread if something waits for one, and there may be one more (E4)."""
+        if self._left and len(self._abandoned) < self.count and not self._tasks.empty():
+            self._left, self._threads = self._left - 1, self._threads + 1
+            name = f"{self._name}_{self._threads}"
+            work = partial(self._work, self._tasks)
+            threading.Thread(target=work, name=name, daemon=True).start()
+
     def has_room(self, wake: Callable[[], object]) -> bool:
-        """Whether a thread is free.  Otherwise `wake` is called when one is."""
+        """Whether a thread is free, and nothing waits for it.  Otherwise `wake` is called then."""
         with self._lock:
             if self._busy < self.count:
                 return True
@@ -208,7 +217,7 @@ class _Workers:
 
     def _free(self) -> None:
         self._busy -= 1
-        while self._refused:
+        while self._refused and self._busy < self.count:
             self._refused.pop()()
 
     def _work(self, tasks: _Tasks) -> None:
@@ -226,8 +235,12 @@ class _Workers:
                     finish()
                     if result in self._abandoned:
                         self._abandoned.discard(result)
+                        self._hire()
                         return  # another thread has its place
                     self._free()
+        with self._lock:
+            self._left += 1
+            self._hire()
 
     def abandon(self, result: Future[Any]) -> bool:
         """Wait no more for what a thread executes, and let another one take its place.
@@ -239,6 +252,7 @@ class _Workers:
                 return False
             self._abandoned.add(result)
             self._left += 1
+            self._hire()
             self._free()
             return True
 
@@ -258,7 +272,7 @@ class _Workers:
             if not self._users:
                 for _ in range(self._threads):
                     self._tasks.put(None)
-                self._left, self._threads, self._tasks = self.count, 0, SimpleQueue()
+                self._threads, self._tasks = 0, SimpleQueue()
 
 
 class ActivityConsumer(Consumer):
@@ -291,6 +305,7 @@ class ActivityConsumer(Consumer):
         #: The threads that it shares with the other shards of this process.
         self._crew = crew
         self._crowded = False  # because the others have them all
+        self._depth = 0  # requests that may wait for a thread
         self._policy, self._timeout = retry or FOR_EVER, timeout
         self._transactional = transactional
         #: The requests and attempts whose statements this step stores, by their keys.
@@ -363,29 +378,64 @@ class ActivityConsumer(Consumer):
     def _execute_pooled(self, waiting: deque[Event], window: Window, batch: Batch) -> None:
         """Keep the workers busy while the window is open, and park what still runs then."""
         while True:
-            while waiting and self._free() and self._submit(waiting[0], 0):
-                waiting.popleft()
+            while waiting and self._free(self._depth):
+                self._submit(waiting.popleft(), 0)
             self._harvest(batch)
             left = window.left()
             if not self._running or not left or self._stop.is_set() or batch.full():
                 break
-            futures = [running.result for running in self._running.values()]
             # With nothing left to hand out, wait only for requests that began in this step.
             if not waiting and not self._new():
                 break
-            # With all workers busy, and all they do parked, there is nothing to commit for a while.
-            idle = len(futures) == self._workers and not batch.size() and not self._new()
-            wait(futures, _BUSY if idle else left, FIRST_COMPLETED)
+            self._await(left, batch, more=bool(waiting))
+        self._plan(batch)
+        self._recall(waiting)
         now = self._log.now()
         for running in self._new():
             batch.parked.append(Parked(running.event.id, running.event.text, 0, now, "running"))
+        for running in self._running.values():
+            if not running.watched:  # not before: it would wake this thread for what it has seen
+                running.watched = True
+                running.result.add_done_callback(lambda _: self.wake())
+
+    def _await(self, left: float, batch: Batch, more: bool) -> None:
+        """Wait until there is something to do; `more` says that requests wait to be handed out."""
+        new = [running.result for running in self._new()]
+        if self._depth and new:
+            # All of them: to look after each one would take longer than a quick one itself.
+            wait(new[len(new) // 2 :][:1] if more else new, left)
+            return
+        # With all workers busy, and all they do parked, there is nothing to commit for a while.
+        idle = len(self._running) == self._workers and not batch.size() and not new
+        futures = [running.result for running in self._running.values()]
+        wait(futures, _BUSY if idle else left, FIRST_COMPLETED)
+
+    def _plan(self, batch: Batch) -> None:
+        """Choose how many requests may wait for a thread: what is done in half a window, or 4 MiB.
+
+        Threads that take the next request by themselves need not wait for this one.
+        """
+        if count := len(batch.seconds):
+            each = max(sum(batch.seconds) / count, WINDOW / 2 / _DEEPEST)
+            size = max(batch.bytes / count, BYTES / 2 / _DEEPEST)
+            done = min(self._workers * WINDOW / 2 / each, BYTES / 2 / size, _DEEPEST)
+            self._depth = max(0, int(done) - self._workers)
+
+    def _recall(self, waiting: deque[Event]) -> None:
+        """Take back the requests for which no thread was free: only what runs may be parked."""
+        for running in reversed(self._new()):
+            if not running.result.cancel():
+                break  # threads take them in order
+            del self._running[running.event.id]
+            waiting.appendleft(running.event)
+            self._depth = 0  # something takes long
 
     def _new(self) -> list[_Running]:
         """Return what runs and is not parked yet."""
         return [running for id, running in self._running.items() if id not in self._parked]
 
-    def _free(self) -> bool:
-        """Whether a worker may take another request.
+    def _free(self, depth: int = 0) -> bool:
+        """Whether a worker may take another request, where `depth` more may wait for one.
 
         Each attempt that was abandoned may go on for ever.  So when there are as many as workers,
         nothing is handed out until one of them ends (E4).
@@ -400,9 +450,9 @@ class ActivityConsumer(Consumer):
                 self._workers,
             )
         self._full = full
-        if full or len(self._running) >= self._workers:
+        if full or len(self._running) >= self._workers + depth:
             return False
-        self._crowded = not self._pool.has_room(self.wake)
+        self._crowded = not depth and not self._pool.has_room(self.wake)
         return not self._crowded
 
     def can_retry(self, parked: Parked) -> bool:
@@ -459,25 +509,26 @@ class ActivityConsumer(Consumer):
             context.record(Cursor(self._log.max_message))
         return context
 
-    def _submit(self, event: Event, attempts: int) -> bool:
-        """Hand a request to a thread, unless another shard has just taken the last one."""
+    def _submit(self, event: Event, attempts: int) -> None:
+        """Hand a request to a thread."""
         assert self._pool is not None
         context = self._attempt(event, attempts + 1)
-        result = self._pool.submit(partial(self._execute, event, context), self.wake)
-        if result is None:
-            self._crowded = True
-            return False
+        result = self._pool.submit(partial(self._execute, event, context))
         self._running[event.id] = _Running(event, context, result)
-        result.add_done_callback(lambda _: self.wake())
-        return True
 
     def _harvest(self, batch: Batch) -> None:
         for id, running in list(self._running.items()):
             if running.result.done() and not batch.full():
                 del self._running[id]
                 self._conclude(running.event, running.context, running.result.result, batch)
-            elif self._timeout is not None and running.context.left(self._timeout) <= 0:
+            elif self._is_late(running):
                 self._abandon(id, running, batch)
+
+    def _is_late(self, running: _Running) -> bool:
+        timeout = self._timeout
+        if timeout is None or running.context.left(timeout) > 0:
+            return False
+        return running.result.running()  # one that waits for a thread has not begun
 
     def _abandon(self, id: int, running: _Running, batch: Batch) -> None:
         """Count an attempt that takes too long as failed, and discard what comes of it (E4)."""
@@ -508,6 +559,7 @@ class ActivityConsumer(Consumer):
 
     def _execute(self, event: Event, context: ActivityContext) -> Any:
         self._executing.add(event.text)
+        context.begin()
         try:
             message = self._takes.read(event)
             try:

@@ -27,6 +27,7 @@ from replay import (
     register_workflow,
 )
 from replay.activity import ActivityConsumer
+from replay.consumer import Batch
 from replay.log import LostOwnership
 from replay.storage.database import DatabaseError, Statement
 from tests.example_pb2 import Empty, Int, String
@@ -696,6 +697,68 @@ def test_a3_with_all_workers_busy_requests_wait_their_turn(url: str, calls: Call
             "slow2 slow2!",
         ]
         assert consumer.parked() == []
+
+
+def deepen(consumer: ActivityConsumer) -> None:
+    """Have requests wait for a thread, as they do after some that were quick."""
+    consumer._depth = 64
+
+
+def test_a3_only_what_a_thread_executes_is_parked(url: str, calls: Calls) -> None:
+    """A3: what only waits for a thread stays before the cursor, and is taken back in order."""
+    runs = [f"r{n}" for n in range(6)]
+    calls.slow = {*runs}
+    with stepped(url, Clock()) as client:
+        consumer = calls.register(client, workers=2)
+        consumer.step()
+        deepen(consumer)
+        ask(client, *runs)
+        consumer.step()
+        assert cursor(client, consumer.name)[0] == 2
+        assert [each.event_id for each in consumer.parked()] == [1, 2]
+        assert (consumer._depth, sorted(calls.seen)) == (0, runs[:2])
+        calls.gate.set()
+        step_until(consumer, lambda: len(answered(client)) == 6)
+        assert sorted(answered(client)) == [f"{run} {run}!" for run in runs]
+        assert (consumer.parked(), sorted(calls.seen)) == ([], runs)
+
+
+def test_a3_quick_requests_wait_for_a_thread(url: str, calls: Calls) -> None:
+    """A3: so a thread goes on with the next one at once; where results are large, few wait."""
+    with stepped(url, Clock()) as client:
+        consumer = calls.register(client, workers=2)
+        ask(client, *(f"r{n}" for n in range(10)))
+        step_until(consumer, lambda: len(answered(client)) == 10)
+        assert 0 < consumer._depth <= 62
+        for seconds, size, depth in (
+            (0.0, 0, 62),
+            (0.001, 0, 18),
+            (0.02, 0, 0),
+            (5.0, 0, 0),
+            (0.0, 1024**2, 2),
+            (0.0, 3 * 1024**2, 0),
+        ):
+            batch = Batch(0, bytes=size * 4, seconds=[seconds] * 4)
+            consumer._plan(batch)
+            assert consumer._depth == depth
+            consumer._plan(Batch(0))
+            assert consumer._depth == depth
+
+
+def test_a3_a_new_attempt_waits_for_no_thread(url: str, calls: Calls) -> None:
+    """A3, E4: it is parked already, so nobody would take it back from a thread that hangs."""
+    calls.bad = {f"r{n}" for n in range(4)}
+    with stepped(url, clock := Clock()) as client:
+        consumer = calls.register(client, workers=2)
+        ask(client, *sorted(calls.bad))
+        step_until(consumer, partial(has_attempts, consumer, 1, 1, 1, 1))
+        deepen(consumer)
+        calls.slow, calls.bad = {*calls.bad}, set()
+        clock.forward(seconds=1)
+        consumer.step()
+        assert len(consumer._running) == 2
+        calls.gate.set()
+        step_until(consumer, lambda: len(answered(client)) == 4)
 
 
 def test_a3_what_ran_when_its_process_died_is_executed_again(url: str, calls: Calls) -> None:

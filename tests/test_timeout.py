@@ -255,6 +255,36 @@ def test_e4_with_all_workers_abandoned_nothing_more_is_handed_out(
         consumer.stop(LIMIT)
 
 
+def test_e4_the_timeout_begins_when_a_thread_takes_the_request(url: str, watch: Stopwatch) -> None:
+    """E4: a request that waits for a thread is not late, and no thread is abandoned for it."""
+    second, end = threading.Event(), threading.Event()
+
+    def act(ctx: ActivityContext, _: None, message: Int) -> None:
+        if message.value == 0:
+            watch.now += 50
+        else:
+            watch.now += 20
+            second.set()
+            assert end.wait(LIMIT)
+
+    with stepped(url, Clock()) as client:
+        consumer = act_of(client, act, timeout=MINUTE)
+        consumer.step()
+        consumer._depth = 64
+        ask(client, 2)
+        while not second.is_set():
+            consumer.step()
+        consumer.step()
+        assert [(each.attempts, each.error) for each in consumer.parked()] == [(0, "running")]
+        assert consumer._pool is not None
+        assert consumer._pool.lost() == 0
+        end.set()
+        while consumer._running:
+            consumer.step()
+        assert len(listing(client)) == 4
+        consumer.stop(LIMIT)
+
+
 def test_e4_e3_timeouts_use_up_a_policy(url: str, watch: Stopwatch, attempts: Attempts) -> None:
     """E4, E3: the call raises with the kind TimeoutError."""
     clock = Clock()

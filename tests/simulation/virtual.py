@@ -6,6 +6,7 @@ So a history is the same whenever it runs: on a busy machine, and with another v
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -83,29 +84,42 @@ class Workers:
     def __init__(self, count: int, *_: object) -> None:
         self.count = count
         self._users = 0
-        self._mine: list[Future[Any]] = []
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._mine: set[Future[Any]] = set()  # what the threads execute
 
     def has_room(self, wake: object) -> bool:
         """As in `replay.activity`: what is not heard of any more goes on, and keeps its thread."""
-        return sum(future in self._mine for future, _ in DICE.running) < self.count
+        return len(self._mine) + len(self._waiting) < self.count
 
     def join(self) -> None:
         """As in `replay.activity`."""
         self._users += 1
 
-    def submit(self, function: Callable[[], Any], wake: object) -> Future[Any] | None:
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """As in `replay.activity`."""
-        if not self.has_room(wake):
-            return None
         future: Future[Any] = Future()
-        end: Callable[[], None]
-        try:
-            end = partial(future.set_result, function())
-        except Exception as error:
-            end = partial(future.set_exception, error)
-        self._mine.append(future)
-        DICE.running.append((future, end))
+        self._waiting.append((future, function))
+        self._take()
         return future
+
+    def _take(self) -> None:
+        """Begin what waits, as long as a thread is free."""
+        while self._waiting and len(self._mine) < self.count:
+            future, function = self._waiting.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            end: Callable[[], None]
+            try:
+                end = partial(future.set_result, function())
+            except Exception as error:
+                end = partial(future.set_exception, error)
+            self._mine.add(future)
+            DICE.running.append((future, partial(self._end, future, end)))
+
+    def _end(self, future: Future[Any], end: Callable[[], None]) -> None:
+        end()
+        self._mine.discard(future)
+        self._take()
 
     def lost(self) -> int:
         """As in `replay.activity`: no attempt has a timeout here."""
@@ -116,6 +130,7 @@ class Workers:
         self._users -= 1
         if not self._users:
             DICE.running = [each for each in DICE.running if each[0] not in self._mine]
+            self._mine.clear()
 
 
 def wait(futures: Sequence[Future[Any]], *_: object) -> None:
