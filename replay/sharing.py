@@ -96,12 +96,11 @@ class Shares:
 
         Call it from one thread, whose connection holds the lock.  Raises `OtherShards`.
         """
-        self._agree(consumer, shards)
-        me = self._announce(consumer, session)
+        me = self._announce(consumer, shards, session)
         live = self._live(consumer)
         if me not in live:  # somebody took it for dead, because its lock was lost
             self._unlock()
-            me = self._announce(consumer, session)
+            me = self._announce(consumer, shards, session)
             live = sorted({*live, me})
         while self._bury(dead := self._next_to(me, live)):
             live = [each for each in live if _process(each) != _process(dead)]
@@ -123,12 +122,13 @@ class Shares:
     def _me(self, session: str) -> str:
         return self._domain + self._log.process + (f"/{session}" if session else "")
 
-    def _announce(self, consumer: str, session: str) -> str:
+    def _announce(self, consumer: str, shards: int, session: str) -> str:
         """Write or renew the row of this process, four times in the length of a lease."""
         self._lock()
         database = self._log.database
         me, moment = self._me(session), database.monotonic()
         if moment >= self._announced.get((consumer, session), moment):
+            self._agree(consumer, shards)  # while its row is live, nobody changes the number
             # Before the outcome is known: `withdraw` removes a row that may be there.
             self._announced[consumer, session] = moment
             now = database.now()

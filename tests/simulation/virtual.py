@@ -131,6 +131,7 @@ class Workers:
         if not self._users:
             DICE.running = [each for each in DICE.running if each[0] not in self._mine]
             self._mine.clear()
+            self._waiting.clear()  # they are cancelled
 
 
 def wait(futures: Sequence[Future[Any]], *_: object) -> None:

@@ -891,8 +891,9 @@ class World:
         leases = [from_text(at) for at, o in self.backend.query(query) if not o.endswith(owners)]
         moments += [moment for moment in leases if moment > now]
         query = "SELECT lease_until, process FROM replay_processes"
-        rows = [(from_text(at), o.partition("/")[0]) for at, o in self.backend.query(query)]
-        moments += [moment for moment, o in rows if moment > now and not o.endswith(owners)]
+        rows = [(from_text(at), process) for at, process in self.backend.query(query)]
+        live = (*owners, *self._sessions())
+        moments += [moment for moment, o in rows if moment > now and not o.endswith(live)]
         for consumer in (each for process in self.processes.values() for each in process.consumers):
             # A process knows the time of an attempt more exactly than its row does.
             known = [consumer.blocked(), *(parked.next_at for parked in consumer._parked.values())]
@@ -902,6 +903,12 @@ class World:
         if not moments:
             return None
         return max(0, math.ceil((min(moments) - now) / timedelta(milliseconds=1))) + 1
+
+    def _sessions(self) -> Iterator[str]:
+        """The sessions of the server that have not ended, as they sign what they share."""
+        if SERVER in self.processes:
+            sessions = self.server().host.sessions.values()
+            yield from (f"/{each.id}" for each in sessions if not each.ended.is_set())
 
     def _all_done(self) -> bool:
         ended = all(self.audit.newest(run)[1] for run in self.programs)
