@@ -6,6 +6,7 @@ it never skips.  The last line that a run prints counts the tests marked `slow` 
 """
 
 import contextlib
+import gc
 import os
 import signal
 from collections import Counter
@@ -38,6 +39,7 @@ class Behind(NamedTuple):
     database: str | None
 
 
+_OFTEN = ("tests/crash/", "tests/project/", "tests/simulation/", "tests/server/test_fuzz")
 SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, and the URL
 MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
 STARTED = pytest.StashKey[contextlib.ExitStack]()
@@ -76,13 +78,21 @@ def _servers(config: pytest.Config) -> list[tuple[str, str]]:
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Measure no coverage where the same is done a thousand times: it takes three times as long.
 
-    Nor where what SQLite has shown is done again on a server: `tests/storage` covers that one.
+    Nor where what SQLite has shown is done again on a server, ours or a database's: `tests/server`
+    and `tests/storage` cover these.
     """
     for item in items:
-        often = item.location[0].startswith(("tests/crash/", "tests/project/", "tests/simulation/"))
-        again = "mariadb" in item.name and not item.location[0].startswith("tests/storage/")
+        often = item.location[0].startswith(_OFTEN)
+        server = "mariadb" in item.name or "server-" in item.name
+        again = server and not item.location[0].startswith(("tests/storage/", "tests/server/"))
         if often or again or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of each later look for garbage: it is a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -44,7 +44,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 URL = "sqlite:///shop.db"
 _BLOCK = re.compile(r"<!-- stage: (\w+) -->\n```console\n(.*?)```\n", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?")
-_SECRET = re.compile(r"\b[\w-]{43}$|\b[0-9a-f]{64}\b", re.MULTILINE)
+_SECRET = re.compile(r"(?<![\w-])[\w-]{43}$|\b[0-9a-f]{64}\b", re.MULTILINE)
 _ARCHIVE = re.compile(r"archive/\S+")
 
 

@@ -28,12 +28,12 @@ from tests.support import Clock, stepped
 BEFORE, AFTER = "before", "after"
 
 
-def points(total: int, how: str, url: str) -> Sequence[int]:
+def points(total: int, how: str) -> Sequence[int]:
     """The statements to die at, if all that a process does outside is what its statements do.
 
-    On SQLite it is the same to die after one of them and before the next.
+    Then it is the same to die after one of them and before the next.
     """
-    return [total] if how == AFTER and url.startswith("sqlite") else range(1, total + 1)
+    return [total] if how == AFTER else range(1, total + 1)
 
 
 class Point:

@@ -72,9 +72,14 @@ def clear(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+    ("how", "part"),
+    [
+        (BEFORE, 0),
+        *(pytest.param(BEFORE, part, marks=pytest.mark.slow) for part in range(1, PARTS)),
+        # Much the same as before the next statement: an activity was executed there, and not here.
+        pytest.param(AFTER, 0, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("how", [BEFORE, AFTER])
 def test_l6_r2_s2_a_process_dies_at_each_statement_once(
     forks: ForkServerContext, url: str, tmp_path: Path, how: str, part: int
 ) -> None:

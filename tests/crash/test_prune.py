@@ -72,7 +72,7 @@ def test_l9_a_process_dies_at_each_statement_of_a_prune(
         assert sorted(listing(client)) == ([] if forget else sorted(emptied("r", "s")))
     assert total is not None
     assert total > 30
-    for at in points(total, how, url)[part::PARTS]:
+    for at in points(total, how)[part::PARTS]:
         with stepped(url) as client:
             restore(client, backup)
         assert die(forks, url, at, how, forget) == (-signal.SIGKILL, None)

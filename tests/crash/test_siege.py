@@ -10,13 +10,13 @@ from tests.servers import Server, started
 from tests.support import with_options
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1])
 def test_l6_r2_s2_workers_are_killed_on_sqlite(tmp_path: Path, seed: int) -> None:
     """A1, L1, L2, L6, L7, R2, R3, S1, S2, O1: 60 kills, and the log of a day without any."""
     Siege(f"sqlite:///{tmp_path / 'replay.db'}", tmp_path / "executed", seed).hold(kills=60)
 
 
-@pytest.mark.parametrize("seed", [7, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [7])
 def test_h3_l6_r2_workers_that_share_shards_are_killed(url: str, tmp_path: Path, seed: int) -> None:
     """A1, H3, L1, L2, L6, L7, R2, R3: one to three workers that join, leave and are killed.
 
@@ -27,7 +27,7 @@ def test_h3_l6_r2_workers_that_share_shards_are_killed(url: str, tmp_path: Path,
     assert siege.moves >= 10
 
 
-@pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [3])
 def test_l6_r2_s2_p16_workers_and_their_server_are_killed(
     own_server: Server, tmp_path: Path, seed: int
 ) -> None:
@@ -41,7 +41,7 @@ def test_l6_r2_s2_p16_workers_and_their_server_are_killed(
     assert siege.lost == 0
 
 
-@pytest.mark.parametrize("seed", [5, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [5])
 def test_g1_l6_r2_s2_workers_and_our_own_server_are_killed(
     url: str, tmp_path: Path, seed: int
 ) -> None:

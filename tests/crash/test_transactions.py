@@ -108,7 +108,7 @@ def test_v4_a_process_dies_at_each_statement_of_an_outbox(
     prepared(url)
     status, total = die(forks, url, "send", NOWHERE, how)
     assert (status, total is not None and total > 20) == (0, True)
-    for at in points(total or 0, how, url)[part::PARTS]:
+    for at in points(total or 0, how)[part::PARTS]:
         assert die(forks, url, "send", at, how) == (-signal.SIGKILL, None)
         with stepped(url) as client:
             drain(mover(client))
@@ -128,7 +128,7 @@ def test_v5_a_process_dies_at_each_statement_of_a_step(
     prepared(url)
     status, total = die(forks, url, "serve", NOWHERE, how)
     assert (status, total is not None and total > 10) == (0, True)
-    for at in points(total or 0, how, url)[part::PARTS]:
+    for at in points(total or 0, how)[part::PARTS]:
         assert die(forks, url, "serve", at, how) == (-signal.SIGKILL, None)
         with stepped(url) as client:
             answered = "SELECT run FROM replay_events WHERE type = 5 ORDER BY run"

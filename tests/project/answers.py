@@ -209,7 +209,7 @@ WRONG: Sequence[Answer] = [
     Answer(
         10, "listens elsewhere", [(HAND, HAND.replace("NAMESPACE", '"other"'))], "consume the outp"
     ),
-    Answer(11, "a shard is missing", [("range(COUNT)", "range(COUNT - 1)")], "serve all shards"),
+    Answer(11, "a shard is missing", [("range(COUNT)", "range(1)")], "serve all shards"),
     Answer(11, "no shards", [(DEVELOP, "place)")], "serve all shards"),
     Answer(11, "other shards", [(HASHED, HASHED.replace("COUNT", "2"))], "with shard=shard"),
     Answer(11, "workers", [(DEVELOP, "place, shard=shard, workers=4)")], "workers"),

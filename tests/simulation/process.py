@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from replay import Client, Consumer, Shard, Unavailable, consume
 from replay import activity as activity_module
@@ -49,6 +49,10 @@ class Process:
     def owner(self) -> str:
         """How that process signs what it owns."""
         raise NotImplementedError
+
+    def sessions(self) -> set[str]:
+        """The sessions of a server that it has had, if it has one."""
+        return set()
 
     def step(self, consumer: Consumer) -> int:
         """A step of a consumer, or a look at who is to own its shards."""
@@ -131,6 +135,9 @@ class Remote(Process):
 
     def port(self) -> Port:
         return self._world.server().port
+
+    def sessions(self) -> set[str]:
+        return cast("set[str]", self._channel.sessions)
 
     def owner(self) -> str:
         return self._world.server().client.log._process

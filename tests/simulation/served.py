@@ -209,6 +209,7 @@ class Channel:
         self._faults = faults
         self._fallen = fallen
         self._streams: list[Stream] = []
+        self.sessions: set[str] = set()  # all that it has had
 
     # What `Stubs` and `RemoteClient` use.
 
@@ -326,10 +327,12 @@ class Stream:
 
     def __next__(self) -> Any:
         try:
-            return self._decode(self._channel.exchange(self._method, self._next))
+            answer = self._decode(self._channel.exchange(self._method, self._next))
         except Broken:
             self._broken = True
             raise
+        self._channel.sessions.add(getattr(answer, "session", ""))
+        return answer
 
     def cancel(self) -> None:
         """As in `grpc.Call`.  A server hears nothing of it from a process that is dead."""

@@ -1111,7 +1111,7 @@ class Watch:
         self._owner = process.owner
         self._process = process.owner()
         self._remote = isinstance(process, Remote)
-        self._session = self._remote and process.client.log._session  # type: ignore[attr-defined]
+        self._sessions = process.sessions()
         self.number = process.number
         self.name = name
         self.stood_still = False
@@ -1140,13 +1140,12 @@ class Watch:
             world.claim(over, f"L7: {name} was taken from {before.owner}")
 
     def _has_session(self, world: World) -> bool:
-        """Whether no other session of the server has the name (G1); a step may begin its second."""
+        """Whether no session of the server that is another process's has the name (G1)."""
         if not self._remote:
             return True
-        mine = world.processes[self.number].client.log
         sessions = world.server().host.sessions.values()
         owners = {session.id for session in sessions if self.name in session.claims}
-        return isinstance(mine, RemoteLog) and owners <= {self._session, mine._session}
+        return owners <= self._sessions
 
 
 def simulate(backend: Backend, plan: Plan) -> World:

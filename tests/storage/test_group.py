@@ -26,6 +26,7 @@ from replay.storage.database import (
     Unavailable,
 )
 from replay.storage.group import Member
+from replay.storage.tail import Alarm
 from tests.support import Raw, cursor, raw, rows, stepped
 from tests.test_interrupt import SPARSE, Interrupt, in_time
 
@@ -51,15 +52,30 @@ class Bell:
         self._rings.get(timeout=LIMIT)
 
 
-class Waiting(deque[Member]):
-    """The members of a group that wait; it tells when one comes."""
+class Resting(Alarm):
+    """An alarm that tells when its thread waits, and so does not lead."""
 
-    def __init__(self, came: Callable[[], None]) -> None:
+    def __init__(self, rests: Callable[[], None]) -> None:
+        super().__init__()
+        self._rests = rests
+
+    def wait(self, timeout: float | None) -> bool:
+        """As in `Alarm`."""
+        self._rests()
+        return super().wait(timeout)
+
+
+class Waiting(deque[Member]):
+    """The members of a group that wait; it tells when one comes, and when that rests."""
+
+    def __init__(self, came: Callable[[], None], rests: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._came = came
+        self._rests = rests
 
     def append(self, member: Member) -> None:
         """As in `deque`."""
+        member.alarm = Resting(self._rests)
         super().append(member)
         self._came()
 
@@ -74,9 +90,9 @@ class Gathering:
         self.transactions: list[str] = []
         self._client = client
         self._fails = fails
-        self._held, self._go, self._came = Bell(), Bell(), Bell()
+        self._held, self._go, self._came, self._rests = Bell(), Bell(), Bell(), Bell()
         self._write = client.log.database._write
-        client.log.group._waiting = Waiting(self._came.ring)
+        client.log.group._waiting = Waiting(self._came.ring, self._rests.ring)
 
     def _noted(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         place = {"replay_events": 3, "replay_signals": 2}
@@ -113,9 +129,9 @@ class Gathering:
         self._go.ring()
 
     def come(self, call: Call) -> Future[Any]:
-        """Call it in a thread, and return when that waits."""
+        """Call it in a thread, and return when that waits: those that come first lead first."""
         found = aside(call)
-        self._came.wait()
+        self._rests.wait()
         return found
 
 
