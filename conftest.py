@@ -44,6 +44,7 @@ SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, an
 MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
 STARTED = pytest.StashKey[contextlib.ExitStack]()
 GREENLETS = pytest.StashKey[list[greenlet.greenlet]]()
+LATER = pytest.StashKey[list[greenlet.greenlet]]()  # as above, after all tests are collected
 LEFT = pytest.StashKey[Counter[str]]()  # files of slow tests that were left out, and how many
 
 
@@ -89,10 +90,12 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             item.add_marker("no_cover")
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what was collected out of each later look for garbage: it is a million objects."""
     gc.collect()
     gc.freeze()
+    # In a new list: greenlet removes one to which, as far as the collector knows, nothing refers.
+    session.config.stash[LATER] = keep_main_greenlets()
 
 
 @pytest.hookimpl(wrapper=True)

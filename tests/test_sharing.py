@@ -207,6 +207,7 @@ def test_h3_a_client_that_stops_gives_its_shards_to_others_at_once(url: str) -> 
         for consumer in two.all:
             assert consumer.stop()
         assert [owned(consumer) for consumer in two.all] == [[], []]
+        assert len(announced(a)) == 1
         start_runs(a, *NAMES)
         work(*one.all)
         assert [owned(consumer) for consumer in one.all] == [[*range(4)]] * 2
@@ -223,6 +224,7 @@ def test_h3_a_client_that_has_died_is_replaced_at_the_next_look(url: str) -> Non
         gone(url, b, *two.all)
         work(*one.all)
         assert [owned(consumer) for consumer in one.all] == [[*range(4)]] * 2
+        assert len(announced(a)) == 1
         assert_done(a, NAMES, one, two)
 
 
@@ -339,6 +341,7 @@ def test_h3_another_number_is_refused_while_a_process_serves(url: str, started: 
         one.act.stop()
         work(three := other(b, 3))
         assert owned(three) == [0, 1, 2]
+        assert len(announced(a)) == 1
 
 
 @pytest.mark.parametrize("shard", [None, Shard.hashed(1, 3)])
@@ -547,18 +550,6 @@ def test_h2_an_unknown_outcome_is_looked_at(url: str) -> None:
 
 
 @pytest.mark.embedded
-def test_h3_who_slept_through_a_change_is_refused(url: str) -> None:
-    """H3: it asks for the number again, although it has announced itself before."""
-    with stepped(url, clock := Clock()) as a, stepped(url, clock) as b:
-        one = Team(a)
-        share(*one.all)
-        clock.forward(seconds=11)
-        two = Team(b, 3)
-        work(*two.all)
-        with refused():
-            one.act.shares().share(ACT, 4)
-
-
 def test_h2_who_slept_through_a_change_begins_no_cursor_anew(url: str) -> None:
     """H2, L9: an old shard reads nothing again, and leaves nothing that would block a prune."""
     with stepped(url, clock := Clock()) as a, stepped(url, clock) as b:
