@@ -17,6 +17,7 @@ from replay import (
     ActivityContext,
     ActivityFailed,
     Client,
+    Event,
     Key,
     Retry,
     RunContext,
@@ -257,10 +258,11 @@ def test_e4_with_all_workers_abandoned_nothing_more_is_handed_out(
 
 def test_e4_the_timeout_begins_when_a_thread_takes_the_request(url: str, watch: Stopwatch) -> None:
     """E4: a request that waits for a thread is not late, and no thread is abandoned for it."""
-    second, end = threading.Event(), threading.Event()
+    both, second, end = threading.Event(), threading.Event(), threading.Event()
 
     def act(ctx: ActivityContext, _: None, message: Int) -> None:
         if message.value == 0:
+            assert both.wait(LIMIT)
             watch.now += 50
         else:
             watch.now += 20
@@ -271,18 +273,25 @@ def test_e4_the_timeout_begins_when_a_thread_takes_the_request(url: str, watch: 
         consumer = act_of(client, act, timeout=MINUTE)
         consumer.step()
         consumer._depth = 64
+        submit = consumer._submit
+
+        def submitted(event: Event, attempts: int) -> None:
+            submit(event, attempts)
+            if event.id == 2:
+                both.set()
+
+        consumer._submit = submitted  # type: ignore[method-assign]
         ask(client, 2)
-        while not second.is_set():
-            consumer.step()
         consumer.step()
-        assert [(each.attempts, each.error) for each in consumer.parked()] == [(0, "running")]
+        assert second.wait(LIMIT)
+        consumer.step()
+        found = [(each.attempts, each.error) for each in consumer.parked()]
+        end.set()
+        assert found == [(0, "running")]
         assert consumer._pool is not None
         assert consumer._pool.lost() == 0
-        end.set()
-        while consumer._running:
-            consumer.step()
-        assert len(listing(client)) == 4
         consumer.stop(LIMIT)
+        assert len(listing(client)) == 4
 
 
 def test_e4_e3_timeouts_use_up_a_policy(url: str, watch: Stopwatch, attempts: Attempts) -> None:
