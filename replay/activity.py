@@ -384,10 +384,11 @@ class ActivityConsumer(Consumer):
             left = window.left()
             if not self._running or not left or self._stop.is_set() or batch.full():
                 break
+            new = [running.result for running in self._new()]
             # With nothing left to hand out, wait only for requests that began in this step.
-            if not waiting and not self._new():
+            if not waiting and not new:
                 break
-            self._await(left, batch, more=bool(waiting))
+            self._await(new, left, batch, more=bool(waiting))
         self._plan(batch)
         self._recall(waiting)
         now = self._log.now()
@@ -398,9 +399,8 @@ class ActivityConsumer(Consumer):
                 running.watched = True
                 running.result.add_done_callback(lambda _: self.wake())
 
-    def _await(self, left: float, batch: Batch, more: bool) -> None:
+    def _await(self, new: Sequence[Future[Any]], left: float, batch: Batch, more: bool) -> None:
         """Wait until there is something to do; `more` says that requests wait to be handed out."""
-        new = [running.result for running in self._new()]
         if self._depth and new:
             # All of them: to look after each one would take longer than a quick one itself.
             wait(new[len(new) // 2 :][:1] if more else new, left)

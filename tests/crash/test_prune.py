@@ -9,14 +9,14 @@ import pytest
 
 import replay.retention
 from replay import Client, Shard
-from tests.crash.point import AFTER, BEFORE, Point, points, watch
+from tests.crash.point import Point, points, watch
 from tests.crash.test_points import LIMIT, NOWHERE, forks
+from tests.crash.test_transactions import PARTS, parts
 from tests.support import START, Clock, dump, listing, restore, rows, stepped
 from tests.test_retention import DAY, NOW, Cluster, emptied
 
 __all__ = ["forks"]
 
-PARTS = 4  # of the points; all but the first are slow
 #: What has to be as it is without a crash.
 TABLES = ("replay_events", "replay_sleeps", "replay_signal_awaits", "replay_signals")
 
@@ -52,10 +52,7 @@ def tables(client: Client) -> list[list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("forget", [False, True])
-@pytest.mark.parametrize(
-    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
-)
-@pytest.mark.parametrize("how", [BEFORE, AFTER])
+@parts
 def test_l9_a_process_dies_at_each_statement_of_a_prune(
     forks: ForkServerContext, url: str, how: str, part: int, forget: bool
 ) -> None:

@@ -20,8 +20,14 @@ __all__ = ["forks"]
 
 RUNS = "abc"
 PARTS = 4  # of the points; all but the first are slow
+#: To die after a statement is one point (see `points`), so it is the first part's.
 parts = pytest.mark.parametrize(
-    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+    ("how", "part"),
+    [
+        (BEFORE, 0),
+        (AFTER, 0),
+        *(pytest.param(BEFORE, part, marks=pytest.mark.slow) for part in range(1, PARTS)),
+    ],
 )
 
 
@@ -97,7 +103,6 @@ def prepared(url: str) -> None:
 
 
 @parts
-@pytest.mark.parametrize("how", [BEFORE, AFTER])
 def test_v4_a_process_dies_at_each_statement_of_an_outbox(
     forks: ForkServerContext, url: str, how: str, part: int
 ) -> None:
@@ -120,7 +125,6 @@ def test_v4_a_process_dies_at_each_statement_of_an_outbox(
 
 
 @parts
-@pytest.mark.parametrize("how", [BEFORE, AFTER])
 def test_v5_a_process_dies_at_each_statement_of_a_step(
     forks: ForkServerContext, url: str, how: str, part: int
 ) -> None:

@@ -25,7 +25,7 @@ def flows_of(engine: Engine) -> dict[str, Any]:
     """A workflow that counts down, one step in each iteration, and others."""
 
     def tick(left: int) -> Steps:
-        yield engine.Call("work", left)
+        yield engine.Call("count", left)
         yield engine.Output("left", left)
         return engine.Restart(left - 1) if left > 1 else "done"
 
@@ -38,7 +38,7 @@ def flows_of(engine: Engine) -> dict[str, Any]:
 
 def run(engine: Engine, log: Any, flow: str = "tick") -> Any:
     """Bring a run of `tick` as far as it comes; the log."""
-    engine.work(log, "ns", {"tick": flows_of(engine)[flow]}, {"work": lambda _, left: left})
+    engine.work(log, "ns", {"tick": flows_of(engine)[flow]}, {"count": lambda _, left: left})
     return log
 
 
@@ -76,8 +76,8 @@ def joined(engine: Engine, folder: Path) -> None:
         key = f"ns/tick/1/{iteration}"
         wanted += [
             (engine.CREATED, key, left),
-            (engine.REQUEST, f"{key}/work/0", left),
-            (engine.RESPONSE, f"{key}/work/0", {"value": left}),
+            (engine.REQUEST, f"{key}/count/0", left),
+            (engine.RESPONSE, f"{key}/count/0", {"value": left}),
             (engine.OUTPUT, f"{key}/left/0", left),
         ]
         if left == 1:
@@ -117,7 +117,7 @@ def asked(engine: Engine, folder: Path) -> None:
     A restart is an end: check it like one.
     """
     log = open_log(engine, folder / "log.db")
-    request = engine.New(engine.REQUEST, "ns/tick/1/0/work/0", 3)
+    request = engine.New(engine.REQUEST, "ns/tick/1/0/count/0", 3)
     log.append([engine.New(engine.CREATED, "ns/tick/1/0", 3), request])
     run(engine, log, "shorter")
     types = [event[0] for event in shown(log) if event[0] != engine.RESPONSE]
