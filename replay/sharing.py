@@ -424,7 +424,7 @@ class Sharded(Consumer):
         for m, member in enumerate(self.members):
             if m in mine:
                 done += member.step()
-            elif member.is_owner():
+            else:  # also one that has failed since its last step, whose lease would be renewed
                 member.give_up()
         return done
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import permutations
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -262,6 +263,34 @@ def test_h3_a_client_that_hangs_loses_its_shards_and_gets_them_again(url: str) -
                     consumer.step()
         share(*one.all, *two.all)
         assert [owned(consumer) for consumer in two.all] == hers
+        assert_done(a, NAMES, one, two)
+
+
+@pytest.mark.embedded
+def test_h3_a_shard_that_has_failed_and_moves_is_free(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H3, L7: its process no longer renews the lease, which without a lock is all that counts."""
+    with stepped(url, clock := Clock()) as a, stepped(url, clock) as b:
+        for client in (a, b):
+            monkeypatch.setattr(database(client), "lock", lambda name, wait: "")
+            monkeypatch.setattr(database(client), "monotonic", lambda: clock.now.timestamp())
+        one = Team(a)
+        share(*one.all)
+        for member in one.flow.members + one.act.members:
+            with monkeypatch.context() as failing, pytest.raises(AssertionError):
+                failing.setattr(member, "handle", Mock(side_effect=AssertionError))
+                member.step()
+        two = Team(b)
+        two.flow.step()
+        two.act.step()
+        for _ in range(5):
+            clock.forward(seconds=3)
+            work(*one.all, *two.all)
+        share(*one.all, *two.all)
+        assert [len(owned(consumer)) for consumer in (*one.all, *two.all)] == [2, 2, 2, 2]
+        start_runs(a, *NAMES)
+        work(*one.all, *two.all)
         assert_done(a, NAMES, one, two)
 
 

@@ -69,9 +69,11 @@ class Process:
         before = sharded._mine
         mine = sharded.share()
         for m, member in enumerate(sharded.members):
-            if m not in mine and member.is_owner():
+            owned = member.is_owner()
+            if m not in mine:
                 member.give_up()
-                return 1
+                if owned:
+                    return 1
         return int(mine != before)
 
     def leave(self) -> None:
