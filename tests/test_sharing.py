@@ -278,9 +278,10 @@ def test_h3_a_shard_that_has_failed_and_moves_is_free(
         one = Team(a)
         share(*one.all)
         for member in one.flow.members + one.act.members:
-            with monkeypatch.context() as failing, pytest.raises(AssertionError):
+            with monkeypatch.context() as failing:
                 failing.setattr(member, "handle", Mock(side_effect=AssertionError))
-                member.step()
+                with pytest.raises(AssertionError):
+                    member.step()
         two = Team(b)
         two.flow.step()
         two.act.step()
