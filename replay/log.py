@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf.message import Message
@@ -180,6 +181,7 @@ _PAGE = f"SELECT id, type, `key`, timestamp, {MESSAGE} FROM replay_events"
 _FIRST, _FEW = 128, 16  # rows that are asked for at first, and after large ones
 _HISTORY = 300  # events of a history whose messages come with it if they are small
 _IDS = 500  # events that are read by their ids at a time
+_size = attrgetter("size")
 _NEAR = 1000  # events that are looked through sooner than the database is asked for one
 #: The most that one event may add, in bytes: one transaction and one call must be able to hold it.
 LARGEST_STEP = 64 * 1024 * 1024
@@ -318,9 +320,12 @@ class Log:
                 self._losses = losses
             return losses
 
-    def event(self, type: EventType, key: Key, message: Any = None) -> Event:
-        """Make an event to add.  Raises `InvalidName` if the key is too long, or `MessageError`."""
-        if len(text := str(key)) > 512:
+    def event(self, type: EventType, key: Key, message: Any = None, text: str = "") -> Event:
+        """Make an event to add; `text` is the key if it is known as text.
+
+        Raises `InvalidName` if the key is too long, or `MessageError`.
+        """
+        if len(text := text or str(key)) > 512:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
         ends = type is EventType.RUN_COMPLETED
         raw = None if ends else self.pack(key.namespace, message, text, text)
@@ -399,7 +404,7 @@ class Log:
         rows = [_row(event, moment) for event in events]
         moved = self._moved(move, now) if move is not None else []
         stored = [True] * len(rows)
-        size = sum(event.size for event in events)
+        size = sum(map(_size, events))
         known = Look(_KNOWN, rows[0][0], (rows[0][5],)) if look else None
 
         def publish(ids: list[int]) -> None:

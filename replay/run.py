@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -348,7 +348,7 @@ class Run:
         self._function = function
         self._history = history
         self._make = make
-        self._asked: Counter[tuple[EventType, str]] = Counter()
+        self._asked: dict[tuple[EventType, str], int] = {}
         #: Responses that the function has not received.
         self._responses: dict[tuple[str, str], _Given] = {}
         #: The kinds of responses to open requests, and responses that no request is made for yet.
@@ -602,8 +602,9 @@ class Run:
         raise Evicted from self._failure
 
     def _next(self, type: EventType, target: str, prefix: str) -> Key:
-        count = self._asked[type, target + prefix]
-        self._asked[type, target + prefix] = count + 1
+        use = type, target + prefix
+        count = self._asked.get(use, 0)
+        self._asked[use] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")
 
     def wait(self, place: tuple[str, str]) -> _Given:
