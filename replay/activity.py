@@ -30,7 +30,7 @@ from .client import Client
 from .consumer import WINDOW, Batch, Consumer, Metrics, Window, consumer_name
 from .failure import FOR_EVER, Abandoned, BadRetry, GiveUp, Retry, check_timeout, failure
 from .log import Attempts, Log, Parked
-from .shard import Shard
+from .shard import Shard, in_shard
 from .signature import ACTIVITY, Signature, check_signature, stored_name
 from .storage.codec import CodecFailed
 from .storage.database import Error, StatementFailed
@@ -316,6 +316,7 @@ class ActivityConsumer(Consumer):
         self._executing: set[str] = set()
         self._pool: _Workers | None = None
         self._context: Callable[[Event, int], ActivityContext] = ActivityContext
+        self.interest = in_shard(shard, (EventType.ACTIVITY_REQUEST, namespace, activity))
         name = consumer_name("activity", namespace, activity, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -576,7 +577,7 @@ class ActivityConsumer(Consumer):
         """Add the response, or park the request."""
         try:
             message = self._returns.encode(result(), event.text)
-            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message)
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, message, event.text)
         except KeyboardInterrupt:
             raise
         except _Raised as error:
@@ -635,7 +636,7 @@ class ActivityConsumer(Consumer):
         if isinstance(error, GiveUp) or policy.is_over(attempts, error) or (hopeless and limited):
             stored = failure(error, self._log.event, attempts)
             _log.warning("%s: %s gives up after attempt %d", self.name, event.text, attempts)
-            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, stored)
+            response = self._log.event(EventType.ACTIVITY_RESPONSE, event.key, stored, event.text)
             self._respond(response, batch, event.id)
             batch.failed += 1
             return

@@ -36,6 +36,7 @@ from operator import attrgetter
 from .failure import FOR_EVER, LONGEST_TEXT, clean, text_of
 from .log import Attempts, Log, LostOwnership, Move, Parked
 from .storage.database import DatabaseError, Statement, Step, Unavailable
+from .storage.dispatch import Interest
 from .storage.event import Event, EventType, Key
 from .storage.tail import BATCH, BYTES, Alarm, Waiter
 
@@ -203,6 +204,8 @@ class Consumer:
     stride = BATCH
     #: Whether it begins a cursor that is missing.  That of a shard is missing if there are others.
     creates_cursor = True
+    #: What `wants` says, for the tail to find; None if that cannot be said so.
+    interest: Interest | None = None
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:
         self.name = name
@@ -210,7 +213,7 @@ class Consumer:
         self.metrics = metrics
         #: How long its steps may take, and chance.
         self.tempo = Tempo()
-        self._waiter = Waiter(self.wants)
+        self._waiter = Waiter(self.wants, self.interest)
         self._position: int | None = None  # None: this process is not the owner
         self._committed = 0
         self._store_at: datetime | None = None  # when to store the cursor all the same
@@ -232,6 +235,10 @@ class Consumer:
 
     def select(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return those that `handle` is given: by default, the events that it wants."""
+        if self.interest is not None:
+            found = self._log.tail.among(self.interest, events)
+            if found is not None:
+                return found
         return [event for event in events if self.wants(event)]
 
     def handle(self, events: Sequence[Event], batch: Batch) -> None:

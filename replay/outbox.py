@@ -37,6 +37,7 @@ from .storage.database import (
     insertion,
     to_text,
 )
+from .storage.dispatch import Interest
 from .storage.event import (
     UNKNOWN,
     Event,
@@ -189,6 +190,8 @@ class _Letter(NamedTuple):
 
 class Mover(Consumer):
     """Moves what committed transactions have left in the inbox into the log."""
+
+    interest = Interest(frozenset())
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)

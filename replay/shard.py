@@ -7,11 +7,12 @@ names, which read the log from its beginning.  They do nothing again that was do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
 from .storage.database import Error
+from .storage.dispatch import Divide, Interest, Topic
 from .storage.event import check_name
 
 
@@ -43,6 +44,8 @@ class Shard:
 
     name: str
     has: Callable[[str], bool]
+    #: How a hashed one shares the work of computing the hash; None for one of your own.
+    part: tuple[Divide, int] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_name("shard", self.name)
@@ -52,10 +55,23 @@ class Shard:
         """Return shard `m` of `n`, counted from 0.  Each run belongs to one of the `n` (H1)."""
         if not 0 <= m < n:
             raise BadShard(f"shard {m} of {n}: expected 0 to {n - 1}")
-        return cls(f"{m + 1}_of_{n}", lambda run: shard_of(run, n) == m)
+        return cls(f"{m + 1}_of_{n}", lambda run: shard_of(run, n) == m, (_divide(n), m))
 
 
-@lru_cache(maxsize=10_000)  # each of the n shards asks, for each event of the run
+def in_shard(shard: Shard | None, *topics: Topic) -> Interest | None:
+    """Return the interest in one shard of these topics; None if only `Shard.has` can tell."""
+    if shard is None:
+        return Interest(frozenset(topics))
+    return Interest(frozenset(topics), *shard.part) if shard.part else None
+
+
+@lru_cache
+def _divide(n: int) -> Divide:
+    """The same function for all shards of one number, so that each event is hashed once."""
+    return lambda run: shard_of(run, n)
+
+
+@lru_cache(maxsize=10_000)  # for each event of the run
 def shard_of(run: str, n: int) -> int:
     """Return the hashed shard of a run, counted from 0 (H1)."""
     return jump_hash(fnv1a(run.encode()), n)

@@ -47,6 +47,7 @@ from .storage.database import (
     placeholders,
     to_text,
 )
+from .storage.dispatch import Interest
 from .storage.event import Event, Key
 from .storage.tail import Alarm
 
@@ -343,6 +344,8 @@ def _process(text: str) -> str:
 
 class Sharded(Consumer):
     """A consumer in shards: it runs the consumers of those that this process is to own (H3)."""
+
+    interest = Interest(frozenset())
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ from .storage.database import (
     later,
     to_text,
 )
+from .storage.dispatch import Interest
 from .storage.event import (
     UNKNOWN,
     Event,
@@ -265,6 +266,10 @@ class _Step:
 
 class Matcher(Consumer):
     """Answers the awaits of all namespaces with signals."""
+
+    interest = Interest(
+        frozenset({(EventType.ACTIVITY_REQUEST, "", TARGET), (EventType.RUN_COMPLETED, "", "")})
+    )
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)

@@ -22,6 +22,7 @@ from .consumer import Batch, Consumer, Metrics
 from .log import Log, Parked
 from .server.proto.replaypb_pb2 import SleepDone, SleepRequest
 from .storage.database import Row, for_each, from_text, later, to_text
+from .storage.dispatch import Interest
 from .storage.event import Event, EventType, Key, MessageError
 from .storage.tail import BATCH
 
@@ -110,6 +111,8 @@ def requested_duration(event: Event) -> timedelta:
 
 class Sleeper(Consumer):
     """Answers the sleep requests of all namespaces when they are due."""
+
+    interest = Interest(frozenset({(EventType.ACTIVITY_REQUEST, "", TARGET)}))
 
     def __init__(self, events: Log, *, metrics: Metrics | None = None) -> None:
         super().__init__(events, TARGET, metrics=metrics)

@@ -28,7 +28,7 @@ from .failure import CANCEL, CANCELLED, FAILURE, read_cancel
 from .log import Log, Parked
 from .run import History, Run, RunKey
 from .server.proto.values_pb2 import Cancel, Failure
-from .shard import Shard
+from .shard import Shard, in_shard
 from .signature import WORKFLOW, Signature, check_signature, stored_name
 from .storage.database import later
 from .storage.event import UNKNOWN, Event, EventType, Key, check_name
@@ -52,8 +52,8 @@ class _Unanswered:
 
     def called(self, activity: str, now: datetime) -> None:
         """Take note of a call."""
-        if not activity.startswith("replay_"):
-            self._since.setdefault(activity, now)
+        if activity not in self._since and not activity.startswith("replay_"):
+            self._since[activity] = now
 
     def answered(self, activity: str) -> None:
         """Take note of a response."""
@@ -114,6 +114,8 @@ class WorkflowConsumer(Consumer):
         self._begun: set[Key] = set()  # iterations of this batch that have a history
         self._now = events.now()
         self._unread: BaseException | None = None  # the error that kept a history from being read
+        types = (EventType.ACTIVITY_RESPONSE, EventType.RUN_CREATED)
+        self.interest = in_shard(shard, *((type, namespace, workflow) for type in types))
         name = consumer_name("workflow", namespace, workflow, shard.name if shard else "")
         super().__init__(events, name, metrics=metrics)
 
@@ -152,13 +154,13 @@ class WorkflowConsumer(Consumer):
                 batch.position = event.id - 1
                 break
             key: RunKey = event.key[:4]
-            if key in doomed and not _terminates(event):
+            if doomed and key in doomed and not _terminates(event):
                 continue  # or a run that restarts and restarts could never be terminated
             if event.type is EventType.ACTIVITY_RESPONSE:
                 self._unanswered.answered(event.key.target)
             else:  # after retention has forgotten a run, its id may be used again (L9)
                 self._ended.pop(key, None)
-            history = self._history_for(key, event)
+            history = None if key in self._runs else self._history_for(key, event)
             if event.key.target == CANCEL and not self._reaches(event, history, batch):
                 continue  # it does not go to the run, or no more
             if key in self._parked_runs:
@@ -289,7 +291,7 @@ class WorkflowConsumer(Consumer):
 
         An error of the database here fails the step, not the run.
         """
-        if key in self._runs or key in self._ended or key in self._parked_runs:
+        if key in self._ended or key in self._parked_runs:
             return None
         if event.type is EventType.RUN_CREATED and event.key not in self._begun:
             return None

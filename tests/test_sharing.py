@@ -277,7 +277,7 @@ def test_h3_a_shard_that_has_failed_and_moves_is_free(
             monkeypatch.setattr(database(client), "monotonic", lambda: clock.now.timestamp())
         one = Team(a)
         share(*one.all)
-        for member in one.flow.members + one.act.members:
+        for member in (*one.flow.members, *one.act.members):
             with monkeypatch.context() as failing:
                 failing.setattr(member, "handle", Mock(side_effect=AssertionError))
                 with pytest.raises(AssertionError):

@@ -19,12 +19,13 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 
 from .database import Unavailable, entered
+from .dispatch import Dispatch, Interest
 from .event import Event
 
 log = logging.getLogger("replay")
@@ -78,11 +79,12 @@ class Alarm:
 class Waiter:
     """A thread that waits for events: what it wants, and how far it has read."""
 
-    __slots__ = ("alarm", "inbox", "position", "signals", "wants", "woken")
+    __slots__ = ("alarm", "inbox", "interest", "position", "signals", "wants", "woken")
 
-    def __init__(self, wants: Callable[[Event], bool]) -> None:
+    def __init__(self, wants: Callable[[Event], bool], interest: Interest | None = None) -> None:
         self.alarm = Alarm()
         self.wants = wants
+        self.interest = interest  # None: `wants` decides
         self.position = 0
         self.signals = False  # whether new signals wake it too
         self.inbox = False  # whether rows in the inbox wake it too
@@ -104,6 +106,7 @@ class Tail:
         self.signals = 0
         self.inbox = False  # whether it had rows to move at the last look
         self._events: list[Event] = []
+        self._dispatch = Dispatch()
         self._early: dict[int, Event] = {}  # own ones whose predecessors are missing
         self._sums = [0]  # the bytes before each event, and at last those of all
         self._waiters: set[Waiter] = set()
@@ -123,6 +126,7 @@ class Tail:
 
     def _begin_after(self, end: int) -> None:
         self._events, self._sums, self.end = [], [0], end
+        self._dispatch.clear()
         self._early = {id: event for id, event in self._early.items() if id > end}
         self._wake_all()
 
@@ -144,6 +148,27 @@ class Tail:
                 return []
             end = bisect_right(sums, sums[skip] + BYTES, skip + 2) - 1
             return self._events[skip : min(end, skip + limit)]
+
+    def among(self, interest: Interest, events: Sequence[Event]) -> Sequence[Event] | None:
+        """Return what is of interest of these events, which `slice` has given.
+
+        Returns None if they are others, or the tail has forgotten them.
+        """
+        with entered(self.lock):
+            if events and self._has(events):
+                return self._of_interest(interest, events[0].id, events[-1].id)
+            return None
+
+    def _has(self, events: Sequence[Event]) -> bool:
+        """Whether these are a part of the tail; by identity, since an id may be given again."""
+        first = len(self._events) - (self.end - events[0].id) - 1
+        last = first + len(events) - 1
+        if first < 0 or last >= len(self._events):
+            return False
+        return self._events[first] is events[0] and self._events[last] is events[-1]
+
+    def _of_interest(self, interest: Interest, first: int, last: int) -> Sequence[Event]:
+        return self._dispatch.between(interest, first, last, self._events)
 
     def since(self, after: int) -> list[Event] | None:
         """Return all events after id `after`, of any size, or None as in `slice`."""
@@ -213,10 +238,13 @@ class Tail:
         self.end = events[-1].id
         if len(self._events) > 2 * _EVENTS or sums[-1] - self._sums[0] > _BYTES:
             self._shorten()
+        found = self._dispatch.add(events)
         self._forget_left()
         for waiter in self._waiters:
-            if not waiter.woken and self._concerns(waiter, events):
-                self._wake(waiter)
+            if not waiter.woken:
+                some = events if waiter.interest is None else found.get(waiter.interest)
+                if self._concerns(waiter, some or ()):
+                    self._wake(waiter)
 
     def _shorten(self) -> None:
         """Forget the oldest events, down to half of what the tail may hold."""
@@ -225,12 +253,19 @@ class Tail:
 
     def _cut(self, count: int) -> None:
         """Forget so many of the oldest events."""
+        if not count:
+            return
+        self._dispatch.cut(self._events[count - 1].id)
         del self._events[:count]
         del self._sums[:count]
 
-    def _concerns(self, waiter: Waiter, events: Iterable[Event]) -> bool:
+    def _concerns(self, waiter: Waiter, events: Sequence[Event]) -> bool:
+        if self.end - waiter.position >= BATCH:
+            return True
+        if waiter.interest is not None:
+            return len(events) > 0
         try:
-            return self.end - waiter.position >= BATCH or any(map(waiter.wants, events))
+            return any(map(waiter.wants, events))
         except Exception:  # of a user's shard: the waiter has to meet it, not this thread
             return True
 
@@ -283,12 +318,20 @@ class Tail:
             waiter.position = position
             self._forget_left()
             self._waiters.add(waiter)
+            if waiter.interest is not None:
+                self._dispatch.open(waiter.interest)
             unseen = len(self._events) - (self.end - position)
             if unseen < 0:  # it reads the database and stands before a gap: it has to look again
                 timeout = PAUSE_MAX
-            elif self.closed or self._concerns(waiter, self._events[unseen:]):
+            elif self.closed or self._concerns(waiter, self._unseen(waiter, unseen)):
                 self._wake(waiter)
         self._await_ring(waiter, timeout)
+
+    def _unseen(self, waiter: Waiter, count: int) -> Sequence[Event]:
+        """The events of the tail behind the first `count`, or those of them of interest."""
+        if waiter.interest is None:
+            return self._events[count:]
+        return self._of_interest(waiter.interest, waiter.position + 1, self.end)
 
     def rest(self, waiter: Waiter, timeout: float) -> None:
         """Wait for `wake` alone, whatever comes, at most `timeout` seconds."""
