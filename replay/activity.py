@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -60,7 +60,10 @@ class _RequestLog(logging.LoggerAdapter[logging.Logger]):
 class ActivityContext:
     """The request that an activity executes, as the activity sees it."""
 
-    __slots__ = ("_abandoned", "_beat", "_began", "_cursor", "_ended", "_event", "attempt")
+    __slots__ = (
+        *("_abandoned", "_beat", "_began", "_cursor"),
+        *("_ended", "_event", "_told", "attempt"),
+    )
 
     def __init__(self, request: Event, attempt: int) -> None:
         self._event = request
@@ -68,6 +71,7 @@ class ActivityContext:
         self._ended: float | None = None
         self._abandoned = False
         self._cursor: Cursor | None = None
+        self._told: Callable[[], object] | None = None  # who wants to know when it begins
         #: 1 for the first attempt.  Attempts that ended in a crash do not count (A2).
         self.attempt = attempt
 
@@ -133,6 +137,12 @@ class ActivityContext:
     def begin(self) -> None:
         """Take note that the function begins: the request may have waited for a thread."""
         self._began = self._beat = time.monotonic()
+        if self._told is not None:
+            self._told()
+
+    def tell(self, told: Callable[[], object]) -> None:
+        """Call this when the function begins."""
+        self._told = told
 
     def record(self, cursor: Cursor) -> None:
         """Have the activity's statements recorded."""
@@ -168,7 +178,12 @@ class _Running:
     event: Event
     context: ActivityContext
     result: Future[Any]
+    prompt: bool  # whether a thread was free for it
     watched: bool = False  # whether its end wakes the consumer
+
+    def has_begun(self) -> bool:
+        """Whether a thread has taken it."""
+        return self.result.running() or self.result.done()
 
 
 _Tasks = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
@@ -184,20 +199,20 @@ class _Workers:
         self.count = count
         self._left, self._name = count, name
         self._threads = self._busy = self._users = 0
-        self._refused: set[Callable[[], object]] = set()
         self._tasks: _Tasks = SimpleQueue()
         self._lock = threading.RLock()
         #: The executions that nobody waits for any more.
         self._abandoned: set[Future[Any]] = set()
 
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        """Execute `function` in a thread, as soon as one is free."""
+    def submit(self, function: Callable[[], Any]) -> tuple[Future[Any], bool]:
+        """Execute `function` in a thread, as soon as one is free.  Returns also whether one is."""
         result: Future[Any] = Future()
         with self._lock:
+            prompt = self._busy < self.count
             self._busy += 1
             self._tasks.put((result, function))
             self._hire()
-        return result
+        return result, prompt
 
     def _hire(self) -> None:
         """Start a thread if something waits for one, and there may be one more (E4)."""
@@ -207,25 +222,12 @@ class _Workers:
             work = partial(self._work, self._tasks)
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def has_room(self, wake: Callable[[], object]) -> bool:
-        """Whether a thread is free, and nothing waits for it.  Otherwise `wake` is called then."""
-        with self._lock:
-            if self._busy < self.count:
-                return True
-            self._refused.add(wake)
-            return False
-
-    def _free(self) -> None:
-        self._busy -= 1
-        while self._refused and self._busy < self.count:
-            self._refused.pop()()
-
     def _work(self, tasks: _Tasks) -> None:
         while (task := tasks.get()) is not None:
             result, function = task
             if not result.set_running_or_notify_cancel():
                 with self._lock:
-                    self._free()
+                    self._busy -= 1
             else:
                 try:
                     finish = partial(result.set_result, function())
@@ -237,7 +239,7 @@ class _Workers:
                         self._abandoned.discard(result)
                         self._hire()
                         return  # another thread has its place
-                    self._free()
+                    self._busy -= 1
         with self._lock:
             self._left += 1
             self._hire()
@@ -252,8 +254,8 @@ class _Workers:
                 return False
             self._abandoned.add(result)
             self._left += 1
+            self._busy -= 1
             self._hire()
-            self._free()
             return True
 
     def lost(self) -> int:
@@ -304,8 +306,8 @@ class ActivityConsumer(Consumer):
         self._workers = workers
         #: The threads that it shares with the other shards of this process.
         self._crew = crew
-        self._crowded = False  # because the others have them all
-        self._depth = 0  # requests that may wait for a thread
+        self._left_over = False  # whether a step has left requests that it could not hand out
+        self._depth = 0  # requests that may wait for a thread of its own
         self._policy, self._timeout = retry or FOR_EVER, timeout
         self._transactional = transactional
         #: The requests and attempts whose statements this step stores, by their keys.
@@ -359,13 +361,13 @@ class ActivityConsumer(Consumer):
     def handle(self, events: Sequence[Event], batch: Batch) -> None:
         """As in `Consumer`."""
         answered = self.answered(events)
-        # After a cursor was set back, some may be parked already.
         waiting = deque(
-            event for event in events if event.key not in answered and event.id not in self._parked
+            event for event in events if event.key not in answered and not self._has(event.id)
         )
         window = self.tempo.window()
         if self._pool is not None:
             self._execute_pooled(waiting, window, batch)
+            held = self._settle(waiting, batch)
         else:
             while waiting and not self._stop.is_set() and not batch.full():
                 event = waiting.popleft()
@@ -373,32 +375,59 @@ class ActivityConsumer(Consumer):
                 self._conclude(event, context, partial(self._execute, event, context), batch)
                 if not window.left():
                     break
-        if waiting:
-            batch.position = waiting[0].id - 1
+            held = [event.id for event in waiting]
+        if held:
+            batch.position = min(held) - 1
+
+    def _has(self, request: int) -> bool:
+        """Whether it is handed out, or parked: so it may be, after the cursor was set back."""
+        return request in self._running or request in self._parked
 
     def _execute_pooled(self, waiting: deque[Event], window: Window, batch: Batch) -> None:
-        """Keep the workers busy while the window is open, and park what still runs then."""
+        """Keep the workers busy while the window is open."""
         while True:
             while waiting and self._free(self._depth):
                 self._submit(waiting.popleft(), 0)
             self._harvest(batch)
             left = window.left()
             if not self._running or not left or self._stop.is_set() or batch.full():
-                break
-            new = [running.result for running in self._new()]
-            # With nothing left to hand out, wait only for requests that began in this step.
-            if not waiting and not new:
-                break
-            self._await(new, left, batch, more=bool(waiting))
-        self._plan(batch)
-        self._recall(waiting)
+                return
+            new = self._new()
+            # With nothing left to hand out, wait only for requests that begin in this step.
+            soon = any(running.prompt or running.has_begun() for running in new)
+            if not soon and not (waiting and self._free(self._depth)):
+                return
+            self._await([running.result for running in new], left, batch, more=bool(waiting))
+
+    def _settle(self, waiting: deque[Event], batch: Batch) -> list[int]:
+        """Park what runs.  Returns the ids of the other requests, before which the cursor stays.
+
+        Only what runs may be parked (A3).  Of what waits for a thread, so much keeps its place that
+        no thread has to wait for this one, and no other shard for long.
+        """
+        queued: list[_Running] = []
         now = self._log.now()
         for running in self._new():
-            batch.parked.append(Parked(running.event.id, running.event.text, 0, now, "running"))
+            running.context.tell(self.wake)  # before the look, or it may begin in between
+            if running.has_begun():
+                row = Parked(running.event.id, running.event.text, 0, now, "running")
+                batch.parked.append(row)
+            else:
+                queued.append(running)
         for running in self._running.values():
-            if not running.watched:  # not before: it would wake this thread for what it has seen
+            if not running.watched:  # only now, or it would wake this thread for what it has seen
                 running.watched = True
                 running.result.add_done_callback(lambda _: self.wake())
+        self._recall(queued[self._workers :])
+        self._plan(batch, slow=bool(queued))
+        self._left_over = bool(waiting)
+        return [event.id for event in waiting] + [running.event.id for running in queued]
+
+    def _recall(self, some: Iterable[_Running]) -> None:
+        """Take back those of these requests that no thread has taken."""
+        for running in some:
+            if running.result.cancel():
+                del self._running[running.event.id]
 
     def _await(self, new: Sequence[Future[Any]], left: float, batch: Batch, more: bool) -> None:
         """Wait until there is something to do; `more` says that requests wait to be handed out."""
@@ -411,32 +440,26 @@ class ActivityConsumer(Consumer):
         futures = [running.result for running in self._running.values()]
         wait(futures, _BUSY if idle else left, FIRST_COMPLETED)
 
-    def _plan(self, batch: Batch) -> None:
+    def _plan(self, batch: Batch, *, slow: bool) -> None:
         """Choose how many requests may wait for a thread: what is done in half a window, or 4 MiB.
 
-        Threads that take the next request by themselves need not wait for this one.
+        Threads that take the next request by themselves need not wait for this one.  If something
+        is `slow`, only as many as there are workers may run or wait.
         """
-        if count := len(batch.seconds):
+        if slow:
+            self._depth = 0
+        elif count := len(batch.seconds):
             each = max(sum(batch.seconds) / count, WINDOW / 2 / _DEEPEST)
             size = max(batch.bytes / count, BYTES / 2 / _DEEPEST)
             done = min(self._workers * WINDOW / 2 / each, BYTES / 2 / size, _DEEPEST)
             self._depth = max(0, int(done) - self._workers)
-
-    def _recall(self, waiting: deque[Event]) -> None:
-        """Take back the requests for which no thread was free: only what runs may be parked."""
-        for running in reversed(self._new()):
-            if not running.result.cancel():
-                break  # threads take them in order
-            del self._running[running.event.id]
-            waiting.appendleft(running.event)
-            self._depth = 0  # something takes long
 
     def _new(self) -> list[_Running]:
         """Return what runs and is not parked yet."""
         return [running for id, running in self._running.items() if id not in self._parked]
 
     def _free(self, depth: int = 0) -> bool:
-        """Whether a worker may take another request, where `depth` more may wait for one.
+        """Whether another request may be handed out, where `depth` more than workers may wait.
 
         Each attempt that was abandoned may go on for ever.  So when there are as many as workers,
         nothing is handed out until one of them ends (E4).
@@ -451,10 +474,7 @@ class ActivityConsumer(Consumer):
                 self._workers,
             )
         self._full = full
-        if full or len(self._running) >= self._workers + depth:
-            return False
-        self._crowded = not depth and not self._pool.has_room(self.wake)
-        return not self._crowded
+        return not full and len(self._running) < self._workers + depth
 
     def can_retry(self, parked: Parked) -> bool:
         """As in `Consumer`: not while the request runs, or while all workers are busy."""
@@ -462,12 +482,12 @@ class ActivityConsumer(Consumer):
         return idle and (self._pool is None or self._free())
 
     def blocked(self) -> datetime | None:
-        """As in `Consumer`: when to look again whether a thread is free."""
+        """As in `Consumer`: when to look again, if a thread does not wake it before."""
         if self._pool is None:
             return None
-        # Another shard may have freed it since, so that nothing keeps this one from new events.
-        self._crowded = self._crowded and not self._pool.has_room(self.wake)
-        if not self._crowded and self._pool.lost() < self._pool.count:
+        queued = any(not running.has_begun() for running in self._running.values())
+        full = self._pool.lost() >= self._pool.count
+        if not (queued or full or (self._left_over and not self._free(self._depth))):
             return None
         seconds = min(_BUSY, self._next_timeout())
         return self._log.now() + timedelta(seconds=seconds)
@@ -486,7 +506,8 @@ class ActivityConsumer(Consumer):
         """The seconds until the next attempt times out."""
         if (timeout := self._timeout) is None:
             return threading.TIMEOUT_MAX
-        left = (running.context.left(timeout) for running in self._running.values())
+        begun = (running.context for running in self._running.values() if running.has_begun())
+        left = (context.left(timeout) for context in begun)
         return max(0.0, min(left, default=threading.TIMEOUT_MAX))
 
     def retry(self, parked: Parked, batch: Batch) -> None:
@@ -514,8 +535,8 @@ class ActivityConsumer(Consumer):
         """Hand a request to a thread."""
         assert self._pool is not None
         context = self._attempt(event, attempts + 1)
-        result = self._pool.submit(partial(self._execute, event, context))
-        self._running[event.id] = _Running(event, context, result)
+        execute = partial(self._execute, event, context)
+        self._running[event.id] = _Running(event, context, *self._pool.submit(execute))
 
     def _harvest(self, batch: Batch) -> None:
         for id, running in list(self._running.items()):
@@ -543,6 +564,7 @@ class ActivityConsumer(Consumer):
 
     def give_up(self) -> None:
         """As in `Consumer`, after the workers have ended, or when it is time to stop."""
+        self._recall(list(self._running.values()))
         try:
             while self._position is not None and self._running:
                 futures = [running.result for running in self._running.values()]

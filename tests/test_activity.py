@@ -686,7 +686,8 @@ def test_a3_with_all_workers_busy_requests_wait_their_turn(url: str, calls: Call
         assert cursor(client, consumer.name)[0] == 3
         assert [each.error for each in consumer.parked()][1:] == ["running", "running"]
         assert sorted(calls.seen) == ["again", "slow1", "slow2"]
-        assert (len(consumer._running), consumer._until_due()) == (2, None)
+        begun = [each.event.key.run for each in consumer._running.values() if each.has_begun()]
+        assert (sorted(begun), consumer._until_due()) == (["slow1", "slow2"], None)
         calls.bad = set()
         calls.gate.set()
         step_until(consumer, lambda: len(answered(client)) == 4)
@@ -705,7 +706,7 @@ def deepen(consumer: ActivityConsumer) -> None:
 
 
 def test_a3_only_what_a_thread_executes_is_parked(url: str, calls: Calls) -> None:
-    """A3: what only waits for a thread stays before the cursor, and is taken back in order."""
+    """A3: the cursor stays before what waits for a thread; two wait on, and others are recalled."""
     runs = [f"r{n}" for n in range(6)]
     calls.slow = {*runs}
     with stepped(url, Clock()) as client:
@@ -717,6 +718,10 @@ def test_a3_only_what_a_thread_executes_is_parked(url: str, calls: Calls) -> Non
         assert cursor(client, consumer.name)[0] == 2
         assert [each.event_id for each in consumer.parked()] == [1, 2]
         assert (consumer._depth, sorted(calls.seen)) == (0, runs[:2])
+        assert [*consumer._running] == [1, 2, 3, 4]
+        for _ in range(3):
+            consumer.step()
+        assert [*consumer._running] == [1, 2, 3, 4]
         calls.gate.set()
         step_until(consumer, lambda: len(answered(client)) == 6)
         assert sorted(answered(client)) == [f"{run} {run}!" for run in runs]
@@ -739,9 +744,9 @@ def test_a3_quick_requests_wait_for_a_thread(url: str, calls: Calls) -> None:
             (0.0, 3 * 1024**2, 0),
         ):
             batch = Batch(0, bytes=size * 4, seconds=[seconds] * 4)
-            consumer._plan(batch)
+            consumer._plan(batch, slow=False)
             assert consumer._depth == depth
-            consumer._plan(Batch(0))
+            consumer._plan(Batch(0), slow=False)
             assert consumer._depth == depth
 
 

@@ -137,8 +137,8 @@ def test_h3_a3_the_shards_of_a_process_share_its_workers(
         assert (consumer.parked(), consumer.executing()) == ([], [])
 
 
-def test_h3_a_shard_that_was_refused_a_thread_is_woken(url: str, crew: Crew) -> None:
-    """H3: it rests until then, does not look again and again, and then takes new events at once."""
+def test_h3_a_shard_is_told_when_a_thread_takes_its_request(url: str, crew: Crew) -> None:
+    """H3, A3: it rests until then, parks what runs, and then takes new events at once."""
     with stepped(url) as client:
         consumer = register(client, crew)
         first, second = member(consumer, 0), member(consumer, 1)
@@ -146,39 +146,37 @@ def test_h3_a_shard_that_was_refused_a_thread_is_woken(url: str, crew: Crew) -> 
         consumer.step()
         crew.waits()
         consumer.step()
-        assert second.blocked() is not None
+        assert (first.blocked(), second.blocked() is not None) == (None, True)
+        assert len(consumer.parked()) == 1
         second._waiter.alarm.wait(0)
         second._waiter.woken = False
-        result = next(iter(first._running.values())).result
         crew.gate.release()
-        result.result(LIMIT)
-        with consumer_lock(first):  # the thread is free when it has said so
-            pass
+        crew.waits()
         assert second._waiter.woken
         assert second._waiter.alarm.wait(LIMIT)
-        assert second.blocked() is None
+        step_until(consumer, lambda: [each.key.split("/")[2] for each in consumer.parked()])
+        assert (first.blocked(), second.blocked()) == (None, None)
         crew.gate.release()
         step_until(consumer, lambda: len(answered(client)) == 2)
 
 
-def consumer_lock(consumer: ActivityConsumer) -> Any:
-    """The lock of its threads."""
-    assert consumer._pool is not None
-    return consumer._pool._lock
-
-
-def test_h3_a_shard_rests_no_longer_than_threads_are_taken(url: str, crew: Crew) -> None:
-    """H3: one that has something parked and nothing due waits for events as usual."""
+def test_h3_a_shard_that_is_given_up_waits_for_no_thread(url: str, crew: Crew) -> None:
+    """H3, A3: what no thread has taken is left to the next owner, at once."""
     with stepped(url) as client:
         consumer = register(client, crew)
         first, second = member(consumer, 0), member(consumer, 1)
-        ask(client, of_shard(0))
-        step_until(consumer, lambda: crew.seen)
-        assert not second._free()
-        assert second.blocked() is not None
+        ask(client, of_shard(0), of_shard(1))
+        consumer.step()
+        crew.waits()
+        assert [*second._running] == [2]
+        second.give_up()
+        assert (second._running, second.is_owner()) == ({}, False)
         crew.gate.release()
-        step_until(consumer, lambda: answered(client))
-        assert (first.blocked(), second.blocked()) == (None, None)
+        step_until(consumer, lambda: answered(client) == {of_shard(0)} and second.is_owner())
+        assert crew.seen == [of_shard(0), of_shard(1)]
+        crew.gate.release()
+        step_until(consumer, lambda: len(answered(client)) == 2)
+        assert (len(crew.seen), first.blocked()) == (2, None)
 
 
 def test_e4_h3_an_attempt_that_is_abandoned_frees_its_place(url: str, crew: Crew) -> None:
@@ -233,6 +231,9 @@ def test_h3_it_starts_again_after_it_has_stopped(url: str, crew: Crew) -> None:
         query = "SELECT process FROM replay_processes WHERE consumer <> ''"
         assert rows(client, query) == []
         consumer.start()
+        wait_for(lambda: sum(len(member(consumer, m)._running) for m in range(SHARDS)) == 3)
+        names = [thread.name for thread in threading.enumerate()]
+        assert len([name for name in names if name.startswith("activity/ns/act_")]) == 2
         crew.gate.release(1)
         crew.waits()
         crew.gate.release(1)
