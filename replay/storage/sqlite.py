@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import secrets
 import sqlite3
 import threading
@@ -53,6 +54,7 @@ except ImportError:  # pragma: no cover - Windows: there only the lease says who
 
 _DOMAIN = "file"  # one for all: every process that opens the file sees the same locks
 _BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
+_TURN = 0.001  # seconds between two looks whether they have ended
 
 
 class Sqlite(Database):
@@ -224,7 +226,7 @@ class Sqlite(Database):
 
     def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             for statement in statements:
                 sql, parameters, must_find = statement
                 try:
@@ -243,6 +245,27 @@ class Sqlite(Database):
                 self._connection.execute("ROLLBACK")
             raise
         return ids
+
+    def _begin(self) -> None:
+        """Begin to write as soon as no other process does.
+
+        SQLite itself looks less and less often, and at last ten times a second.  Among processes
+        that commit all the time, that one would wait longest that has waited longest.
+        """
+        deadline, execute = time.monotonic() + _BUSY_TIMEOUT, self._connection.execute
+        execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > deadline:
+                        raise
+                time.sleep(random.uniform(0.5, 1.0) * _TURN)
+        finally:
+            execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1000)}")
 
     def _insert(self, insert: Insert) -> list[int]:
         """Insert rows with ids of our own choice, which is safe: nobody else writes now.

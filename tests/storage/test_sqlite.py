@@ -353,9 +353,31 @@ def test_a_writer_that_stays_is_waited_for(client: Client, file: str) -> None:
     assert listing(client) == [f"RUN_CREATED n/w/{run}/0 -" for run in "acb"]
 
 
-def test_a_writer_that_stays_for_ever(client: Client, file: str) -> None:
+def test_a_writer_looks_often_for_its_turn(
+    client: Client, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L10: it never sleeps longer, however long it has waited, or others would always be faster."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 500:
+            other.run("COMMIT")
+
+    monkeypatch.setattr("replay.storage.sqlite._BUSY_TIMEOUT", 5.0)
+    monkeypatch.setattr("replay.storage.sqlite.time.sleep", sleep)
+    with raw(file) as other:
+        other.run("BEGIN IMMEDIATE")
+        assert client.run_workflow("n", "w", "r", None)
+    assert len(slept) == 500
+    assert max(slept) <= 0.001
+
+
+def test_a_writer_that_stays_for_ever(
+    client: Client, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P16: when waiting has no end a commit says that the database is busy; nothing is stored."""
-    client.log.database.query("PRAGMA busy_timeout = 0")
+    monkeypatch.setattr("replay.storage.sqlite._BUSY_TIMEOUT", 0.0)
     client.log.claim("c", 0)
     with raw(file) as other:
         other.run("BEGIN IMMEDIATE")
