@@ -87,20 +87,17 @@ class Workers:
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._mine: set[Future[Any]] = set()  # what the threads execute
 
-    def has_room(self, wake: object) -> bool:
-        """As in `replay.activity`: what is not heard of any more goes on, and keeps its thread."""
-        return len(self._mine) + len(self._waiting) < self.count
-
     def join(self) -> None:
         """As in `replay.activity`."""
         self._users += 1
 
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+    def submit(self, function: Callable[[], Any]) -> tuple[Future[Any], bool]:
         """As in `replay.activity`."""
         future: Future[Any] = Future()
+        prompt = len(self._mine) < self.count
         self._waiting.append((future, function))
         self._take()
-        return future
+        return future, prompt
 
     def _take(self) -> None:
         """Begin what waits, as long as a thread is free."""

@@ -31,6 +31,7 @@ from replay import (
     Shard,
     Unavailable,
 )
+from replay.activity import ActivityConsumer
 from replay.client import NotOurs
 from replay.log import EventsPruned, LostOwnership
 from replay.server.remote import RemoteLog
@@ -875,8 +876,10 @@ class World:
         moments = [parked.next_at for parked in consumer._parked.values()]
         moments += [each for each in (consumer.due(), consumer.blocked()) if each is not None]
         passed = sum(each <= now for each in moments)
-        audit = self.audit
-        return moment, place, holder, passed, audit.settled, len(audit.events), len(self._sent)
+        audit, running = self.audit, getattr(consumer, "_running", {}).values()
+        threads = sum(each.has_begun() + each.result.done() for each in running)
+        known = audit.settled, len(audit.events), len(self._sent)
+        return moment, place, holder, passed, threads, known
 
     def _next_moment(self) -> int | None:
         """Milliseconds until something is due; None if only signals are waited for."""
@@ -887,16 +890,21 @@ class World:
             ((first,),) = self.backend.query(query, (to_text(now), far))
             moments += [from_text(first)] if first is not None else []
         owners = tuple(process.owner() for process in self.processes.values())
-        query = "SELECT lease_until, owner FROM replay_cursors WHERE lease_until IS NOT NULL"
-        leases = [from_text(at) for at, o in self.backend.query(query) if not o.endswith(owners)]
+        everyone = [each for process in self.processes.values() for each in process.consumers]
+        owned = {consumer.name for consumer in everyone if consumer.is_owner()}  # and renewed
+        query = "SELECT lease_until, id FROM replay_cursors WHERE lease_until IS NOT NULL"
+        leases = [from_text(at) for at, name in self.backend.query(query) if name not in owned]
         moments += [moment for moment in leases if moment > now]
         query = "SELECT lease_until, process FROM replay_processes"
         rows = [(from_text(at), process) for at, process in self.backend.query(query)]
         live = (*owners, *self._sessions())
         moments += [moment for moment, o in rows if moment > now and not o.endswith(live)]
-        for consumer in (each for process in self.processes.values() for each in process.consumers):
+        for consumer in everyone:
             # A process knows the time of an attempt more exactly than its row does.
-            known = [consumer.blocked(), *(parked.next_at for parked in consumer._parked.values())]
+            known: list[datetime | None]
+            known = [parked.next_at for parked in consumer._parked.values()]
+            if not isinstance(consumer, ActivityConsumer):  # what it waits for are threads
+                known.append(consumer.blocked())
             moments += [moment for moment in known if moment is not None and moment > now]
         seconds = virtual.DICE.seconds
         moments += [now + timedelta(seconds=until - seconds) for until, _ in self._unnoticed]
