@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -179,11 +179,21 @@ class _Running:
     context: ActivityContext
     result: Future[Any]
     prompt: bool  # whether a thread was free for it
-    watched: bool = False  # whether its end wakes the consumer
+    told: bool = False  # whether its consumer is woken when it begins and ends
 
     def has_begun(self) -> bool:
         """Whether a thread has taken it."""
         return self.result.running() or self.result.done()
+
+    def tell(self, wake: Callable[[], object]) -> None:
+        """Call `wake` when it begins and when it ends.
+
+        Not earlier than at the end of a step, or it would wake a thread for what that has seen.
+        """
+        if not self.told:
+            self.told = True
+            self.context.tell(wake)
+            self.result.add_done_callback(lambda _: wake())
 
 
 _Tasks = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
@@ -407,25 +417,23 @@ class ActivityConsumer(Consumer):
         """
         queued: list[_Running] = []
         now = self._log.now()
-        for running in self._new():
-            running.context.tell(self.wake)  # before the look, or it may begin in between
+        for running in self._running.values():
+            running.tell(self.wake)  # before the look, or it may begin in between
+            if running.event.id in self._parked:
+                continue
             if running.has_begun():
                 row = Parked(running.event.id, running.event.text, 0, now, "running")
                 batch.parked.append(row)
             else:
                 queued.append(running)
-        for running in self._running.values():
-            if not running.watched:  # only now, or it would wake this thread for what it has seen
-                running.watched = True
-                running.result.add_done_callback(lambda _: self.wake())
         self._recall(queued[self._workers :])
         self._plan(batch, slow=bool(queued))
         self._left_over = bool(waiting)
         return [event.id for event in waiting] + [running.event.id for running in queued]
 
-    def _recall(self, some: Iterable[_Running]) -> None:
-        """Take back those of these requests that no thread has taken."""
-        for running in some:
+    def _recall(self, some: Sequence[_Running]) -> None:
+        """Take back those of these requests that no thread has taken, the last ones first."""
+        for running in reversed(some):
             if running.result.cancel():
                 del self._running[running.event.id]
 
