@@ -317,7 +317,7 @@ class ActivityConsumer(Consumer):
         #: The threads that it shares with the other shards of this process.
         self._crew = crew
         self._left_over = False  # whether a step has left requests that it could not hand out
-        self._depth = 0  # requests that may wait for a thread of its own
+        self._depth = 0  # requests beyond the workers that may wait for a thread
         self._policy, self._timeout = retry or FOR_EVER, timeout
         self._transactional = transactional
         #: The requests and attempts whose statements this step stores, by their keys.

@@ -204,7 +204,7 @@ class Consumer:
     stride = BATCH
     #: Whether it begins a cursor that is missing.  That of a shard is missing if there are others.
     creates_cursor = True
-    #: What `wants` says, for the tail to find; None if that cannot be said so.
+    #: The events for which `wants` is true, for the tail to find; None if only `wants` can tell.
     interest: Interest | None = None
 
     def __init__(self, events: Log, name: str, *, metrics: Metrics | None = None) -> None:

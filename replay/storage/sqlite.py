@@ -133,16 +133,20 @@ class Sqlite(Database):
     def _use_wal(self) -> None:
         # While another process does this, SQLite says that the file is locked, without waiting for
         # its timeout.
+        self._when_free("PRAGMA journal_mode=WAL")
+
+    def _when_free(self, sql: str) -> None:
+        """Execute a statement as soon as other processes have ended what keeps it from that."""
         deadline = time.monotonic() + _BUSY_TIMEOUT
         while True:
             try:
-                self._connection.execute("PRAGMA journal_mode=WAL").fetchall()
+                self._connection.execute(sql).fetchall()
                 return
             except sqlite3.OperationalError as error:
                 busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > deadline:
                     raise
-            time.sleep(0.002)
+            time.sleep(random.uniform(0.5, 1.0) * _TURN)
 
     def _require_write(self) -> None:
         with self._translated():
@@ -252,20 +256,11 @@ class Sqlite(Database):
         SQLite itself looks less and less often, and at last ten times a second.  Among processes
         that commit all the time, that one would wait longest that has waited longest.
         """
-        deadline, execute = time.monotonic() + _BUSY_TIMEOUT, self._connection.execute
-        execute("PRAGMA busy_timeout = 0")
+        self._connection.execute("PRAGMA busy_timeout = 0")
         try:
-            while True:
-                try:
-                    execute("BEGIN IMMEDIATE")
-                    return
-                except sqlite3.OperationalError as error:
-                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                    if not busy or time.monotonic() > deadline:
-                        raise
-                time.sleep(random.uniform(0.5, 1.0) * _TURN)
+            self._when_free("BEGIN IMMEDIATE")
         finally:
-            execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1000)}")
+            self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1000)}")
 
     def _insert(self, insert: Insert) -> list[int]:
         """Insert rows with ids of our own choice, which is safe: nobody else writes now.

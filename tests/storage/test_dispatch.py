@@ -1,4 +1,4 @@
-"""Which events concern whom: found once, and exactly as each consumer would find it."""
+"""Sorting finds once whom an event concerns, and exactly as each consumer would find it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def consumers(client: Client) -> list[Consumer]:
 def test_each_consumer_is_given_what_it_wants(
     consumers: list[Consumer], chunks: list[list[Any]], data: Any
 ) -> None:
-    """P21, H1: whatever comes, in whatever portions, and whatever the tail has forgotten."""
+    """P21, H1: however events come, and whatever the tail has forgotten."""
     tail, id = Tail(0), 0
     for chunk in chunks:
         tail.extend(made(id + n, *kind) for n, kind in enumerate(chunk, 1))
