@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import hmac
 import re
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -1292,6 +1293,36 @@ def test_g5_a_refused_call_that_waits_for_its_answer_holds_no_place(
             grpc.StatusCode.CANCELLED if gone else EXHAUSTED
         )
         wait_for_calls(server)
+
+
+@contextmanager
+def uncollected() -> Iterator[list[str]]:
+    """The functions of the server whose frames only the garbage collector could free."""
+    found: list[str] = []
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield found
+        gc.collect()
+        frames = [each.f_code for each in gc.garbage if isinstance(each, FrameType)]
+        found += [code.co_name for code in frames if "/replay/server/" in code.co_filename]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
+def test_g5_a_call_that_fails_leaves_nothing_to_the_garbage_collector(server: Serving) -> None:
+    """G5: or a client that is refused at once, again and again, would make it stop all others."""
+    with calling(server, "a") as a, uncollected() as found:
+        assert ask_raw(a.stubs.channel, "/x/y", []).code is UNKNOWN_CALLER
+        assert a.ask("Locate", pb.LocateRequest(namespace="b")).code is FORBIDDEN
+        stream = a.stubs.method("Stream")(StreamRequest(namespace="a"), metadata=a.stubs.metadata)
+        while calls_in_flight(server) < 2:
+            assert stream.is_active()
+        stream.cancel()
+        a.hold.cancel()
+        wait_for_calls(server)
+    assert found == []
 
 
 def path_of(name: str) -> str:
