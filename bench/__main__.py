@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import (
+    attacks,
     grown,
     histories,
     idle,
@@ -50,6 +51,7 @@ MEASURES: dict[str, Measure] = {
 REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
 GROWN: dict[str, Measure] = {"grown": grown.grown}
 LARGE: dict[str, Measure] = {"large": large.large}
+ATTACKS: dict[str, Measure] = {"attacks": attacks.attacks}
 FAILED = "failed"
 
 
@@ -99,6 +101,12 @@ def arguments() -> argparse.Namespace:
         help="measure only a client of a server, beside an embedded one",
     )
     parser.add_argument(
+        "--attacks",
+        action="store_true",
+        help="measure only how long a client of a server waits while another attacks it; takes"
+        " 4 minutes for each database",
+    )
+    parser.add_argument(
         "--grown",
         action="store_true",
         help="measure only queries on a log of a million runs, and what their table costs;"
@@ -124,6 +132,8 @@ def arguments() -> argparse.Namespace:
 def chosen(options: argparse.Namespace) -> Iterable[str]:
     if options.large:
         return LARGE
+    if options.attacks:
+        return ATTACKS
     return REMOTE if options.remote else GROWN if options.grown else options.only
 
 
@@ -140,7 +150,7 @@ def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
     """The rows of a measure. If it fails, its row says so, and the other measures still run."""
     progress(f"{backend.kind}: {name}")
     try:
-        return (MEASURES | REMOTE | GROWN | LARGE)[name](backend, sizes)
+        return (MEASURES | REMOTE | GROWN | LARGE | ATTACKS)[name](backend, sizes)
     except Exception:
         traceback.print_exc()
         return [Row(name, FAILED, "", "see above")]

@@ -62,12 +62,19 @@ def timed(url: str, steps: int, number: int) -> list[float]:
 @contextmanager
 def served(url: str) -> Iterator[str]:
     """The URL of a server on this database."""
+    with server(url) as (address, _):
+        yield address
+
+
+@contextmanager
+def server(url: str, *options: str) -> Iterator[tuple[str, int]]:
+    """The URL of a server on this database, and its process's number."""
     command = [sys.executable, "-m", "replay", "server", "--db", url, "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip().rpartition(":")[2]
         try:
-            yield f"grpc://127.0.0.1:{port}"
+            yield f"grpc://127.0.0.1:{port}", process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)

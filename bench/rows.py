@@ -37,6 +37,7 @@ class Sizes:
     finished: int = 1_000_000
     open: int = 1_000
     large: int = 10_000_000
+    attack_seconds: float = 12.0
 
 
 QUICK = Sizes(
@@ -56,6 +57,7 @@ QUICK = Sizes(
     finished=5_000,
     open=100,
     large=20_000,
+    attack_seconds=1.0,
 )
 
 

@@ -11,11 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..consumer import FULL
 from ..log import LARGEST_STEP, LONGEST_STEP
@@ -37,11 +43,14 @@ LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
 #: The same in events.  The end of a run comes with them; the rest is a margin.
 MOST_EVENTS = LONGEST_STEP + FULL + 500
 OVERHEAD = 256  # bytes that an event takes beside its own
+AT_A_TIME = 64 * 1024  # bytes of a client's calls and small commits that are carried out at a time
+_CALL = 4 * 1024  # bytes that a call counts for, however small it is
+_REST = 0.008  # seconds that a call keeps its place after its answer: so 2,000 a second of a client
 _MOST_FIELDS = 3_000  # events, keys or parked events of a request
 _UNCHECKED = 16 * 1024  # bytes of a request that has too few fields to do harm
 _QUIET = 10.0  # seconds between two warnings
 _APART = 0.001  # seconds between the answers to two refused calls of a client
-_WAITING = 1000  # refused calls of a client that wait for their answers
+_WAITING = 2500  # refused calls of a client that wait for their answers
 
 
 class LimitReached(Error):
@@ -95,6 +104,66 @@ class Limit:
         return [("server", ""), ("client", client), ("connection", connection)]
 
 
+class Work:
+    """The server's work for one client: so many bytes at a time.  The rest waits, in order.
+
+    A costly commit or a costly read does not come here.  A client has one of each: see `Host.turn`.
+    """
+
+    def __init__(self) -> None:
+        self._free = AT_A_TIME
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, size: int, rest: float = 0.0) -> AsyncIterator[None]:
+        """Wait for a place of this size.  Hold it until the block ends, and `rest` seconds more."""
+        size = min(max(size, _CALL), AT_A_TIME)
+        if self._waiting or size > self._free:
+            await self._place(size)
+        else:
+            self._free -= size
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_later(rest, self._give_back, size)
+
+    def call(self) -> AbstractAsyncContextManager[None]:
+        """Hold a place for a call.
+
+        gRPC accepts new calls one by one, in the order in which they come, between the work for
+        those that it has.  If a client's calls were answered as soon as they are accepted, its next
+        ones would come as soon, and another client's call would wait outside behind all of them.
+        So a call keeps its place for a while, and the client's others wait inside.
+        """
+        return self.hold(_CALL, _REST)
+
+    async def pass_by(self) -> None:
+        """Hold a place for a moment, for a call that streams from then on, or has failed."""
+        async with self.hold(2 * _CALL, _REST):
+            pass
+
+    async def _place(self, size: int) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, place))
+        try:
+            await place
+        except asyncio.CancelledError:
+            self._give_back(0 if place.cancelled() else size)
+            raise
+
+    def _give_back(self, size: int) -> None:
+        """Give the places that are free to those that wait.  Some of these may have gone away."""
+        self._free += size
+        while self._waiting:
+            size, place = self._waiting[0]
+            if not place.cancelled():
+                if size > self._free:
+                    return
+                self._free -= size
+                place.set_result(None)
+            self._waiting.popleft()
+
+
 class Limits:
     """All limits of one server."""
 
@@ -118,8 +187,13 @@ class Limits:
         #: Refused calls that wait for their answers, see `spread`.
         self.refusals = Limit("refused calls", 4 * _WAITING, _WAITING, _WAITING)
         self.warnings = Seldom()
+        self._work: WeakValueDictionary[str, Work] = WeakValueDictionary()
         #: Calls that were refused, by reason.
         self.refused = dict.fromkeys(_REASONS.values(), 0)
+
+    def work(self, client: str) -> Work:
+        """The work for a client.  Keep it for as long as the call lasts: nothing else does."""
+        return self._work.setdefault(client, Work())
 
     async def spread(self, client: str, connection: str) -> None:
         """Wait before a refused call is answered: a millisecond for each that waits already.

@@ -44,7 +44,7 @@ from ..storage.event import InvalidName, MessageError, MessageTooLarge
 from .access import ANYBODY, Access, Forbidden, Principal, Unauthenticated
 from .health import HealthService, ReflectionService, UnknownService
 from .host import Host, is_costly, is_public, public_text
-from .limits import LimitReached, Limits, check_fields
+from .limits import LimitReached, Limits, Work, check_fields
 from .options import BadSetup, Options
 from .proto import log_pb2, replaypb_pb2
 from .services import AtHead, BadRequest, Hosts, LogService, ReplayService
@@ -117,6 +117,7 @@ class _Gate(grpc.aio.ServerInterceptor):
             if isinstance(error, Unauthenticated):
                 warn = self._limits.warnings.warn
                 warn(f"refused {context.peer()}, which called {method[:100]!r}: no known token")
+                await self._limits.spread(_host(context), context.peer())
             _answer(context, error)
 
         # A streaming handler does not wait for a request, so it fits every method.
@@ -142,7 +143,7 @@ class _Gate(grpc.aio.ServerInterceptor):
     def caller(self, context: Any, public: bool) -> Principal:
         """The caller of a call that was let in.  Raises `Unauthenticated`."""
         if public or self.access.open:
-            return _somebody(context.peer().rpartition(":")[0])
+            return _somebody(_host(context))
         return self._owner(context.invocation_metadata())
 
     def is_public(self, method: str) -> bool:
@@ -163,6 +164,12 @@ class _Gate(grpc.aio.ServerInterceptor):
             return False
         task.uncancel()
         return True
+
+
+def _host(context: Any) -> str:
+    """Where a call comes from, without its port."""
+    address: str = context.peer()
+    return address.rpartition(":")[0]
 
 
 @lru_cache(maxsize=1000)
@@ -196,14 +203,14 @@ class _Dispatcher:
         caller = partial(self._gate.caller, public=self._gate.is_public(path))
         if method.client_streaming:
 
-            def requests(_: object, context: Any) -> AsyncIterator[Message]:
-                return self._requests(kind, context)
+            def requests(_: object, context: Any, who: Principal) -> AsyncIterator[Message]:
+                return self._requests(kind, context, self._limits.work(who.name))
 
             answers = self._streaming(caller, requests, function)
             return grpc.stream_stream_rpc_method_handler(answers)
         if method.server_streaming:
 
-            def parse(raw: bytes, _: object) -> Message:
+            def parse(raw: bytes, *_: object) -> Message:
                 return _parsed(kind, raw)
 
             return grpc.unary_stream_rpc_method_handler(self._streaming(caller, parse, function))
@@ -219,10 +226,14 @@ class _Dispatcher:
             who = None
             try:
                 who = caller(context)
-                request = await _parsed_apart(kind, raw)
+                work = self._limits.work(who.name)
+                request = await _parsed_apart(kind, raw, work)
                 waits = getattr(request, "wait_ms", 0) > 0
                 limit = self._limits.streams if waits else self._limits.calls
                 with limit.hold(who.name, context.peer()):
+                    async with work.call():
+                        if not waits:
+                            return _encoded(await function(who, request))
                     return _encoded(await function(who, request))
             except (Exception, asyncio.CancelledError) as error:
                 if not await self._failed(context, who, error, raw):
@@ -234,7 +245,7 @@ class _Dispatcher:
     def _streaming(
         self,
         caller: Callable[[Any], Principal],
-        read: Callable[[Any, Any], Any],
+        read: Callable[[Any, Any, Principal], Any],
         function: Callable[..., AsyncIterator[Message]],
     ) -> Any:
         async def handle(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -242,7 +253,8 @@ class _Dispatcher:
             try:
                 who = caller(context)
                 with self._limits.streams.hold(who.name, context.peer()):
-                    answers = function(who, read(request, context))
+                    await self._limits.work(who.name).pass_by()
+                    answers = function(who, read(request, context, who))
                     request = None  # this frame lives as long as the stream
                     async with contextlib.aclosing(answers):  # type: ignore[type-var]
                         async for answer in answers:
@@ -271,12 +283,15 @@ class _Dispatcher:
         if not is_public(error) and type(error) is not Unavailable:  # the database warns of that
             self._limits.warnings.warn(f"a call got no answer from its database: {error}")
         small = isinstance(request, bytes) and len(request) <= _SMALL  # gRPC keeps it meanwhile
-        if isinstance(error, LimitReached) and who is not None and small:
-            await self._limits.spread(who.name, context.peer())
+        if who is not None and small:
+            if isinstance(error, LimitReached):
+                await self._limits.spread(who.name, context.peer())
+            else:
+                await self._limits.work(who.name).pass_by()
         _answer(context, error)
         return True
 
-    async def _requests(self, kind: Any, context: Any) -> AsyncIterator[Message]:
+    async def _requests(self, kind: Any, context: Any, work: Work) -> AsyncIterator[Message]:
         """The requests, until the server stops.  An idle stream must not delay that."""
         task = asyncio.current_task()
         assert task is not None
@@ -294,7 +309,7 @@ class _Dispatcher:
                 self._idle.discard(task)
             if raw is grpc.aio.EOF:
                 return
-            parsed = [await _parsed_apart(kind, raw)]
+            parsed = [await _parsed_apart(kind, raw, work)]
             del raw  # the commit that the part is for may take its time
             yield parsed.pop()
         raise Stopping("the server is stopping")
@@ -320,11 +335,12 @@ def _parsed(kind: Any, raw: bytes) -> Message:
     return message
 
 
-async def _parsed_apart(kind: Any, raw: bytes) -> Message:
+async def _parsed_apart(kind: Any, raw: bytes, work: Work) -> Message:
     """As `_parsed`.  A large request is parsed in a thread: it may take 20 ms."""
     if not is_costly(len(raw)):
         return _parsed(kind, raw)
-    return await asyncio.get_running_loop().run_in_executor(None, _parsed, kind, raw)
+    async with work.hold(len(raw)):
+        return await asyncio.get_running_loop().run_in_executor(None, _parsed, kind, raw)
 
 
 def _answer(context: Any, error: Exception) -> None:

@@ -401,6 +401,7 @@ class LogService:
         if request.log:
             who.require(request.log, write=False)
         host = self._hosts.named(request.log)
+        await self._limits.work(who.name).pass_by()  # again: a session takes more than a stream
         session = await host.begin(who)
         try:
             yield log_pb2.OpenReply(
@@ -479,8 +480,12 @@ class LogService:
                     if (commit := await self._gather(who, parts, held)) is None:
                         return
                     session, request, size = commit
-                    if is_costly(size + OVERHEAD * len(request.events)):
-                        await held.enter_async_context(session.host.costly_commit(who.name))
+                    weight = size + OVERHEAD * len(request.events)
+                    if is_costly(weight):
+                        turn = session.host.costly_commit(who.name)
+                    else:
+                        turn = self._limits.work(who.name).hold(weight)
+                    await held.enter_async_context(turn)
                     work = self._commit(session, request)
                     yield await session.host.holding(held.pop_all(), work)
 

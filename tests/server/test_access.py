@@ -43,7 +43,16 @@ from replay.server.access import (
     new_token,
 )
 from replay.server.host import Host, Interest
-from replay.server.limits import LARGEST_COMMIT, Limit, LimitReached, Limits, Seldom, check_fields
+from replay.server.limits import (
+    AT_A_TIME,
+    LARGEST_COMMIT,
+    Limit,
+    LimitReached,
+    Limits,
+    Seldom,
+    Work,
+    check_fields,
+)
 from replay.server.options import BadSetup, Options, exposed
 from replay.server.proto import log_pb2 as pb
 from replay.server.proto import replaypb_pb2
@@ -1397,6 +1406,163 @@ def test_g5_a_client_has_a_quarter_of_the_calls_and_streams_have_none(sqlite: st
         assert [call.result().ok for call in calls] == [True, True]
         for stream in streams:
             stream.cancel()
+
+
+def one_waits(server: Serving, release: Release) -> bool:
+    """Whether a call of token a comes to wait for a place, or else is carried out."""
+    work = server.server._limits.work("a")
+    while not work._waiting:
+        if release.came():
+            return False
+    return True
+
+
+def test_g5_the_calls_of_a_client_are_carried_out_so_many_at_a_time(
+    sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G5: its next one begins when one has ended; another client's does not wait for them."""
+    monkeypatch.setattr("replay.server.limits.AT_A_TIME", 2 * 4096)
+    with (
+        serving(sqlite, access=ACCESS) as server,
+        calling(server, "a") as a,
+        calling(server, "b") as b,
+        held_up(server, "append") as release,
+    ):
+        stub, metadata = a.stubs.method("RunWorkflow"), a.stubs.metadata
+        calls = [
+            stub.future(RunRequest(key=f"a/w/{n}/0"), metadata=metadata, timeout=LIMIT)
+            for n in range(3)
+        ]
+        release.wait_for(2)
+        assert one_waits(server, release)
+        assert b.ask("Locate", pb.LocateRequest(namespace="b")).code is OK
+        release.set()
+        assert [call.result().ok for call in calls] == [True, True, True]
+
+
+def test_g5_the_small_commits_of_a_client_count_by_their_bytes(sqlite: str) -> None:
+    """G5: two of half of what the server does for it at a time; the third waits."""
+    with (
+        serving(sqlite, access=ACCESS) as server,
+        calling(server, "a") as a,
+        held_up(server, "commit") as release,
+    ):
+
+        def commit(name: str) -> Any:
+            events = [pb.Event(type=1, key=f"a/w/{name}{n}/0") for n in range(110)]
+            request = pb.CommitRequest(session=a.session, events=events)
+            stub, metadata = a.stubs.method("Commit"), a.stubs.metadata
+            return stub(iter([request]), metadata=metadata, timeout=LIMIT)
+
+        replies = [commit(name) for name in "xyz"]
+        release.wait_for(2)
+        assert one_waits(server, release)
+        release.set()
+        assert [len(next(each).ids) for each in replies] == [110] * 3
+
+
+def test_g5_strangers_are_answered_one_after_the_other(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G5: by their address, as a client that is refused."""
+    waited: list[tuple[str, str]] = []
+
+    async def spread(self: Limits, client: str, connection: str) -> None:
+        waited.append((client, connection.rpartition(":")[0]))
+
+    monkeypatch.setattr(Limits, "spread", spread)
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        assert ask_raw(channel, "/x/y", []).code is UNKNOWN_CALLER
+    assert waited == [("ipv4:127.0.0.1", "ipv4:127.0.0.1")]
+
+
+def at_work(scenario: Callable[[Work, Callable[[str, int], asyncio.Task[None]]], Any]) -> list[str]:
+    """What became of calls that begin in a scenario, and end when it cancels them."""
+    told: list[str] = []
+
+    async def run() -> None:
+        work = Work()
+
+        async def hold(name: str, size: int) -> None:
+            async with work.hold(size):
+                told.append(name)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                told.append(f"/{name}")
+
+        await scenario(work, lambda name, size: asyncio.create_task(hold(name, size)))
+        assert work._free == AT_A_TIME
+
+    asyncio.run(run())
+    return told
+
+
+async def turns(count: int = 5) -> None:
+    """Let everything that is ready go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+        await turns()
+
+
+def test_g5_who_waits_for_a_place_comes_in_order() -> None:
+    """G5: a small one does not overtake a large one; what is too large takes all of it."""
+
+    async def scenario(work: Work, begin: Callable[[str, int], asyncio.Task[None]]) -> None:
+        tasks = [begin("half", AT_A_TIME // 2), begin("all", 2 * AT_A_TIME), begin("small", 1)]
+        await turns()
+        await end(*tasks)
+
+    assert at_work(scenario) == ["half", "/half", "all", "/all", "small", "/small"]
+
+
+def test_g5_who_goes_away_while_it_waits_leaves_its_place_to_the_next() -> None:
+    """G5: also if it was given one just then."""
+
+    async def scenario(work: Work, begin: Callable[[str, int], asyncio.Task[None]]) -> None:
+        first = begin("first", AT_A_TIME // 2)
+        large, small = begin("large", AT_A_TIME), begin("small", 1)
+        await turns()
+        large.cancel()
+        await turns()
+        whole, last = begin("whole", AT_A_TIME), begin("last", 1)
+        await turns()
+        work._give_back(AT_A_TIME)
+        whole.cancel()
+        work._give_back(-AT_A_TIME)
+        await turns()
+        await end(first, small, last)
+
+    assert at_work(scenario) == ["first", "small", "last", "/first", "/small", "/last"]
+
+
+def test_g5_a_call_keeps_its_place_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G5: so a client's are answered more slowly than the server accepts calls."""
+
+    async def run() -> None:
+        work, loop = Work(), asyncio.get_running_loop()
+        later: list[tuple[float, Callable[[int], None], int]] = []
+        monkeypatch.setattr(loop, "call_later", lambda *call: later.append(call))
+        async with work.call():
+            pass
+        await work.pass_by()
+        async with work.hold(5000):
+            pass
+        assert work._free == AT_A_TIME - 4096 - 2 * 4096 - 5000
+        assert [(rest, size) for rest, _, size in later] == [
+            (0.008, 4096),
+            (0.008, 8192),
+            (0, 5000),
+        ]
+        for _, give_back, size in later:
+            give_back(size)
+        assert work._free == AT_A_TIME
+
+    asyncio.run(run())
 
 
 class Release(threading.Event):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 from unittest.mock import patch
 
 import grpc
@@ -19,6 +19,7 @@ from replay import Client
 from replay.log import Log
 from replay.server import server as server_module
 from replay.server.host import Host
+from replay.server.limits import Work
 from replay.server.options import Options
 from tests.simulation.faults import Faults, Killed, Port
 
@@ -51,17 +52,17 @@ def gone(details: str) -> Broken:
     return Broken(grpc.StatusCode.UNAVAILABLE, details)
 
 
-class _Aborted(grpc.aio.AbortError):
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments[:2])
-        self.meaning = arguments
-
-
 class _Context:
     """What a handler sees of its call, and, if the call streams, of its requests."""
 
     def __init__(self, asked: asyncio.Queue[bytes] | None = None) -> None:
         self._asked = asked
+        self._code, self._details, self._metadata = grpc.StatusCode.OK, "", ()
+
+    def check(self) -> None:
+        """Raise `Broken` if the call ended with an error."""
+        if self._code is not grpc.StatusCode.OK:
+            raise Broken(self._code, self._details, self._metadata)
 
     async def read(self) -> bytes:
         assert self._asked is not None
@@ -73,8 +74,14 @@ class _Context:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
-    async def abort(self, code: Any, details: str = "", metadata: Any = ()) -> NoReturn:
-        raise _Aborted(code, details, metadata)
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        self._metadata = metadata
 
 
 class _Details:
@@ -85,7 +92,14 @@ class _Details:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Does in the loop for what there are threads."""
+    """Does in the loop for what there are threads.  A client's turn is over without a rest (G5)."""
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *arguments: Any, **options: Any
+    ) -> asyncio.Handle:
+        if isinstance(getattr(callback, "__self__", None), Work | asyncio.Lock):
+            return self.call_soon(callback, *arguments, **options)
+        return super().call_later(delay, callback, *arguments, **options)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, function: Any, *arguments: Any
@@ -255,8 +269,9 @@ class Channel:
     def _unary(self, method: str, coding: Any, request: Any, **_: object) -> Any:
         def call() -> bytes:
             server = self._server()
-            task = server.begin(server.handler(method).unary_unary(raw, _Context()))
-            return bytes(outcome(server, task))
+            context = _Context()
+            task = server.begin(server.handler(method).unary_unary(raw, context))
+            return bytes(outcome(server, task, context))
 
         raw = coding["request_serializer"](request)
         return coding["response_deserializer"](self.exchange(method, call))
@@ -291,17 +306,16 @@ class Channel:
         return reply
 
 
-def outcome(server: Server, task: asyncio.Task[Any]) -> Any:
+def outcome(server: Server, task: asyncio.Task[Any], context: _Context) -> Any:
     """What a call returned, or `Broken`."""
     if not server.turn(task.done):
         task.cancel()
         raise Broken(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer")
-    error = None if task.cancelled() else task.exception()
     if task.cancelled() or server.port.dead:
         raise gone("the server is gone")
-    if isinstance(error, _Aborted):
-        raise Broken(*error.meaning)
-    return task.result()
+    result = task.result()
+    context.check()
+    return result
 
 
 class Stream:
@@ -319,6 +333,7 @@ class Stream:
         self._single = single
         self._broken = False
         self._asked: asyncio.Queue[bytes] = asyncio.Queue()
+        self._context = _Context(self._asked)
         self._answers: list[bytes] = []
         self._task: asyncio.Task[Any] | None = None
 
@@ -358,14 +373,14 @@ class Stream:
             self._asked.put_nowait(self._encode(next(self._request)))
         if self._answers and not self._server.port.dead:
             return self._answers.pop(0)
-        outcome(self._server, task)
+        outcome(self._server, task, self._context)
         raise StopIteration
 
     async def _pump(self) -> None:
         handler = self._server.handler(self._method)
         if self._single:
-            answers = handler.unary_stream(self._encode(self._request), _Context())
+            answers = handler.unary_stream(self._encode(self._request), self._context)
         else:
-            answers = handler.stream_stream(None, _Context(self._asked))
+            answers = handler.stream_stream(None, self._context)
         async for answer in answers:
             self._answers.append(answer)
