@@ -55,6 +55,9 @@ except ImportError:  # pragma: no cover - Windows: there only the lease says who
 _DOMAIN = "file"  # one for all: every process that opens the file sees the same locks
 _BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
 _TURN = 0.001  # seconds between two looks whether they have ended
+#: Pages in the -wal file (32 MiB) before they are moved to the database.  A batch of many runs writes
+#: a thousand pages.  That is SQLite's own limit, so each of its commits would move them all.
+_CHECKPOINT = 8000
 
 
 class Sqlite(Database):
@@ -99,6 +102,7 @@ class Sqlite(Database):
             try:
                 self._use_wal()
                 self._connection.execute(f"PRAGMA synchronous={synchronous}")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
                 self._require_write()
                 if path != ":memory:":
                     for file, found in [(each, os.stat(each)) for each in self._files]:
