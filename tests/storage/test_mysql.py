@@ -10,6 +10,8 @@ from typing import Any
 
 import pymysql
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pymysql.constants import COMMAND
 
 from replay import Client, Event, EventType, Key, connect, consume
@@ -27,8 +29,9 @@ from replay.storage.database import (
     Row,
     Statement,
     Unavailable,
+    placeholders,
 )
-from replay.storage.mysql import MySQL
+from replay.storage.mysql import MySQL, _bound
 from tests.example_pb2 import Int, String
 from tests.servers import Server, fresh_database
 from tests.support import Clock, LogLines, Raw, drain, listing, raw, rows, stepped, with_options
@@ -429,6 +432,23 @@ def test_a_batch_of_many_rows_and_bytes(client: Client) -> None:
     assert client.log.commit(events, Move("c", 0, 1)) == [True] * len(events)
     query = "SELECT id, `key`, LENGTH(message) FROM replay_events ORDER BY id"
     assert rows(client, query) == [(e.id, str(e.key), len(e.raw or b"")) for e in events]
+
+
+VALUES = st.one_of(
+    st.text(), st.binary(), st.none(), st.integers(-(2**63), 2**63 - 1), st.booleans()
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=9))
+@example(["", "0", 0, False, None, b"", b"\0", "\0", "'\\\"%s"])
+def test_many_values_are_bound_as_the_driver_binds_each(values: list[Any]) -> None:
+    """P8: whatever they are, and however often they come."""
+    connection = pymysql.connect(user="nobody", charset="utf8mb4", defer_connect=True)
+    row = f"({placeholders(len(values))})"
+    sql = f"INSERT INTO t VALUES {','.join([row] * 100)}"
+    bound = _bound(connection.cursor(), sql, values * 100)
+    each = [connection.cursor().mogrify("%s", [value]) for value in values]
+    assert bound == f"INSERT INTO t VALUES {','.join(['(' + ','.join(each) + ')'] * 100)}"
 
 
 def test_a_refused_batch_of_several_packets_leaves_nothing(client: Client) -> None:
