@@ -29,6 +29,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple, TypeVar
 
@@ -144,6 +145,7 @@ class Inside(threading.local):
         self.lock = threading.RLock()
 
 
+@lru_cache(maxsize=100)  # all that a commit adds has the same
 def to_text(moment: datetime) -> str:
     """Write a point in time as it is stored: UTC, cut to milliseconds."""
     return moment.isoformat(" ", "milliseconds")[:23]

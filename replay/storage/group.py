@@ -75,7 +75,7 @@ class Member:
         self.statements = statements
         self.table = insert[:2] if insert else ("", "")
         self.rows = insert.rows if insert else ()
-        self.size = size + sum(_size(value) for each in statements for value in each.parameters)
+        self.size = size + sum([_size(each.parameters) for each in statements])
         self.publish = publish
         self.look = look
         self.alarm = Alarm()
@@ -277,5 +277,5 @@ class Group:
         return True
 
 
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, (str, bytes)) else 0
+def _size(values: Sequence[object]) -> int:
+    return sum([len(value) for value in values if type(value) is str or type(value) is bytes])
