@@ -114,7 +114,7 @@ class Sqlite(Database):
     def _connect(self, path: str, *, uri: bool = False) -> sqlite3.Connection:
         return sqlite3.connect(
             path,
-            timeout=_BUSY_TIMEOUT,
+            timeout=0,  # see `_when_free`
             isolation_level=None,
             check_same_thread=False,
             factory=self.driver,
@@ -139,22 +139,28 @@ class Sqlite(Database):
         # its timeout.
         self._when_free("PRAGMA journal_mode=WAL")
 
-    def _when_free(self, sql: str) -> None:
-        """Execute a statement as soon as other processes have ended what keeps it from that."""
-        deadline = time.monotonic() + _BUSY_TIMEOUT
+    def _when_free(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
+        """Execute a statement as soon as other processes have ended what keeps it from that.
+
+        SQLite itself would look less and less often, and at last ten times a second.  Among
+        processes that commit all the time, that one would wait longest that has waited longest.
+        """
+        deadline = 0.0
         while True:
             try:
-                self._connection.execute(sql).fetchall()
-                return
+                return self._connection.execute(sql, parameters).fetchall()
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() > deadline:
+                if _code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+                now = time.monotonic()
+                deadline = deadline or now + _BUSY_TIMEOUT
+                if now >= deadline:
                     raise
             time.sleep(random.uniform(0.5, 1.0) * _TURN)
 
     def _require_write(self) -> None:
         with self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._when_free("BEGIN IMMEDIATE")
             try:
                 # A read-only file says so at the first write, not at BEGIN.
                 self._connection.execute("PRAGMA user_version = 0")
@@ -215,26 +221,25 @@ class Sqlite(Database):
 
     @staticmethod
     def _is_away(error: sqlite3.Error) -> bool:
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         self._require_files(1)
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._when_free(sql, parameters)
         except sqlite3.OperationalError as error:
             if "Could not decode to UTF-8" not in str(error):
                 raise
         # Another program wrote it.  That one text comes as bytes, which nobody takes for a text.
         self._connection.text_factory = _text
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._when_free(sql, parameters)
         finally:
             self._connection.text_factory = str
 
     def _write(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         try:
-            self._begin()
+            self._when_free("BEGIN IMMEDIATE")
             for statement in statements:
                 sql, parameters, must_find = statement
                 try:
@@ -253,18 +258,6 @@ class Sqlite(Database):
                 self._connection.execute("ROLLBACK")
             raise
         return ids
-
-    def _begin(self) -> None:
-        """Begin to write as soon as no other process does.
-
-        SQLite itself looks less and less often, and at last ten times a second.  Among processes
-        that commit all the time, that one would wait longest that has waited longest.
-        """
-        self._connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            self._when_free("BEGIN IMMEDIATE")
-        finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1000)}")
 
     def _insert(self, insert: Insert) -> list[int]:
         """Insert rows with ids of our own choice, which is safe: nobody else writes now.
@@ -286,7 +279,7 @@ class Sqlite(Database):
         with entered(self._mutex), self._translated():
             self._require_files()
             # Read before the ids, so that a commit in between makes the next call look again.
-            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            [(version,)] = self._when_free("PRAGMA data_version")
             own = self._connection.total_changes
             if self._seen[0] != version + own:
                 sql = (
@@ -294,7 +287,7 @@ class Sqlite(Database):
                     " (SELECT COALESCE(MAX(id), 0) FROM replay_signals),"
                     " EXISTS (SELECT 1 FROM replay_inbox WHERE error IS NULL)"
                 )
-                self._seen = (version + own, self._connection.execute(sql).fetchone())
+                self._seen = (version + own, tuple(*self._when_free(sql)))
             return self._seen[1]
 
     def lock(self, name: str, wait: float) -> str:
@@ -393,6 +386,11 @@ class Sqlite(Database):
         # All tables of a SQLite database share one set of index names.
         kind = "UNIQUE INDEX" if unique else "INDEX"
         self.query(f"CREATE {kind} IF NOT EXISTS {table}_{name} ON {table} ({on})")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's code of an error, without its details; 0 if the driver found it."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _make_private(path: str) -> None:
