@@ -55,9 +55,6 @@ except ImportError:  # pragma: no cover - Windows: there only the lease says who
 _DOMAIN = "file"  # one for all: every process that opens the file sees the same locks
 _BUSY_TIMEOUT = 60.0  # seconds to wait for other processes' transactions
 _TURN = 0.001  # seconds between two looks whether they have ended
-#: Pages in the -wal file (32 MiB) before they move to the database.  A batch of many runs writes a
-#: thousand, which is the limit of SQLite itself.  So each of its commits would move them all.
-_CHECKPOINT = 8000
 
 
 class Sqlite(Database):
@@ -102,7 +99,6 @@ class Sqlite(Database):
             try:
                 self._use_wal()
                 self._connection.execute(f"PRAGMA synchronous={synchronous}")
-                self._connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
                 self._require_write()
                 if path != ":memory:":
                     for file, found in [(each, os.stat(each)) for each in self._files]:

@@ -437,11 +437,6 @@ def test_ids_are_never_used_again(client: Client, file: str) -> None:
 # The file.
 
 
-def test_not_each_batch_moves_its_pages_to_the_file(client: Client) -> None:
-    """A batch of many runs writes as many pages as SQLite itself lets gather."""
-    assert rows(client, "PRAGMA wal_autocheckpoint") == [(8000,)]
-
-
 def test_the_file_keeps_what_was_committed(client: Client, tmp_path: Path) -> None:
     """R2, L11: a commit is on disk before it returns, unless the URL says otherwise."""
     assert rows(client, "PRAGMA journal_mode") == [("wal",)]
