@@ -311,11 +311,13 @@ def outcome(server: Server, task: asyncio.Task[Any], context: _Context) -> Any:
     if not server.turn(task.done):
         task.cancel()
         raise Broken(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer")
+    error = None if task.cancelled() else task.exception()  # else asyncio says that nobody looked
     if task.cancelled() or server.port.dead:
         raise gone("the server is gone")
-    result = task.result()
+    if error is not None:
+        raise error
     context.check()
-    return result
+    return task.result()
 
 
 class Stream:
