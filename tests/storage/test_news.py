@@ -144,6 +144,7 @@ def listening(url: str) -> Iterator[Client]:
         polls_only_when_told(client)
         client.log.tail.keep_polling(client.log.poll)
         await_row(client)
+        wait_for(lambda: isinstance(client.log.news._addresses, list), PATIENCE)  # it has read them
         yield client
 
 
