@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import cast
 
 from .consumer import FULL, Batch, Consumer, Metrics
 from .failure import CANCELLED as CANCEL_KIND
@@ -60,6 +61,8 @@ _RUNS, _OPEN = 10_000, 100_000  # runs, and requests of theirs, that are kept in
 _ALIKE = 4  # runs from which on their rows are changed by one statement
 _SOME = 100  # runs whose requests one query reads
 _HEAD = 16 * 1024  # bytes of a failure that hold its kind and its text
+#: What most runs have open.  A set of its own takes 216 bytes, and the garbage collector's time.
+_NONE = cast("set[str]", frozenset())
 Run = tuple[str, str, str]
 
 
@@ -90,8 +93,7 @@ class State:
         #: How it ends if it completes now.
         self.failure = ""
         #: The keys of its open requests: of activities; of sleeps and awaits.
-        self.busy: set[str] = set()
-        self.idle: set[str] = set()
+        self.busy = self.idle = _NONE
         #: Iteration and status in its row; None if there is no row.
         self.stored: tuple[int, str] | None = None
 
@@ -113,6 +115,15 @@ class State:
         ended = to_text(self.ended_at) if self.ended_at is not None else None
         return (self.iteration, NUMBER[self.status], ended)
 
+    def opened(self, request: str, waits: bool) -> None:
+        """Note an open request: whether of a sleep or an await, or of an activity."""
+        if waits:
+            self.idle = self.idle or set()
+            self.idle.add(request)
+        else:
+            self.busy = self.busy or set()
+            self.busy.add(request)
+
     def fold(self, event: Event) -> bool:
         """Take an event of this run into account, which may be one that the row has already.
 
@@ -122,11 +133,13 @@ class State:
         if key.iteration != self.iteration:
             if type is _CREATED and key.iteration > self.iteration:
                 self.iteration, self.end, self.ended_at, self.failure = key.iteration, "", None, ""
-                self.busy, self.idle = set(), set()
+                self.busy = self.idle = _NONE
         elif type is _REQUEST or type is _RESPONSE:
             waits = key.target in _IDLE
-            open = self.idle if waits else self.busy
-            open.add(event.text) if type is _REQUEST else open.discard(event.text)
+            if type is _REQUEST:
+                self.opened(event.text, waits)
+            elif open := self.idle if waits else self.busy:
+                open.discard(event.text)
             return waits or bool(self.idle)
         elif type is _OUTPUT:
             if key.target != FAILURE:
@@ -167,7 +180,7 @@ def read_state(log: Log, row: Row) -> State | None:
         return None
     state.stored = (state.iteration, name)
     if name == WAITING:
-        state.idle.add("")  # until `load_open` says which
+        state.opened("", True)  # until `load_open` says which
     state.end = name if name not in (RUNNING, WAITING) else ""
     state.failure = name if name in (FAILED, CANCELLED) else ""  # if its end is read again
     return state
@@ -209,8 +222,7 @@ def load_open(log: Log, states: Iterable[State], up_to: int) -> None:
     groups: dict[tuple[str, str], list[State]] = defaultdict(list)
     for state in states:
         if not state.end:
-            state.idle.clear()
-            state.busy.clear()
+            state.busy = state.idle = _NONE
             groups[state.run[:2]].append(state)
     for workflow, members in groups.items():
         for some in chunks(members, _SOME):
@@ -237,7 +249,7 @@ def _load_open(log: Log, workflow: tuple[str, str], states: dict[Key, State], up
         except ValueError:
             continue  # the log has told of it when it read it (L3)
         if (state := states.get(key.iteration_key())) is not None:
-            (state.idle if key.target in _IDLE else state.busy).add(text)
+            state.opened(text, key.target in _IDLE)
 
 
 def load_failures(
