@@ -70,7 +70,7 @@ from .storage.event import (
     pack,
     read_event,
 )
-from .storage.group import Group, Look, Member
+from .storage.group import MOST_ROWS, Group, Look, Member
 from .storage.news import News
 from .storage.tail import BATCH, BYTES, Tail, fitting
 from .storage.values import ANY
@@ -418,8 +418,10 @@ class Log:
             steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
             member = Member([*moved, *steps], insert, size, publish, known)
             # A step may wait for a lock (V5).  On a server, a consumer's commits stay on its own
-            # connection, where its lock is, and the server groups them itself.
-            member.alone = bool(steps) or (move is not None and not self.database.one_writer)
+            # connection, where its lock is, and the server groups them itself.  It carries out a
+            # large commit beside others, which would wait for their group here.
+            own = move is not None or member.count() > MOST_ROWS  # no group has so many
+            member.alone = bool(steps) or (own and not self.database.one_writer)
             try:
                 return stored if self.store(member) else [False]
             except Duplicate:

@@ -44,8 +44,9 @@ LARGEST_COMMIT = LARGEST_STEP + 2 * BYTES
 MOST_EVENTS = LONGEST_STEP + FULL + 500
 OVERHEAD = 256  # bytes that an event takes beside its own
 AT_A_TIME = 64 * 1024  # bytes of a client's calls and small commits that are carried out at a time
-_CALL = 4 * 1024  # bytes that a call counts for, however small it is
-_REST = 0.008  # seconds that a call keeps its place after its answer: so 2,000 a second of a client
+#: Bytes that a call counts for, however small it is: two of a database's 8 threads are for others.
+_CALL = AT_A_TIME // 6
+_REST = 0.003  # seconds that a call keeps its place after its answer: so 2,000 a second of a client
 _MOST_FIELDS = 3_000  # events, keys or parked events of a request
 _UNCHECKED = 16 * 1024  # bytes of a request that has too few fields to do harm
 _QUIET = 10.0  # seconds between two warnings
@@ -107,10 +108,12 @@ class Limit:
 class Work:
     """The server's work for one client: so many bytes at a time.  The rest waits, in order.
 
-    A costly commit or a costly read does not come here.  A client has one of each: see `Host.turn`.
+    A costly commit or a costly read takes no place.  A client has one of each: see `Host.turn`.
     """
 
     def __init__(self) -> None:
+        #: Held while a large request is parsed, or a costly commit is carried out.
+        self.costly = asyncio.Lock()
         self._free = AT_A_TIME
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 

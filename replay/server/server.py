@@ -339,7 +339,7 @@ async def _parsed_apart(kind: Any, raw: bytes, work: Work) -> Message:
     """As `_parsed`.  A large request is parsed in a thread: it may take 20 ms."""
     if not is_costly(len(raw)):
         return _parsed(kind, raw)
-    async with work.hold(len(raw)):
+    async with work.costly:
         return await asyncio.get_running_loop().run_in_executor(None, _parsed, kind, raw)
 
 

@@ -481,11 +481,12 @@ class LogService:
                         return
                     session, request, size = commit
                     weight = size + OVERHEAD * len(request.events)
+                    client = self._limits.work(who.name)
                     if is_costly(weight):
-                        turn = session.host.costly_commit(who.name)
+                        await held.enter_async_context(session.host.costly_commit(who.name))
+                        await held.enter_async_context(client.costly)
                     else:
-                        turn = self._limits.work(who.name).hold(weight)
-                    await held.enter_async_context(turn)
+                        await held.enter_async_context(client.hold(weight))
                     work = self._commit(session, request)
                     yield await session.host.holding(held.pop_all(), work)
 

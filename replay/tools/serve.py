@@ -186,7 +186,10 @@ async def serve(kind: type[Server], args: argparse.Namespace) -> None:
     if exporter is not None:
         await exporter.start(server)
     await server.start()
-    gc.freeze()  # else each full collection looks at all that was imported, and nobody is served
+    # A full collection looks at all calls and events, and nobody is served meanwhile.  So they are
+    # rare, and pass over what was imported.
+    gc.set_threshold(700, 10, 100)
+    gc.freeze()
     loop.add_signal_handler(signal.SIGHUP, _reload, server, args)
     host = options.listen.rpartition(":")[0]
     print(f"replay: serving on {host}:{server.port}", flush=True)

@@ -44,6 +44,7 @@ from replay.server.access import (
 )
 from replay.server.host import Host, Interest
 from replay.server.limits import (
+    _CALL,
     AT_A_TIME,
     LARGEST_COMMIT,
     Limit,
@@ -1421,7 +1422,7 @@ def test_g5_the_calls_of_a_client_are_carried_out_so_many_at_a_time(
     sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """G5: its next one begins when one has ended; another client's does not wait for them."""
-    monkeypatch.setattr("replay.server.limits.AT_A_TIME", 2 * 4096)
+    monkeypatch.setattr("replay.server.limits.AT_A_TIME", 2 * _CALL)
     with (
         serving(sqlite, access=ACCESS) as server,
         calling(server, "a") as a,
@@ -1550,13 +1551,13 @@ def test_g5_a_call_keeps_its_place_for_a_while(monkeypatch: pytest.MonkeyPatch) 
         async with work.call():
             pass
         await work.pass_by()
-        async with work.hold(5000):
+        async with work.hold(20_000):
             pass
-        assert work._free == AT_A_TIME - 4096 - 2 * 4096 - 5000
+        assert work._free == AT_A_TIME - _CALL - 2 * _CALL - 20_000
         assert [(rest, size) for rest, _, size in later] == [
-            (0.008, 4096),
-            (0.008, 8192),
-            (0, 5000),
+            (0.003, _CALL),
+            (0.003, 2 * _CALL),
+            (0, 20_000),
         ]
         for _, give_back, size in later:
             give_back(size)

@@ -1185,10 +1185,13 @@ def test_g5_the_process_gives_every_call_its_turn(monkeypatch: pytest.MonkeyPatc
     module = "replay.tools.serve"
     monkeypatch.setattr(f"{module}.allow_open_files", lambda: None)
     monkeypatch.setattr(f"{module}.sys", SimpleNamespace(setswitchinterval=done.append))
-    monkeypatch.setattr(f"{module}.gc", SimpleNamespace(freeze=lambda: done.append("freeze")))
+    collector = SimpleNamespace(
+        set_threshold=lambda *counts: done.append(counts), freeze=lambda: done.append("freeze")
+    )
+    monkeypatch.setattr(f"{module}.gc", collector)
     args = make_parser().parse_args(["server", "--db", "sqlite:///never.db"])
     asyncio.run(serve(cast(Any, Stub), args))
-    assert done == [0.0002, "start", "freeze", "stop"]
+    assert done == [0.0002, "start", (700, 10, 100), "freeze", "stop"]
 
 
 def test_a_server_without_our_service_is_the_wrong_one() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pymysql
 import pytest
@@ -31,6 +32,7 @@ from replay.storage.database import (
     Unavailable,
     placeholders,
 )
+from replay.storage.group import MOST_ROWS
 from replay.storage.mysql import MySQL, _bound
 from tests.example_pb2 import Int, String
 from tests.servers import Server, fresh_database
@@ -432,6 +434,28 @@ def test_a_batch_of_many_rows_and_bytes(client: Client) -> None:
     assert client.log.commit(events, Move("c", 0, 1)) == [True] * len(events)
     query = "SELECT id, `key`, LENGTH(message) FROM replay_events ORDER BY id"
     assert rows(client, query) == [(e.id, str(e.key), len(e.raw or b"")) for e in events]
+
+
+def test_l10_a_large_commit_holds_up_nobody(client: Client) -> None:
+    """L10: no group waits for it, since its thread has a connection of its own."""
+    database, began, goes_on = client.log.database, threading.Event(), threading.Event()
+    write = database.write
+
+    def held(statements: Sequence[Statement], *inserts: Insert, **options: Any) -> list[int]:
+        if inserts and len(inserts[0].rows) > MOST_ROWS:
+            began.set()
+            assert goes_on.wait(60)
+        return write(statements, *inserts, **options)
+
+    events = created(client, *(f"r{n}" for n in range(MOST_ROWS + 1)))
+    with patch.object(database, "write", held), ThreadPoolExecutor(2) as pool:
+        large = pool.submit(client.log.commit, events)
+        assert began.wait(60)
+        try:
+            assert pool.submit(client.run_workflow, "n", "w", "small", None).result(60)
+        finally:
+            goes_on.set()
+        assert large.result(60) == [True] * len(events)
 
 
 VALUES = st.one_of(
