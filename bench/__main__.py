@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -48,10 +48,13 @@ MEASURES: dict[str, Measure] = {
     "values": values.values,
     "verify": histories.verified,
 }
-REMOTE: dict[str, Measure] = {"through-a-server": remote.through_a_server}
-GROWN: dict[str, Measure] = {"grown": grown.grown}
-LARGE: dict[str, Measure] = {"large": large.large}
-ATTACKS: dict[str, Measure] = {"attacks": attacks.attacks}
+#: Measures that an option of this name asks for, and no others.
+ALONE: dict[str, dict[str, Measure]] = {
+    "large": {"large": large.large},
+    "attacks": {"attacks": attacks.attacks},
+    "remote": {"through-a-server": remote.through_a_server},
+    "grown": {"grown": grown.grown},
+}
 FAILED = "failed"
 
 
@@ -64,7 +67,10 @@ def main() -> int:
         directory = stack.enter_context(scratch())
         for backend in backends(options.url, directory, stack):
             title = backend.title()
-            found = {name: measured(name, backend, sizes) for name in chosen(options)}
+            found = {
+                name: measured(name, measure, backend, sizes)
+                for name, measure in chosen(options).items()
+            }
             show(title, [row for rows in found.values() for row in rows])
             results[title] = found
         if options.peers:
@@ -129,12 +135,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(options: argparse.Namespace) -> Iterable[str]:
-    if options.large:
-        return LARGE
-    if options.attacks:
-        return ATTACKS
-    return REMOTE if options.remote else GROWN if options.grown else options.only
+def chosen(options: argparse.Namespace) -> dict[str, Measure]:
+    for option, measures in ALONE.items():
+        if getattr(options, option):
+            return measures
+    return {name: MEASURES[name] for name in options.only}
 
 
 def backends(urls: list[str], directory: Path, stack: ExitStack) -> Iterator[Backend]:
@@ -146,11 +151,11 @@ def backends(urls: list[str], directory: Path, stack: ExitStack) -> Iterator[Bac
     yield stack.enter_context(private_mariadb(directory))
 
 
-def measured(name: str, backend: Backend, sizes: Sizes) -> list[Row]:
+def measured(name: str, measure: Measure, backend: Backend, sizes: Sizes) -> list[Row]:
     """The rows of a measure. If it fails, its row says so, and the other measures still run."""
     progress(f"{backend.kind}: {name}")
     try:
-        return (MEASURES | REMOTE | GROWN | LARGE | ATTACKS)[name](backend, sizes)
+        return measure(backend, sizes)
     except Exception:
         traceback.print_exc()
         return [Row(name, FAILED, "", "see above")]

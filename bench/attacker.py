@@ -8,7 +8,7 @@ import asyncio
 import os
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import count
 from typing import Any
@@ -22,6 +22,8 @@ from replay.server.proto.replaypb_pb2 import RunRequest
 
 OWN = "mine"  # its namespace
 LOG = "/replay.log.v1.Log/"
+RUN = "/replaypb.Replay/RunWorkflow"
+LINKS = 10  # connections of an attack by many calls
 MIB = 2**20
 PART = 2_500  # events: a request may have 3,000 parts
 OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
@@ -68,6 +70,9 @@ class Attacker:
     def connect(self) -> Connection:
         return Connection(self.address, self.token)
 
+    def several(self) -> list[Connection]:
+        return [self.connect() for _ in range(LINKS)]
+
     async def in_session(self) -> Connection:
         connection = self.connect()
         await connection.open()
@@ -113,33 +118,33 @@ class Attacker:
         message = AnyMessage(type_url="type.googleapis.com/x.Y", value=bytes(MIB))
         for number in range(24):
             request = RunRequest(key=f"{OWN}/large/{number}/0", message=message)
-            await link.ask("/replaypb.Replay/RunWorkflow", request)
+            await link.ask(RUN, request)
         request_all = pb.ReadRequest(session=link.session, limit=1000)
         await self.again(8, lambda _: link.ask(f"{LOG}Read", request_all))
 
     async def calls(self, number: int) -> None:
         """Ordinary calls, as many at a time as a connection lets through."""
-        links = [self.connect() for _ in range(10)]
+        links = self.several()
 
         async def start(each: int) -> None:
             request = RunRequest(key=f"{OWN}/w/run-{next(NUMBERS)}/0")
-            await links[each % 10].ask("/replaypb.Replay/RunWorkflow", request)
+            await links[each % LINKS].ask(RUN, request)
 
         await self.again(number, start)
 
     async def polls(self, number: int) -> None:
         """Reads that wait for an event that does not come."""
-        links = [self.connect() for _ in range(10)]
+        links = self.several()
         end = (await links[0].open()).end + MIB
         wait = pb.ReadRequest(session=links[0].session, after=end, limit=10, wait_ms=30_000)
-        await self.again(number, lambda each: links[each % 10].ask(f"{LOG}Read", wait))
+        await self.again(number, lambda each: links[each % LINKS].ask(f"{LOG}Read", wait))
 
     async def watches(self, number: int) -> None:
         """Streams of the health service."""
-        links = [self.connect() for _ in range(10)]
+        links = self.several()
 
         async def watch(each: int) -> None:
-            async for _ in links[each % 10].stream("/grpc.health.v1.Health/Watch"):
+            async for _ in links[each % LINKS].stream("/grpc.health.v1.Health/Watch"):
                 pass
 
         await self.again(number, watch)
@@ -171,9 +176,9 @@ class Attacker:
 
     async def strangers(self, number: int) -> None:
         """Calls with a token that is not known."""
-        links = [Connection(self.address, "unknown") for _ in range(10)]
+        links = Attacker(self.address, "unknown").several()
         request = pb.LocateRequest(namespace=OWN)
-        await self.again(number, lambda each: links[each % 10].ask(f"{LOG}Locate", request))
+        await self.again(number, lambda each: links[each % LINKS].ask(f"{LOG}Locate", request))
 
     async def resets(self) -> None:
         """Calls that are reset as soon as they have begun, 50 at a time."""
@@ -245,7 +250,7 @@ def begun_and_reset(stream: int) -> bytes:
 
 
 #: The attacks by name, and what each does, for the table.
-ATTACKS: dict[str, tuple[str, Callable[[Attacker], Awaitable[None]]]] = {
+ATTACKS: dict[str, tuple[str, Callable[[Attacker], Coroutine[Any, Any, None]]]] = {
     "commits": ("commits of 5,000 events", lambda a: a.commits(1, 5_000)),
     "more-commits": ("the same in 8 sessions", lambda a: a.commits(8, 5_000)),
     "small-commits": ("commits of 100 events in 8 sessions", lambda a: a.commits(8, 100)),
@@ -266,4 +271,4 @@ ATTACKS: dict[str, tuple[str, Callable[[Attacker], Awaitable[None]]]] = {
 if __name__ == "__main__":
     os.nice(10)  # else it would take the CPU itself that a real one has on its own machine
     where, token, attack = sys.argv[1:]
-    asyncio.run(ATTACKS[attack][1](Attacker(where, token)))  # type: ignore[arg-type]
+    asyncio.run(ATTACKS[attack][1](Attacker(where, token)))

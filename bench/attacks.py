@@ -1,10 +1,8 @@
 """Attacks: how long a well-behaved client of a server waits while another does all that it may."""
 
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from bench.backends import Backend
 from bench.remote import server
 from bench.rows import Row, Sizes, at_most, percentile
 from bench.worker import ROOT
+from replay.server.access import new_token
 
 APART = 0.02  # seconds between the neighbour's calls
 BEGINS = 1.0  # seconds until an attack is under way
@@ -37,26 +36,22 @@ def under(attack: str, backend: Backend, seconds: float) -> tuple[list[float], i
     """How long the calls of the neighbour took, in seconds; the most memory, in bytes."""
     with tempfile.TemporaryDirectory() as place, backend.fresh() as url:
         tokens = Path(place) / "tokens.toml"
-        attacker, neighbour = token(tokens, "attacker", OWN), token(tokens, "us", work.NAMESPACE)
+        attacker = add_token(tokens, "attacker", OWN)
+        neighbour = add_token(tokens, "neighbour", work.NAMESPACE)
         with server(url, "--tokens", str(tokens)) as (address, process):
-            peak = Peak(process)
             with replay.connect(f"{address}?token={neighbour}", loops=False) as client:
                 starts(client, "warm-up", 0.5)
-                with attacking(address.removeprefix("grpc://"), attacker, attack), peak:
+                with attacking(address.removeprefix("grpc://"), attacker, attack):
                     delays = starts(client, "measured", seconds)
-    return delays, peak.bytes
+            return delays, most_memory(process)
 
 
-def token(file: Path, name: str, namespace: str) -> str:
+def add_token(file: Path, name: str, namespace: str) -> str:
     """A new token, which it adds to the file."""
-    command = [sys.executable, "-m", "replay", "token", name, "--namespaces", namespace]
-    done = subprocess.run(
-        [*command, "--access", "write"], check=True, stdout=subprocess.PIPE, text=True
-    )
-    shown, entry = done.stdout.split("Its entry in the file:\n")
+    token, entry = new_token(name, [namespace], "write")
     with file.open("a") as tokens:
-        tokens.write(f"{entry}\n")
-    return shown.split("\n")[1]
+        tokens.write(entry)
+    return token
 
 
 def starts(client: replay.Client, name: str, seconds: float) -> list[float]:
@@ -84,23 +79,7 @@ def attacking(address: str, token: str, attack: str) -> Iterator[None]:
             process.kill()
 
 
-class Peak:
-    """The most memory that a process has while the block is carried out."""
-
-    def __init__(self, process: int) -> None:
-        self.bytes = 0
-        self._file = Path(f"/proc/{process}/statm")
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def _look(self) -> None:
-        while not self._over.wait(0.02):
-            pages = int(self._file.read_text().split()[1])
-            self.bytes = max(self.bytes, pages * os.sysconf("SC_PAGE_SIZE"))
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
+def most_memory(process: int) -> int:
+    """The most memory that a process has had, in bytes, as the kernel counts it."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024

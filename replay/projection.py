@@ -61,7 +61,7 @@ _RUNS, _OPEN = 10_000, 100_000  # runs, and requests of theirs, that are kept in
 _ALIKE = 4  # runs from which on their rows are changed by one statement
 _SOME = 100  # runs whose requests one query reads
 _HEAD = 16 * 1024  # bytes of a failure that hold its kind and its text
-#: What most runs have open.  A set of its own takes 216 bytes, and the garbage collector's time.
+#: Most runs have nothing open.  A set for each takes 216 bytes, and the garbage collector's time.
 _NONE = cast("set[str]", frozenset())
 Run = tuple[str, str, str]
 
@@ -116,7 +116,7 @@ class State:
         return (self.iteration, NUMBER[self.status], ended)
 
     def opened(self, request: str, waits: bool) -> None:
-        """Note an open request: whether of a sleep or an await, or of an activity."""
+        """Note an open request: of a sleep or an await if it `waits`, else of an activity."""
         if waits:
             self.idle = self.idle or set()
             self.idle.add(request)

@@ -35,7 +35,7 @@ from ..storage.database import DatabaseError, Error, OutcomeUnknown, ReadOnly, U
 from ..storage.event import Event, EventType
 from ..storage.tail import BATCH, Alarm, Waiter
 from .access import Principal
-from .limits import Limit
+from .limits import AT_A_TIME, Limit
 from .wire import SessionLost, Stopping
 
 log = logging.getLogger("replay")
@@ -43,7 +43,6 @@ log = logging.getLogger("replay")
 T = TypeVar("T")
 
 _RETRY = 0.2  # seconds between two looks for a name that another process owns
-_COSTLY = 64 * 1024  # bytes from which on a call keeps the server busy
 _SHORT = 0.05  # seconds that a costly commit may take without a pause before the next
 _STALE = 5.0  # seconds without an answer after which a database counts as out of reach
 
@@ -516,7 +515,7 @@ class Host:
 
 def is_costly(bytes: int) -> bool:
     """Whether a call about so many bytes, or events of that size, keeps the server busy."""
-    return bytes > _COSTLY
+    return bytes > AT_A_TIME
 
 
 def visible(who: Principal, event: Event) -> bool:

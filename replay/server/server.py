@@ -203,8 +203,8 @@ class _Dispatcher:
         caller = partial(self._gate.caller, public=self._gate.is_public(path))
         if method.client_streaming:
 
-            def requests(_: object, context: Any, who: Principal) -> AsyncIterator[Message]:
-                return self._requests(kind, context, self._limits.work(who.name))
+            def requests(_: object, context: Any, work: Work) -> AsyncIterator[Message]:
+                return self._requests(kind, context, work)
 
             answers = self._streaming(caller, requests, function)
             return grpc.stream_stream_rpc_method_handler(answers)
@@ -245,7 +245,7 @@ class _Dispatcher:
     def _streaming(
         self,
         caller: Callable[[Any], Principal],
-        read: Callable[[Any, Any, Principal], Any],
+        read: Callable[[Any, Any, Work], Any],
         function: Callable[..., AsyncIterator[Message]],
     ) -> Any:
         async def handle(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -253,8 +253,9 @@ class _Dispatcher:
             try:
                 who = caller(context)
                 with self._limits.streams.hold(who.name, context.peer()):
-                    await self._limits.work(who.name).pass_by()
-                    answers = function(who, read(request, context, who))
+                    work = self._limits.work(who.name)
+                    await work.pass_by()
+                    answers = function(who, read(request, context, work))
                     request = None  # this frame lives as long as the stream
                     async with contextlib.aclosing(answers):  # type: ignore[type-var]
                         async for answer in answers:

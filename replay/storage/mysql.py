@@ -456,7 +456,7 @@ def _percent(sql: str) -> str:
 def _bound(cursor: Any, sql: str, parameters: Sequence[Any]) -> str:
     """As `cursor.mogrify`, but each value is quoted once: many rows have most of theirs in common.
 
-    The driver quotes all of them in one call.  What it makes of a value never has a zero byte.
+    The driver quotes all of them in one call.  A quoted value never has a zero byte.
     """
     if len(parameters) < _MANY:
         return str(cursor.mogrify(_percent(sql), parameters or None))

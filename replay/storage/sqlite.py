@@ -97,7 +97,7 @@ class Sqlite(Database):
         with self._translated():
             self._connection = self._connect(path)
             try:
-                self._use_wal()
+                self._when_free("PRAGMA journal_mode=WAL")
                 self._connection.execute(f"PRAGMA synchronous={synchronous}")
                 self._require_write()
                 if path != ":memory:":
@@ -129,11 +129,6 @@ class Sqlite(Database):
         alone = not writable and not os.path.exists(f"{self._path}-wal")
         options = "mode=ro&immutable=1" if alone else "mode=ro"
         return self._connect(f"file:{quote(self._path)}?{options}", uri=True)
-
-    def _use_wal(self) -> None:
-        # While another process does this, SQLite says that the file is locked, without waiting for
-        # its timeout.
-        self._when_free("PRAGMA journal_mode=WAL")
 
     def _when_free(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
         """Execute a statement as soon as other processes have ended what keeps it from that.

@@ -214,6 +214,23 @@ def calling(server: Serving, token: str = "") -> Iterator[Caller]:
         caller.hold.cancel()
 
 
+def begin_commit(caller: Caller, namespace: str, name: str, count: int) -> Any:
+    """Begin a commit of so many events.  Return its call."""
+    events = [pb.Event(type=1, key=f"{namespace}/w/{name}{n}/0") for n in range(count)]
+    request = pb.CommitRequest(session=caller.session, events=events)
+    stub, metadata = caller.stubs.method("Commit"), caller.stubs.metadata
+    return stub(iter([request]), metadata=metadata, timeout=LIMIT)
+
+
+def begin_runs(caller: Caller, count: int) -> list[Any]:
+    """Begin to start so many runs in namespace a.  Return the calls."""
+    stub, metadata = caller.stubs.method("RunWorkflow"), caller.stubs.metadata
+    return [
+        stub.future(RunRequest(key=f"a/w/{n}/0"), metadata=metadata, timeout=LIMIT)
+        for n in range(count)
+    ]
+
+
 def tables(server: Serving) -> dict[str, list[tuple[Any, ...]]]:
     """All that is stored, but for where the server receives news (L12)."""
     database = server.database()
@@ -1394,11 +1411,7 @@ def test_g5_a_client_has_a_quarter_of_the_calls_and_streams_have_none(sqlite: st
         log = server.host().log
         log.commit([log.event(EventType.RUN_CREATED, Key("a", "w", "r"))])
         streams = [to_nowhere(a) for _ in range(2)]
-        stub, metadata = a.stubs.method("RunWorkflow"), a.stubs.metadata
-        calls = [
-            stub.future(RunRequest(key=f"a/w/{n}/0"), metadata=metadata, timeout=LIMIT)
-            for n in range(2)
-        ]
+        calls = begin_runs(a, 2)
         release.wait_for(2)
         answer = a.ask("RunWorkflow", RunRequest(key="a/w/2/0"))
         assert answer.status == (EXHAUSTED, "calls in flight: this client may have 2 at a time", ())
@@ -1429,11 +1442,7 @@ def test_g5_the_calls_of_a_client_are_carried_out_so_many_at_a_time(
         calling(server, "b") as b,
         held_up(server, "append") as release,
     ):
-        stub, metadata = a.stubs.method("RunWorkflow"), a.stubs.metadata
-        calls = [
-            stub.future(RunRequest(key=f"a/w/{n}/0"), metadata=metadata, timeout=LIMIT)
-            for n in range(3)
-        ]
+        calls = begin_runs(a, 3)
         release.wait_for(2)
         assert one_waits(server, release)
         assert b.ask("Locate", pb.LocateRequest(namespace="b")).code is OK
@@ -1448,14 +1457,7 @@ def test_g5_the_small_commits_of_a_client_count_by_their_bytes(sqlite: str) -> N
         calling(server, "a") as a,
         held_up(server, "commit") as release,
     ):
-
-        def commit(name: str) -> Any:
-            events = [pb.Event(type=1, key=f"a/w/{name}{n}/0") for n in range(110)]
-            request = pb.CommitRequest(session=a.session, events=events)
-            stub, metadata = a.stubs.method("Commit"), a.stubs.metadata
-            return stub(iter([request]), metadata=metadata, timeout=LIMIT)
-
-        replies = [commit(name) for name in "xyz"]
+        replies = [begin_commit(a, "a", name, 110) for name in "xyz"]
         release.wait_for(2)
         assert one_waits(server, release)
         release.set()
@@ -1478,7 +1480,7 @@ def test_g5_strangers_are_answered_one_after_the_other(
 
 
 def at_work(scenario: Callable[[Work, Callable[[str, int], asyncio.Task[None]]], Any]) -> list[str]:
-    """What became of calls that begin in a scenario, and end when it cancels them."""
+    """Return the order in which calls of a scenario begin and, when it cancels them, end."""
     told: list[str] = []
 
     async def run() -> None:
@@ -1791,22 +1793,15 @@ def test_g5_a_clients_costly_commits_are_carried_out_one_at_a_time(sqlite: str, 
         calling(server, "b") as b,
         held_up(server, "commit") as release,
     ):
-
-        def commit(caller: Caller, namespace: str, name: str) -> Any:
-            events = [pb.Event(type=1, key=f"{namespace}/w/{name}{n}/0") for n in range(300)]
-            request = pb.CommitRequest(session=caller.session, events=events)
-            stub, metadata = caller.stubs.method("Commit"), caller.stubs.metadata
-            return stub(iter([request]), metadata=metadata, timeout=LIMIT)
-
-        first = commit(a, "a", "x")
+        first = begin_commit(a, "a", "x", 300)
         release.wait_for(1)
         if gone:
             first.cancel()
             while calls_in_flight(server) > 3:  # those that hold the sessions
                 assert not first.is_active()
-        second = commit(again, "a", "y")
+        second = begin_commit(again, "a", "y", 300)
         assert again.ask("Locate", pb.LocateRequest(namespace="a")).code is OK
-        third = commit(b, "b", "z")
+        third = begin_commit(b, "b", "z", 300)
         release.wait_for(1)
         assert b.ask("Locate", pb.LocateRequest(namespace="b")).code is OK
         assert not release.came()
