@@ -312,7 +312,6 @@ class Run:
         "added",
         "added_bytes",
         "cancelled",
-        "context",
         "created",
         "evicted",
         "given",
@@ -323,6 +322,7 @@ class Run:
         "now",
         "returns",
         "takes",
+        "used",
     )
 
     def __init__(
@@ -342,13 +342,14 @@ class Run:
         #: all that came since its function received something.
         self.held = created.size
         self.kept = 0  # those that the consumer has counted
+        self.used = self.now  # when the consumer has last given it something
         self.evicted = False
         self.takes, self.returns = signature
-        self.context = RunContext(self)
         self._function = function
         self._history = history
         self._make = make
-        self._asked: dict[tuple[EventType, str], int] = {}
+        #: How often each was asked for: a target with its prefix, or a slash and an output.
+        self._asked: dict[str, int] = {}
         #: Responses that the function has not received.
         self._responses: dict[tuple[str, str], _Given] = {}
         #: The kinds of responses to open requests, and responses that no request is made for yet.
@@ -457,7 +458,8 @@ class Run:
     def _run(self, message: Any) -> None:
         result, end = None, None
         try:
-            result = self._function(self.context, message)
+            # Nothing but the function holds the context, so an ended run is no cycle and is freed.
+            result = self._function(RunContext(self), message)
         except (Restarted, Evicted):
             pass
         except (Failed, ActivityFailed, Cancelled) as error:
@@ -602,7 +604,8 @@ class Run:
         raise Evicted from self._failure
 
     def _next(self, type: EventType, target: str, prefix: str) -> Key:
-        use = type, target + prefix
+        # No name that a run may use has a slash.
+        use = target + prefix if type is EventType.ACTIVITY_REQUEST else f"/{target}"
         count = self._asked.get(use, 0)
         self._asked[use] = count + 1
         return Key(*self.key, target, f"{prefix}{count}")

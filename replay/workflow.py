@@ -105,8 +105,8 @@ class WorkflowConsumer(Consumer):
         self._shard = shard
         self._await_timeout = await_timeout
         self._max_cached = max_cached
-        # Runs in memory, with the time of their last use; the least recently used one is first.
-        self._runs: OrderedDict[RunKey, tuple[Run, datetime]] = OrderedDict()
+        #: Runs in memory; the least recently used one is first.
+        self._runs: OrderedDict[RunKey, Run] = OrderedDict()
         self._held = 0  # the bytes that they keep
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
         self._parked_runs: set[RunKey] = set()
@@ -133,7 +133,7 @@ class WorkflowConsumer(Consumer):
 
     def forget(self) -> None:
         """As in `Consumer`."""
-        for run, _ in self._runs.values():
+        for run in self._runs.values():
             run.evict()
         self._runs.clear()
         self._held = 0
@@ -166,7 +166,7 @@ class WorkflowConsumer(Consumer):
             if key in self._parked_runs:
                 continue  # the next attempt finds the event in the history
             try:
-                run = self._runs[key][0] if key in self._runs else self._load(key, event, history)
+                run = self._runs.get(key) or self._load(key, event, history)
                 if run is not None:
                     self._advance(run, event)
                     self._collect(run, batch)
@@ -366,16 +366,16 @@ class WorkflowConsumer(Consumer):
             self._keep(run)
 
     def _keep(self, run: Run) -> None:
-        self._runs[run.key] = (run, self._now)
+        run.used = self._now
+        self._runs[run.key] = run
         self._runs.move_to_end(run.key)
         self._held += run.held - run.kept
         run.kept = run.held
 
     def _remove(self, key: RunKey) -> Run | None:
-        if (found := self._runs.pop(key, None)) is None:
-            return None
-        self._held -= found[0].kept
-        return found[0]
+        if (run := self._runs.pop(key, None)) is not None:
+            self._held -= run.kept
+        return run
 
     def _end(self, key: RunKey) -> None:
         self._ended[key] = None
@@ -399,8 +399,8 @@ class WorkflowConsumer(Consumer):
 
     def _eviction_due(self) -> datetime | None:
         """When the run that has waited longest is evicted."""
-        for _, used in self._runs.values():
-            return later(used, self._await_timeout)
+        for run in self._runs.values():
+            return later(run.used, self._await_timeout)
         return None
 
     def _evict_idle(self) -> None:

@@ -481,7 +481,7 @@ def test_r10_waiting_runs_are_bounded_in_bytes(url: str, monkeypatch: pytest.Mon
         workflow: WorkflowConsumer = work(client, waiting)
         drain(workflow, *loops(client))
         assert [key[2] for key in workflow._runs] == ["r4", "r5"]
-        assert workflow._held == sum(run.kept for run, _ in workflow._runs.values())
+        assert workflow._held == sum(run.kept for run in workflow._runs.values())
         for n in range(6):
             client.signal_run(NS, W, f"r{n}", 1, Int(value=7), "x")
         drain(workflow, *loops(client))
