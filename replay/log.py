@@ -168,6 +168,10 @@ class Move:
     #: Not stored: a server measures them.
     attempts: Attempts = field(default_factory=Attempts)
 
+    def only_passes(self) -> bool:
+        """Whether it stores nothing but that a consumer has passed a thousand events (L5)."""
+        return self.new - self.old >= BATCH and not (self.parked or self.unparked or self.also)
+
 
 _CONVERT = "for this table: convert replay_events to the collation utf8mb4_bin"
 _COLUMNS = "`key`, namespace, workflow, run, iteration, type, timestamp, message"
@@ -417,6 +421,7 @@ class Log:
             insert = Insert("replay_events", _COLUMNS, fresh) if fresh else None
             steps = [step for row in fresh for step in move.steps.get(row[0], ())] if move else []
             member = Member([*moved, *steps], insert, size, publish, known)
+            member.patient = not fresh and move is not None and move.only_passes()
             # A step may wait for a lock (V5).  On a server, a consumer's commits stay on its own
             # connection, where its lock is, and the server groups them itself.  It carries out a
             # large commit beside others, which would wait for their group here.

@@ -2,6 +2,7 @@
 
 Role: while one thread commits, those that come next gather.  Then one of them, the *leader*,
 commits for all of them.  A sync to disk, a round trip and a lookup are paid once for each group.
+The cursor of an idle consumer is in no hurry: it waits a moment for others to go with.
 
 Invariants:
 
@@ -38,7 +39,7 @@ from .database import (
 )
 from .tail import BYTES, Alarm
 
-_PATIENCE = 0.05  # seconds that a thread waits for an alarm before it queues for the lock
+_PATIENCE = 0.05  # seconds that a thread waits for a leader before it queues for the lock
 _MOMENT = 0.0003  # seconds that a leader waits at most for others
 _HURRY = 0.1  # seconds in which no leader waits, after one that has waited too long
 MOST_ROWS = 2000  # statements and rows of a group: others wait for the transaction
@@ -56,11 +57,12 @@ class Member:
     """One transaction: statements, and rows for one table, which have `size` bytes.
 
     With `look` it is stored only if the row does not exist.  `publish` is called with the new ids,
-    as `Database.write` returns them, before any member of the group has its answer.
+    as `Database.write` returns them, before any member of the group has its answer.  One that is
+    `patient` waits a moment for a transaction that it can go with.
     """
 
     __slots__ = (
-        *("alarm", "alone", "answer", "look", "publish"),
+        *("alarm", "alone", "answer", "look", "patient", "publish"),
         *("rows", "sent", "size", "statements", "table"),
     )
 
@@ -81,6 +83,7 @@ class Member:
         self.alarm = Alarm()
         self.sent = False  # whether it may have been stored
         self.alone = False  # whether its own thread is to commit it
+        self.patient = False
         self.answer: bool | OutcomeUnknown | None = None  # whether it was stored
 
     def count(self) -> int:
@@ -98,6 +101,8 @@ class Group:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: deque[Member] = deque()
+        self._patient: deque[Member] = deque()  # they wait too, and nobody has them lead
+        self._led = 0  # the thread that was the last to lead
         self._lead = threading.Lock()
         self._inside = Inside()
         self._hurry_until = 0.0
@@ -115,13 +120,18 @@ class Group:
         with entered(self._inside.lock):
             try:
                 if not member.alone:
-                    self._waiting.append(member)
+                    self._join(member)
                 while not member.ended():
                     self._wait_or_lead(member)
             except BaseException:
                 self._leave(member)
                 raise
             return self._answer(member)
+
+    def _join(self, member: Member) -> None:
+        """Have a member wait.  There is nothing to go with if no other thread commits."""
+        member.patient &= self._led not in (0, threading.get_ident())
+        (self._patient if member.patient else self._waiting).append(member)
 
     def _answer(self, member: Member) -> bool:
         if member.alone:
@@ -131,7 +141,7 @@ class Group:
         return bool(member.answer)
 
     def _wait_or_lead(self, member: Member) -> None:
-        if self._lead.locked() and member.alarm.wait(_PATIENCE):
+        if (member.patient or self._lead.locked()) and member.alarm.wait(_PATIENCE):
             return
         try:
             with self._lead:
@@ -165,28 +175,31 @@ class Group:
 
     def _leave(self, member: Member) -> None:
         """Forget a member whose thread goes away; it may have been told to lead."""
-        with contextlib.suppress(ValueError):  # a leader has taken it
-            self._waiting.remove(member)
+        self._take(member)
         self._ring_next()
+
+    def _take(self, member: Member) -> None:
+        """Have a member wait no longer; a leader may have taken it already."""
+        with contextlib.suppress(ValueError):
+            (self._patient if member.patient else self._waiting).remove(member)
 
     def _gather(self, leader: Member) -> list[Member]:
         """Take the members of a group: the leader, and what fits into the same transaction.
 
         Of two that look for the same row, the second comes later, and finds what the first stored.
         """
-        with contextlib.suppress(ValueError):  # an interrupted leader has taken it
-            self._waiting.remove(leader)
+        self._take(leader)
         group, looks = [leader], {leader.look}
         size, count = leader.size, leader.count()
-        while self._waiting:
-            member = self._waiting.popleft()
+        while waiting := self._waiting or self._patient:
+            member = waiting.popleft()
             size, count = size + member.size, count + member.count()
             # Ctrl-C may come to a caller, and must not reach the consumers (their commits have
             # statements).
             foreign = bool(member.statements) and not leader.statements
             twice = member.look is not None and member.look in looks
             if size > BYTES or count > MOST_ROWS or twice or foreign:
-                self._waiting.appendleft(member)
+                waiting.appendleft(member)
                 break
             group.append(member)
             looks.add(member.look)
@@ -194,6 +207,7 @@ class Group:
 
     def _commit(self, group: Sequence[Member]) -> None:
         """Commit a group.  If it fails, leave its members to their threads."""
+        self._led = threading.get_ident()
         self._callers = sum(member.look is not None for member in group)
         try:
             self._store(group)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 from unittest.mock import patch
@@ -92,7 +93,11 @@ class Gathering:
         self._fails = fails
         self._held, self._go, self._came, self._rests = Bell(), Bell(), Bell(), Bell()
         self._write = client.log.database._write
-        client.log.group._waiting = Waiting(self._came.ring, self._rests.ring)
+        client.log.group._waiting = self.waiting()
+
+    def waiting(self) -> Waiting:
+        """A queue of the group of which this notes who comes and rests."""
+        return Waiting(self._came.ring, self._rests.ring)
 
     def _noted(self, statements: Sequence[Statement], inserts: Sequence[Insert]) -> list[int]:
         place = {"replay_events": 3, "replay_signals": 2}
@@ -109,11 +114,14 @@ class Gathering:
             raise self._fails
         return ids
 
+    def watch(self) -> None:
+        """Begin with it."""
+        self._client.log.database._write = self._noted  # type: ignore[method-assign]
+
     @contextmanager
     def during(self, first: Call) -> Iterator[None]:
         """Hold the first transaction in another thread while the block starts others."""
-        database = self._client.log.database
-        database._write = self._noted  # type: ignore[method-assign]
+        self.watch()
         leader = aside(first)
         self._held.wait()
         self._came.wait()
@@ -310,6 +318,57 @@ def test_a_group_is_bounded_in_bytes(client: Client) -> None:
     assert gathering.transactions == ["x", "abc", "d"]
 
 
+def passing(client: Client, name: str) -> Call:
+    """What stores that a consumer has passed a thousand events, and nothing else."""
+    assert client.log.claim(name, 0) == 0
+    return lambda: client.log.commit([], Move(name, 0, 1000))
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Client]:
+    """A client whose consumers share transactions, and of which another thread has committed."""
+    with stepped(f"sqlite:///{tmp_path}/log.db") as made, ThreadPoolExecutor(1) as other:
+        assert other.submit(start(made, "x")).result(LIMIT) is True
+        yield made
+
+
+def test_a_cursor_alone_goes_with_the_next_commit_of_a_consumer(patient: Client) -> None:
+    """L10, P21: to sync it to disk by itself would cost as much as many events."""
+    assert patient.log.claim("busy", 0) == 0
+    gathering = Gathering(patient)
+    patient.log.group._patient = gathering.waiting()
+    gathering.release()
+    with patch.object(replay.storage.group, "_PATIENCE", LIMIT):
+        idle = [gathering.come(passing(patient, name)) for name in ("one", "two")]
+        gathering.watch()
+        assert start(patient, "a")() is True  # it commits for no consumer
+        assert not any(each.done() for each in idle)
+        assert commit(patient, "b", Move("busy", 0, 1))() == [True]
+    assert [answer(each) for each in idle] == [[], []]
+    assert gathering.transactions == ["a", "b"]
+    assert [cursor(patient, name)[0] for name in ("one", "two", "busy")] == [1000, 1000, 1]
+
+
+def test_a_cursor_alone_waits_only_a_moment(patient: Client) -> None:
+    """L10, L5: if no commit comes, it is stored by itself."""
+    gathering = Gathering(patient)
+    gathering.release()
+    passes = passing(patient, "idle")
+    gathering.watch()
+    with patch.object(replay.storage.group, "_PATIENCE", 0):
+        assert passes() == []
+    assert gathering.transactions == [""]
+    assert cursor(patient, "idle")[0] == 1000
+
+
+def test_a_cursor_alone_does_not_wait_for_its_own_thread(patient: Client) -> None:
+    """L10: where one thread commits everything, nobody would come."""
+    assert start(patient, "a")() is True
+    patient.log.group._patient = Waiting(lambda: pytest.fail("it waits"))
+    assert passing(patient, "idle")() == []
+    assert cursor(patient, "idle")[0] == 1000
+
+
 # PyMySQL leaves a socket to the garbage collector if it is interrupted where it opens one.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")
 def test_ctrl_c_in_the_leader_strands_nobody(client: Client) -> None:
@@ -332,6 +391,20 @@ def test_ctrl_c_in_the_leader_strands_nobody(client: Client) -> None:
     runs = [event.key.run for event in client.stream(to_head=True)]
     assert len(runs) == len(set(runs))
     assert told <= set(runs)
+
+
+def test_ctrl_c_in_one_that_is_patient_strands_nobody(patient: Client) -> None:
+    """L10, P1: wherever it comes, the next one to commit is not held up, and commits."""
+    interrupted, number, other = True, 0, patient.log.group._led
+    with patch.object(replay.storage.group, "_PATIENCE", 0.001):
+        while interrupted:
+            number += 1
+            patient.log.group._led = other
+            passes = passing(patient, f"c{number}")
+            with in_time():
+                interrupted = Interrupt(number).during(passes)
+            assert not patient.log.group._patient
+            assert answer(aside(start(patient, f"x{number}"))) is True
 
 
 def test_ctrl_c_in_a_follower_strands_nobody(client: Client) -> None:
