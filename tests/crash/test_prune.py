@@ -4,6 +4,7 @@ import signal
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -23,8 +24,8 @@ TABLES = ("replay_events", "replay_sleeps", "replay_signal_awaits", "replay_sign
 
 def prune(client: Client, forget: bool) -> None:
     """In transactions as small as they get."""
-    replay.retention._CHUNK = 1
-    client.prune(NOW, forget=forget)
+    with patch.object(replay.retention, "_CHUNK", 1):
+        client.prune(NOW, forget=forget)
 
 
 def victim(url: str, at: int, how: str, forget: bool, answer: Connection) -> None:
