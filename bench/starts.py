@@ -21,10 +21,9 @@ HOW = {1: "by one thread", THREADS: f"by {THREADS} threads", AT_ONCE: "in one ca
 def starts(backend: Backend, sizes: Sizes) -> list[Row]:
     """Starts and signals a second, while no consumer runs."""
     rows = []
-    sqlite = backend.kind == "sqlite"
     for threads, how in HOW.items():
         rate = repeated(backend, sizes, partial(started, count=sizes.starts, threads=threads))
-        wanted = (10_000 if sqlite else 5_000) if threads != 1 else 0
+        wanted = backend.goal(6_000, 5_000, 10_000) if threads != 1 else 0
         rows.append(at_least(f"runs started {how}", rate, wanted, "/s", ",.0f"))
     rate = repeated(backend, sizes, partial(signalled, count=sizes.starts))
     rows.append(at_least(f"signals sent {HOW[THREADS]}", rate, 0, "/s", ",.0f"))
@@ -88,7 +87,7 @@ def in_threads(threads: int, count: int, call: Callable[[int], None]) -> float:
 def while_running(backend: Backend, sizes: Sizes) -> list[Row]:
     """Steps a second of runs that are started while the consumers run, from the first start on."""
     rows = []
-    wanted = 12_000 if backend.kind == "sqlite" else 7_000
+    wanted = backend.goal(8_000, 7_000, 12_000)
     for threads, how in HOW.items():
         rate = repeated(backend, sizes, partial(started_and_run, sizes=sizes, threads=threads))
         what = f"{sizes.runs:,} runs of {sizes.steps_per_run} steps, started {how} while they run"
@@ -114,7 +113,7 @@ def started_and_run(url: str, sizes: Sizes, threads: int) -> float:
 def asleep(backend: Backend, sizes: Sizes) -> list[Row]:
     """The time until many runs are started and sleep."""
     rows = []
-    wanted = 2 if backend.kind == "sqlite" else 4
+    wanted = backend.goal(2, 4)
     for threads, how in HOW.items():
         rate = repeated(backend, sizes, partial(fallen_asleep, runs=sizes.asleep, threads=threads))
         what = f"{sizes.asleep:,} runs, started {how}, until all sleep"

@@ -35,7 +35,7 @@ def signal(backend: Backend, sizes: Sizes) -> list[Row]:
         at_most(
             "from signal_run until the run goes on, p50",
             median_ms(delays),
-            0.9 if backend.kind == "sqlite" else 2.5,
+            backend.goal(0.9, 2.5),
             "ms",
         )
     ]
