@@ -215,8 +215,6 @@ class Pace:
 class Unread(Event):
     """An event whose message is still in the log: see `Log.load`."""
 
-    __slots__ = ()
-
 
 class Log:
     """The log of one database, as one process sees it.  Safe to use from any thread."""

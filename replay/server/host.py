@@ -128,11 +128,13 @@ class _LoopAlarm(Alarm):
 class Added(Event):
     """An event that a session added.  Its client knows the event from the reply to the commit."""
 
-    __slots__ = ("session",)
+    session: str = ""
 
-    def __init__(self, event: Event, session: Session) -> None:
-        super().__init__(0, event.type, event.key, event.timestamp, event.raw, event.text)
-        self.session = session.id
+    @classmethod
+    def by(cls, session: str, event: Event) -> Added:
+        """Make one of an event that is to be stored."""
+        key, moment = event.key, event.timestamp
+        return cls(0, event.type, key, moment, event.raw, event.text, session=session)
 
 
 @dataclass(eq=False)

@@ -560,7 +560,7 @@ class LogService:
         session.who.require(namespace, write=True)
         if self._hosts.of(namespace) is not session.host:
             raise BadRequest(f"namespace {namespace!r} is in another log than this session")
-        return Added(added, session)
+        return Added.by(session.id, added)
 
     async def Claim(self, who: Principal, request: log_pb2.ClaimRequest) -> log_pb2.ClaimReply:
         """Become the owner of a consumer's name (L7)."""

@@ -160,29 +160,28 @@ class Seal(Protocol):
         """Return the bytes that the codec was given.  Raises `MessageError`."""
 
 
-class Event:
-    """Something that happened.  `id` is 0 until the event is stored."""
+class Event(msgspec.Struct, eq=False, gc=False):
+    """Something that happened.  `id` is 0 until the event is stored.
 
-    __slots__ = ("id", "key", "raw", "seal", "size", "text", "timestamp", "type")
+    It takes part in no cycle, so the garbage collector does not track it.  In each full collection
+    it would look at all that the tail holds.
+    """
 
-    def __init__(
-        self,
-        id: int,
-        type: EventType,
-        key: Key,
-        timestamp: datetime,
-        raw: bytes | None,
-        text: str = "",
-    ) -> None:
-        self.id = id
-        self.type = type
-        self.key = key
-        self.timestamp = timestamp
-        self.raw = raw
-        self.seal: Seal | None = None
-        self.text = text or str(key)  # the key, as it is stored
-        #: The bytes that it counts for: its message, 4 for a character of its key, and 600.
-        self.size = (len(raw) if raw else 0) + 4 * len(self.text) + 600
+    id: int
+    type: EventType
+    key: Key
+    timestamp: datetime
+    raw: bytes | None
+    #: The key, as it is stored.
+    text: str = ""
+    seal: Seal | None = None
+    #: The bytes that it counts for: its message, 4 for a character of its key, and 600.
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            self.text = str(self.key)
+        self.size = (len(self.raw) if self.raw else 0) + 4 * len(self.text) + 600
 
     @property
     def message(self) -> Any:

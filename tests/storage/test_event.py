@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 
 from replay import Client, Event, EventType, Key, register_activity, register_workflow
 from replay.client import consume
+from replay.log import Unread
+from replay.server.host import Added
 from replay.storage.event import (
+    UNKNOWN,
     InvalidName,
     MessageError,
     MessageTooLarge,
@@ -407,3 +411,18 @@ def test_a_message_is_decoded_anew_each_time(client: Client) -> None:
     (event,) = client.stream(to_head=True)
     event.message.value = 2
     assert event.message == Int(value=1)
+
+
+@pytest.mark.parametrize("kind", [Event, Unread, Added])
+def test_events_are_told_apart_and_cost_the_garbage_collector_nothing(kind: type[Event]) -> None:
+    """L5: a full collection would look at each of the 25,000 events that a process keeps."""
+    key = Key("n", "w", "r")
+    one, other = (kind(7, EventType.RUN_CREATED, key, UNKNOWN, b"x") for _ in range(2))
+    assert not gc.is_tracked(one)
+    assert (one.text, one.size, repr(one)) == (
+        "n/w/r/0",
+        1 + 4 * 7 + 600,
+        "<Event 7 RUN_CREATED n/w/r/0>",
+    )
+    assert one != other
+    assert len({one, other}) == 2
