@@ -331,9 +331,7 @@ class Log:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
         ends = type is EventType.RUN_COMPLETED
         raw = None if ends else self.pack(key.namespace, message, text, text)
-        event = Event(0, type, key, UNKNOWN, raw, text)
-        event.seal = self.sealer
-        return event
+        return Event(0, type, key, UNKNOWN, raw, text, self.sealer)
 
     def pack(self, namespace: str, value: Any, what: str, key: str) -> bytes | None:
         """Encode the message of an event or signal; the codec gets `key`.

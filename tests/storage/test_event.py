@@ -415,7 +415,7 @@ def test_a_message_is_decoded_anew_each_time(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", [Event, Unread, Added])
 def test_events_are_told_apart_and_cost_the_garbage_collector_nothing(kind: type[Event]) -> None:
-    """L5: a full collection would look at each of the 25,000 events that a process keeps."""
+    """L5: a full collection would look at each of the 50,000 events that a process may keep."""
     key = Key("n", "w", "r")
     one, other = (kind(7, EventType.RUN_CREATED, key, UNKNOWN, b"x") for _ in range(2))
     assert not gc.is_tracked(one)

@@ -115,7 +115,7 @@ class Gathering:
         return ids
 
     def watch(self) -> None:
-        """Begin with it."""
+        """Note the transactions from now on."""
         self._client.log.database._write = self._noted  # type: ignore[method-assign]
 
     @contextmanager
@@ -319,7 +319,7 @@ def test_a_group_is_bounded_in_bytes(client: Client) -> None:
 
 
 def passing(client: Client, name: str) -> Call:
-    """What stores that a consumer has passed a thousand events, and nothing else."""
+    """Return a call that moves a cursor past a thousand events, and adds nothing."""
     assert client.log.claim(name, 0) == 0
     return lambda: client.log.commit([], Move(name, 0, 1000))
 
