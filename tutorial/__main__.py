@@ -97,7 +97,8 @@ def crash(url: str, at: int) -> None:
     def watch() -> None:
         for event in client.stream(after=newest):
             if event.id >= at:
-                print(f"Killed at event {event.id}. Run it again without --crash.", flush=True)
+                # The lesson may be in the middle of a line.
+                print(f"\nKilled at event {event.id}. Run it again without --crash.", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
