@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import greenlet
 import pytest
 
 from replay.tools.audit import audited
@@ -30,7 +29,6 @@ from tests.servers import (
     started,
 )
 from tests.serving import serving
-from tests.tracing import keep_main_greenlets
 
 
 class Behind(NamedTuple):
@@ -43,8 +41,6 @@ _OFTEN = ("tests/crash/", "tests/project/", "tests/simulation/", "tests/server/t
 SERVERS = pytest.StashKey[list[tuple[str, str]]]()  # the id that tests bear, and the URL
 MAKERS = pytest.StashKey[dict[str, Callable[[], Server]]]()
 STARTED = pytest.StashKey[contextlib.ExitStack]()
-GREENLETS = pytest.StashKey[list[greenlet.greenlet]]()
-LATER = pytest.StashKey[list[greenlet.greenlet]]()  # as above, after all tests are collected
 LEFT = pytest.StashKey[Counter[str]]()  # files of slow tests that were left out, and how many
 
 
@@ -52,7 +48,6 @@ LEFT = pytest.StashKey[Counter[str]]()  # files of slow tests that were left out
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Have the servers running before tests are collected and workers are started."""
     config = session.config
-    config.stash[GREENLETS] = keep_main_greenlets()
     # A script's background job ignores SIGINT, and so would all that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -90,12 +85,10 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             item.add_marker("no_cover")
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_collection_finish() -> None:
     """Leave what was collected out of each later look for garbage: it is a million objects."""
     gc.collect()
     gc.freeze()
-    # In a new list: greenlet removes one to which, as far as the collector knows, nothing refers.
-    session.config.stash[LATER] = keep_main_greenlets()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -207,7 +207,6 @@ def test_q2_follow_shows_a_run_to_its_end(filled: str) -> None:
     assert [each["id"] for each in seen[1:]] == sorted({each["id"] for each in seen[1:]})
 
 
-@pytest.mark.no_cover  # with it, Python 3.11 sometimes never ends: see tests/tracing.py
 def test_q2_ctrl_c_ends_a_tail(filled: str) -> None:
     """Q2: with the usual code, and without a traceback."""
     with started(filled, "tail", "--after", "0") as process:
