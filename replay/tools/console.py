@@ -275,8 +275,11 @@ def plain_json(text: str) -> str:
 def _escaped(character: str) -> str:
     if character.isprintable():
         return character
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[n] << 8 | units[n + 1]:04x}" for n in range(0, len(units), 2))
+    # Without a codec: its import at the first such character could be where Ctrl-C comes.
+    if (code := ord(character)) < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def fields(record: Any, **others: Any) -> dict[str, Any]:
