@@ -73,7 +73,7 @@ from .storage.event import (
 from .storage.group import MOST_ROWS, Group, Look, Member
 from .storage.news import News
 from .storage.tail import BATCH, BYTES, Tail, fitting
-from .storage.values import ANY
+from .storage.values import ANY, Carrier, Checked
 
 
 class LostOwnership(Error):
@@ -236,6 +236,7 @@ class Log:
         self._polling = threading.RLock()
         self._losses = 0
         self._pace = Pace()
+        self._carrier = Carrier()
         self._renew_at = database.monotonic()
 
     def _end(self) -> int:
@@ -331,14 +332,17 @@ class Log:
             raise InvalidName(f"the key {text[:100]}… has {len(text)} characters, at most 512 fit")
         ends = type is EventType.RUN_COMPLETED
         raw = None if ends else self.pack(key.namespace, message, text, text)
-        return Event(0, type, key, UNKNOWN, raw, text, self.sealer)
+        event = Event(0, type, key, UNKNOWN, raw, text, self.sealer)
+        if isinstance(message, Checked) and self.sealer is None:
+            self._carrier.load(event, message)
+        return event
 
     def pack(self, namespace: str, value: Any, what: str, key: str) -> bytes | None:
         """Encode the message of an event or signal; the codec gets `key`.
 
         Raises `MessageError` (N3, J3).
         """
-        message = value if isinstance(value, Message) else ANY.encode(value, what)
+        message = value if isinstance(value, Message) else ANY.message(value, what)
         if message is None:
             self.check_none(namespace, what)
         if self.sealer is not None:

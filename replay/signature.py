@@ -22,7 +22,7 @@ from .server.proto.replaypb_pb2 import SleepDone
 from .signal import Run, check_signal, named
 from .storage.database import Error
 from .storage.event import Key, check_name, check_run, check_target, read
-from .storage.values import ANY, BadAnnotation, Kind
+from .storage.values import ANY, BadAnnotation, Checked, Kind
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ class _Sent(Kind):
         super().__init__(kind.name, kind.optional)
         self._kind = kind
 
-    def encode(self, value: Any, what: object) -> Message | None:
+    def encode(self, value: Any, what: object) -> Message | Checked | None:
         """As in `Kind`, but None is refused unless the type names it."""
         if value is None and not self.optional:
             raise self.wrong(what, value)

@@ -244,5 +244,5 @@ def _end(added: Sequence[Event]) -> str:
 def _make(type: EventType, key: Key, message: Any = None) -> Event:
     raw = None
     if type is not EventType.RUN_COMPLETED:
-        raw = pack(ANY.encode(message, key), MAX_MESSAGE, key)
+        raw = pack(ANY.message(message, key), MAX_MESSAGE, key)
     return Event(0, type, key, UNKNOWN, raw)

@@ -50,7 +50,7 @@ RESTARTED = ["RUN_COMPLETED n/w/r/0 -", "RUN_CREATED n/w/r/1 value: 7"]
 
 
 def make(type: EventType, key: Key, message: Any) -> Event:
-    return Event(0, type, key, UNKNOWN, pack(ANY.encode(message, key), LIMIT, key))
+    return Event(0, type, key, UNKNOWN, pack(ANY.message(message, key), LIMIT, key))
 
 
 class Tape:

@@ -144,6 +144,46 @@ def test_j1_a_name_gives_plain_json(url: str) -> None:
         assert seen == [{"total": 5}]
 
 
+def test_j1_each_attempt_and_each_reader_gets_a_value_of_its_own(url: str) -> None:
+    """J1: whatever a function changes in a value, nobody else meets it (A2, R2)."""
+    got: list[Order] = []
+
+    def spoil(ctx: ActivityContext, backends: None, order: Order) -> Order:
+        order.lines.append(Line("spoilt", 1))
+        if ctx.attempt == 1:
+            raise ValueError("once more")
+        return order
+
+    def flow(ctx: RunContext, order: Order) -> None:
+        got.append(Order(order.id, list(order.lines)))
+        answer = ctx.exec_activity(spoil, order)
+        assert isinstance(answer, Order)
+        got.append(Order("answer", list(answer.lines)))
+        order.lines.clear()
+        answer.lines.clear()
+        ctx.await_signal(1, 60 * MINUTE)
+
+    order, tea, spoilt = Order("1", [Line("tea", 5)]), Line("tea", 5), Line("spoilt", 1)
+    read = [Order("1", [tea]), Order("answer", [tea, spoilt])]
+    clock = Clock()
+    for _ in range(2):  # the second process replays the run
+        with stepped(url, clock) as client:
+            consumers = [
+                register_workflow(client, NS, flow, start=False),
+                register_activity(client, NS, spoil, start=False),
+                *loops(client),
+            ]
+            if client.run_workflow(NS, flow, "r", order):
+                order.lines.clear()
+                drain(*consumers)
+                assert got == read[:1]
+                clock.forward(minutes=1)
+            else:
+                client.signal_run(NS, flow, "r", 1, None, "a")
+            drain(*consumers)
+    assert got == read * 2
+
+
 def test_j1_protobuf_and_plain_values_mix(url: str) -> None:
     """J1, J2: each has its own bytes."""
 
@@ -271,7 +311,7 @@ def test_j3_a_result_that_does_not_fit_is_a_failure(url: str) -> None:
 
     with stepped(url) as client:
         activity = register_activity(client, NS, wrong, start=False)
-        request(client, Key(NS, "shop", "r", 0, "wrong", "0"), ANY.encode(TEA, "K"))
+        request(client, Key(NS, "shop", "r", 0, "wrong", "0"), ANY.message(TEA, "K"))
         drain(activity)
         error = "WrongValue: shop/shop/r/0/wrong/0: Bill: expected Bill, got dict"
         assert errors(activity) == [error]
@@ -301,7 +341,7 @@ def test_j3_what_came_and_does_not_fit_parks(url: str) -> None:
         behind(client).append(
             behind(client).event(EventType.ACTIVITY_RESPONSE, place, {"total": "a"})
         )
-        request(client, place._replace(run="request"), ANY.encode(Bill(1), "K"))
+        request(client, place._replace(run="request"), ANY.message(Bill(1), "K"))
         client.run_workflow(NS, "careless", "signal", TEA)
         client.signal_run(NS, "careless", "signal", 1, Bill(1), "a")
         drain(*consumers)

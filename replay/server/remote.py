@@ -59,6 +59,7 @@ from ..storage.event import (
     Key,
 )
 from ..storage.tail import BATCH, Tail
+from ..storage.values import Carrier
 from .proto import log_pb2 as pb
 from .proto import replaypb_pb2
 from .wire import (
@@ -194,6 +195,7 @@ class RemoteLog(Log):
         self._limit = 0
         self._require_message: Sequence[str] = ()
         self._pace = Pace()
+        self._carrier = Carrier()
         self._lines: list[_Line] = []
         self._closed = False
         self._polling = threading.RLock()

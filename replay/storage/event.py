@@ -177,6 +177,8 @@ class Event(msgspec.Struct, eq=False, gc=False):
     seal: Seal | None = None
     #: The bytes that it counts for: its message, 4 for a character of its key, and 600.
     size: int = 0
+    #: The value that its message gives to the first reader of a kind: see `storage.values.Carrier`.
+    carried: dict[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.text:

@@ -6,7 +6,8 @@ in a message `Json` (J1, J2).
 
 Invariant: a value that does not fit is refused before it is stored (J3).  msgspec checks nothing
 when it encodes, and turns NaN into null.  So each value is decoded at once.  If that gives another
-value, `_difference` looks for the place.
+value, `_difference` looks for the place.  If not, the new event carries what it gave to the first
+reader: most are in this process, and need not decode it again.
 
 Left to `replay.signature`: which annotation a value is for.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 import types
 import typing
+from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -28,6 +30,8 @@ from ..server.proto.values_pb2 import Json
 from .database import Error
 from .event import Event, MessageError, NotAMessage, read, unpack
 
+_CARRIED = 2000  # events, and bytes that one counts for
+
 
 class BadAnnotation(Error, TypeError):
     """An annotation of which no value can be stored."""
@@ -35,6 +39,14 @@ class BadAnnotation(Error, TypeError):
 
 class WrongValue(MessageError, ValueError):
     """A value that does not fit the annotation that it is for (J3)."""
+
+
+class Checked(msgspec.Struct, gc=False):
+    """The message of a plain value, and the value that it gives back to readers of this kind."""
+
+    message: Json
+    kind: Kind
+    value: Any
 
 
 class Kind:
@@ -62,15 +74,15 @@ class Kind:
         if len(members) == 1 and _is_message(members[0]):
             return _Proto(members[0].__name__, optional, members[0])
         try:
-            return _Plain(annotation, optional)
+            return _plain(annotation, optional)
         except (TypeError, NameError, AttributeError, ValueError) as error:
             if len(members) > 1:
                 return _Choice([Kind.of(each, what) for each in members], optional, what)
             raise BadAnnotation(f"{what} is annotated {annotation!r}: {error}") from error
 
-    def encode(self, value: Any, what: object) -> Message | None:
+    def encode(self, value: Any, what: object) -> Message | Checked | None:
         """Return the message to store.  Raises `WrongValue` or `NotAMessage`, which name `what`."""
-        if value is None or isinstance(value, Message):
+        if value is None or isinstance(value, (Message, Checked)):
             return value
         try:
             kind = _of_class(value.__class__)
@@ -80,6 +92,11 @@ class Kind:
                 " pass a message, a dataclass, str, int, float, bool, list, dict or None"
             ) from error
         return kind.encode(value, what)
+
+    def message(self, value: Any, what: object) -> Message | None:
+        """Return the message alone, as `encode` makes it."""
+        made = self.encode(value, what)
+        return made.message if isinstance(made, Checked) else made
 
     def decode(self, raw: bytes | None, what: object) -> Any:
         """Return the value of a stored message.  Raises `WrongValue` or another `MessageError`."""
@@ -115,6 +132,9 @@ class _Proto(Kind):
         raise self.wrong(what, unpack(raw))
 
 
+_GONE = object()
+
+
 class _Plain(Kind):
     """Values that msgspec writes as JSON, and classes that read and write their own JSON."""
 
@@ -130,7 +150,7 @@ class _Plain(Kind):
         for cls in _foreign(self._info, set()):
             raise TypeError(f"{cls.__name__} has no form in JSON")
 
-    def encode(self, value: Any, what: object) -> Message | None:
+    def encode(self, value: Any, what: object) -> Message | Checked | None:
         """As in `Kind`."""
         if value is None and self.optional:
             return None
@@ -146,7 +166,15 @@ class _Plain(Kind):
                 problem = f"{self.name}: expected {self.name}, got {type(value).__name__}"
         if problem:
             raise WrongValue(f"{what}: {problem}")
-        return Json(type=type(value).__name__, json=data)
+        return Checked(Json(type=type(value).__name__, json=data), self, back)
+
+    def read(self, event: Event) -> Any:
+        """As in `Kind`.  The first reader gets the value that the event carries."""
+        carried = event.carried
+        # In one step, so that no two readers get the same object.
+        if carried is not None and (value := carried.pop(self, _GONE)) is not _GONE:
+            return value
+        return super().read(event)
 
     def _problem(self, value: Any, back: Any) -> str:
         return _not_finite(value, self.name) or _difference(self._info, value, back, self.name)
@@ -164,6 +192,14 @@ class _Plain(Kind):
             raise WrongValue(f"{what}: {_text(error, self.name)}") from error
 
 
+_of_class_alone = lru_cache(maxsize=1000)(_Plain)
+
+
+def _plain(annotation: Any, optional: bool) -> Kind:
+    """The kind of an annotation.  All who name the same class have the same one."""
+    return (_of_class_alone if isinstance(annotation, type) else _Plain)(annotation, optional)
+
+
 class _Choice(Kind):
     """A union that msgspec cannot tell apart: the name of the stored class decides."""
 
@@ -175,7 +211,7 @@ class _Choice(Kind):
         if len(self._members) < len(members):
             raise BadAnnotation(f"{what} is annotated {self.name}: two names are equal")
 
-    def encode(self, value: Any, what: object) -> Message | None:
+    def encode(self, value: Any, what: object) -> Message | Checked | None:
         """As in `Kind`."""
         if value is None and self.optional:
             return None
@@ -207,6 +243,26 @@ def _of_class(cls: type) -> Kind:
         except BadAnnotation:
             continue  # a defaultdict is stored as a dict
     raise BadAnnotation(f"{cls.__name__} has no form in JSON")
+
+
+class Carrier:
+    """Has the newest events of a process carry the values that their messages give back.
+
+    Invariant: 2,000 events carry one at most, and each of them counts for 2,000 bytes at most.  So
+    it does not matter whether their readers are in this process.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+
+    def load(self, event: Event, checked: Checked) -> None:
+        """Have a new event carry its value."""
+        if event.size > _CARRIED:
+            return
+        event.carried = {checked.kind: checked.value}
+        self._events.append(event)
+        if len(self._events) > _CARRIED:
+            self._events.popleft().carried = None
 
 
 # Annotations.

@@ -94,7 +94,7 @@ def edited(which: Which, n: int, edit: Callable[[Any], object]) -> Change:
         log, at = log[:], places(log, which)[n]
         message = log[at].message
         edit(message)
-        log[at] = saying(log[at], pack(ANY.encode(message, log[at]), 100_000, log[at]))
+        log[at] = saying(log[at], pack(ANY.message(message, log[at]), 100_000, log[at]))
         return log
 
     return change

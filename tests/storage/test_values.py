@@ -20,8 +20,17 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from replay.server.proto.values_pb2 import Json
-from replay.storage.event import MessageError, NotAMessage, pack, unpack
-from replay.storage.values import ANY, BadAnnotation, Kind, WrongValue
+from replay.storage.event import (
+    UNKNOWN,
+    Event,
+    EventType,
+    Key,
+    MessageError,
+    NotAMessage,
+    pack,
+    unpack,
+)
+from replay.storage.values import ANY, BadAnnotation, Carrier, Checked, Kind, WrongValue
 from tests.example_pb2 import Int, String
 from tests.models import Approval, Bill, Holder, Line, Model, Order, Size, Unequal
 
@@ -66,7 +75,7 @@ class Node:
 
 def stored(kind: Kind, value: Any) -> bytes | None:
     """The bytes of a value, as they are stored."""
-    return pack(kind.encode(value, "K"), 1_000_000, "K")
+    return pack(kind.message(value, "K"), 1_000_000, "K")
 
 
 ROUND_TRIPS: list[tuple[Any, Any, str]] = [
@@ -265,6 +274,48 @@ def test_j3_what_has_no_form_is_refused(value: Any) -> None:
     """N3, J3: though there is no annotation."""
     with pytest.raises(NotAMessage, match=rf"^K: {type(value).__name__} is neither a protobuf"):
         ANY.encode(value, "K")
+
+
+def carrying(carrier: Carrier, value: Any) -> Event:
+    """A new event that carries its value."""
+    made = Kind.of(type(value), "f").encode(value, "K")
+    assert isinstance(made, Checked)
+    key = Key("ns", "flow", "r", 0, "act", "0")
+    event = Event(0, EventType.ACTIVITY_REQUEST, key, UNKNOWN, pack(made.message, 1 << 20, key))
+    carrier.load(event, made)
+    return event
+
+
+def test_j1_an_event_carries_its_value_to_the_first_reader() -> None:
+    """J1: it was decoded when it was checked.  Each further reader gets a value of its own."""
+    order = Order("1", [Line("tea", 5)])
+    event = carrying(Carrier(), order)
+    kind = Kind.of(Order, "g")
+    assert event.carried is not None
+    carried = event.carried[kind]
+    first, second, third = (kind.read(event) for _ in range(3))
+    assert first is carried
+    assert first == second == third == order
+    assert len({id(each.lines) for each in (order, first, second, third)}) == 4
+
+
+def test_j1_j3_a_reader_of_another_kind_reads_the_message() -> None:
+    """J1, J3: what an event carries is for those who would get the same."""
+    event = carrying(Carrier(), Bill(5))
+    assert ANY.read(event) == {"total": 5}
+    assert Kind.of(dict[str, int], "f").read(event) == {"total": 5}
+    with pytest.raises(WrongValue, match=r"act/0: Line: object missing required field name"):
+        Kind.of(Line, "f").read(event)
+    assert Kind.of(Bill, "f").read(event) == Bill(5)
+
+
+def test_what_events_carry_is_bounded() -> None:
+    """In number, since nobody here may read them, and in bytes."""
+    carrier = Carrier()
+    events = [carrying(carrier, Bill(n)) for n in range(2002)]
+    assert [event.carried is None for event in events] == [True] * 2 + [False] * 2000
+    assert [Kind.of(Bill, "f").read(event).total for event in events] == list(range(2002))
+    assert carrying(carrier, Line("tea" * 500, 5)).carried is None
 
 
 STORED: list[tuple[Any, Any, str]] = [

@@ -39,7 +39,7 @@ def event(
     """An event of the run; `place` is its target and sequence."""
     target, _, sequence = place.rpartition("/")
     key = Key(*RUN, iteration, target, sequence)
-    raw = pack(ANY.encode(value, key), 1 << 20, key)
+    raw = pack(ANY.message(value, key), 1 << 20, key)
     return Event(id, type, key, at(seconds), raw)
 
 
