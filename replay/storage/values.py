@@ -30,7 +30,8 @@ from ..server.proto.values_pb2 import Json
 from .database import Error
 from .event import Event, MessageError, NotAMessage, read, unpack
 
-_CARRIED = 2000  # events, and bytes that one counts for
+_CARRIERS = 2000  # events that carry a value
+_CARRIED = 2000  # bytes that such an event counts for
 
 
 class BadAnnotation(Error, TypeError):
@@ -74,14 +75,20 @@ class Kind:
         if len(members) == 1 and _is_message(members[0]):
             return _Proto(members[0].__name__, optional, members[0])
         try:
-            return _plain(annotation, optional)
+            # All who name the same class share its kind, and with it what events carry.
+            make = _shared if isinstance(annotation, type) else _Plain
+            return make(annotation, optional)
         except (TypeError, NameError, AttributeError, ValueError) as error:
             if len(members) > 1:
                 return _Choice([Kind.of(each, what) for each in members], optional, what)
             raise BadAnnotation(f"{what} is annotated {annotation!r}: {error}") from error
 
     def encode(self, value: Any, what: object) -> Message | Checked | None:
-        """Return the message to store.  Raises `WrongValue` or `NotAMessage`, which name `what`."""
+        """Return the message to store, and with a plain value also what it gives back.
+
+        What is such a message already is returned as it is.  Raises `WrongValue` or `NotAMessage`,
+        which name `what`.
+        """
         if value is None or isinstance(value, (Message, Checked)):
             return value
         try:
@@ -132,9 +139,6 @@ class _Proto(Kind):
         raise self.wrong(what, unpack(raw))
 
 
-_GONE = object()
-
-
 class _Plain(Kind):
     """Values that msgspec writes as JSON, and classes that read and write their own JSON."""
 
@@ -172,7 +176,7 @@ class _Plain(Kind):
         """As in `Kind`.  The first reader gets the value that the event carries."""
         carried = event.carried
         # In one step, so that no two readers get the same object.
-        if carried is not None and (value := carried.pop(self, _GONE)) is not _GONE:
+        if carried is not None and (value := carried.pop(self, None)) is not None:
             return value
         return super().read(event)
 
@@ -192,12 +196,7 @@ class _Plain(Kind):
             raise WrongValue(f"{what}: {_text(error, self.name)}") from error
 
 
-_of_class_alone = lru_cache(maxsize=1000)(_Plain)
-
-
-def _plain(annotation: Any, optional: bool) -> Kind:
-    """The kind of an annotation.  All who name the same class have the same one."""
-    return (_of_class_alone if isinstance(annotation, type) else _Plain)(annotation, optional)
+_shared = lru_cache(maxsize=1000)(_Plain)
 
 
 class _Choice(Kind):
@@ -261,7 +260,7 @@ class Carrier:
             return
         event.carried = {checked.kind: checked.value}
         self._events.append(event)
-        if len(self._events) > _CARRIED:
+        if len(self._events) > _CARRIERS:
             self._events.popleft().carried = None
 
 
